@@ -1,0 +1,1 @@
+"""Hugging Face folder to ONNX decoder."""

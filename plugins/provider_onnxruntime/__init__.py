@@ -1,0 +1,1 @@
+"""ModelRunner on ONNX Runtime (CPU, CUDA)."""

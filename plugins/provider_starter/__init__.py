@@ -1,0 +1,1 @@
+"""A small trained chat model in the package: the embedded default."""

@@ -1,0 +1,88 @@
+"""Turn a folder with an ONNX model into a listed, billable LLM provider.
+
+This module is the public API: what plugins and handlers may import, beside `provider_core.server`,
+`provider_core.decoder_io` and `provider_core.testing`.
+"""
+
+import pluggy
+
+from provider_core.errors import (
+    AuthenticationFailed,
+    BackendError,
+    ConfigurationError,
+    EngineDead,
+    InvalidRequest,
+    Overloaded,
+    PermissionDenied,
+    PluginError,
+    ProviderError,
+    RateLimited,
+    StepFailed,
+    Unavailable,
+    UnsupportedParameter,
+)
+from provider_core.interfaces import (
+    Batch,
+    ChatTemplate,
+    Engine,
+    EngineLoad,
+    ModelRunner,
+    RenderedPrompt,
+    RunnerInfo,
+    TokenDecoder,
+    Tokenizer,
+)
+from provider_core.types import (
+    EngineOutput,
+    FinishReason,
+    GenerationRequest,
+    ModelSpec,
+    Prices,
+    Principal,
+    SamplingParams,
+    TokenLogprobs,
+    Usage,
+    UsageRecord,
+)
+
+__version__ = "0.1.0"
+
+hookimpl = pluggy.HookimplMarker("provider_core")
+"""Marks a plugin's implementation of a hook of `provider_core.hookspecs`."""
+
+__all__ = [
+    "AuthenticationFailed",
+    "BackendError",
+    "Batch",
+    "ChatTemplate",
+    "ConfigurationError",
+    "Engine",
+    "EngineDead",
+    "EngineLoad",
+    "EngineOutput",
+    "FinishReason",
+    "GenerationRequest",
+    "InvalidRequest",
+    "ModelRunner",
+    "ModelSpec",
+    "Overloaded",
+    "PermissionDenied",
+    "PluginError",
+    "Prices",
+    "Principal",
+    "ProviderError",
+    "RateLimited",
+    "RenderedPrompt",
+    "RunnerInfo",
+    "SamplingParams",
+    "StepFailed",
+    "TokenDecoder",
+    "TokenLogprobs",
+    "Tokenizer",
+    "Unavailable",
+    "UnsupportedParameter",
+    "Usage",
+    "UsageRecord",
+    "__version__",
+    "hookimpl",
+]

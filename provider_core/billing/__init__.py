@@ -1,0 +1,1 @@
+"""Money and the usage event: one record per generation, exact to the last decimal."""

@@ -1,0 +1,1 @@
+"""Ids in, ids out: batching, sampling and the thread that owns a model runner."""

@@ -1,0 +1,112 @@
+"""The hooks: every place where a plugin is asked. Signature and contract, no code.
+
+Hooks are called at start-up and at the edges of a request, never per token. A hook that says
+"first" stops at the first implementation that does not return `None`; returning `None` declines.
+Implementations name only the arguments they use, and may be `async` only where the hook says so.
+"""
+
+from collections.abc import Awaitable, Mapping
+from pathlib import Path
+
+import pluggy
+import typer
+from aiohttp import web
+
+from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
+from provider_core.settings import Settings
+from provider_core.types import ModelSpec, Principal, UsageRecord
+
+hookspec = pluggy.HookspecMarker("provider_core")
+
+
+@hookspec
+def register_models(settings: Settings) -> list[ModelSpec] | None:
+    """Offer models that are served when the configuration names none.
+
+    Called once at start-up, before anything is loaded; all answers are joined. Raising stops
+    start-up.
+    """
+
+
+@hookspec(firstresult=True)
+def fetch_model(uri: str, cache_dir: Path) -> Path | None:
+    """Bring a model source to a local folder. First.
+
+    Called at start-up in a worker thread, once per model. `None` means that the scheme is not
+    yours. Raise `ConfigurationError` for a source that cannot be had.
+    """
+
+
+@hookspec(firstresult=True)
+def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Engine | None:
+    """Load a model. First.
+
+    Called at start-up in a worker thread, once per model; import your runtime here and not at the
+    top of your module. `None` means that this folder, or `model.backend`, is not yours. Raising
+    stops the loading of this model with your message.
+    """
+
+
+@hookspec(firstresult=True)
+def load_tokenizer(model: ModelSpec, model_dir: Path) -> Tokenizer | None:
+    """Load a tokenizer. First. The core's own, tried last, reads `tokenizer.json`.
+
+    Called at start-up in a worker thread, once per model.
+    """
+
+
+@hookspec(firstresult=True)
+def load_chat_template(model: ModelSpec, model_dir: Path) -> ChatTemplate | None:
+    """Load a chat template. First. The core's own, tried last, reads the model's folder.
+
+    Called at start-up in a worker thread, once per model. A model for which nobody answers serves
+    completions and refuses chat.
+    """
+
+
+@hookspec(firstresult=True)
+def authenticate(
+    headers: Mapping[str, str], query: Mapping[str, str]
+) -> Principal | Awaitable[Principal | None] | None:
+    """Say who is calling. First; may be awaitable.
+
+    Called on the event loop for every request that needs a key, before its body is read. `None`
+    means that these credentials are not yours to judge; if nobody answers the request is a 401.
+    Raise `AuthenticationFailed` to refuse at once.
+    """
+
+
+@hookspec
+def admit_request(
+    principal: Principal, model: ModelSpec, num_prompt_tokens: int, max_tokens: int
+) -> Awaitable[None] | None:
+    """Refuse a request by raising `RateLimited`, `PermissionDenied` or another `ProviderError`.
+
+    Called on the event loop once per request, after the prompt is counted and before anything is
+    reserved; all implementations are asked; may be awaitable. The answer is ignored.
+    """
+
+
+@hookspec
+def request_finished(record: UsageRecord) -> None:
+    """Hear that a request ended. A notification: each implementation runs isolated.
+
+    Called on the event loop once per generation, after the usage line is written, however the
+    request ended. What you raise is logged and changes nothing. Do not block.
+    """
+
+
+@hookspec
+def setup_app(app: web.Application) -> None:
+    """Add routes, or append to `cleanup_ctx`. All.
+
+    Called once at start-up before the socket opens. Raising stops start-up.
+    """
+
+
+@hookspec
+def register_commands(app: typer.Typer) -> None:
+    """Add commands to `provider`. All.
+
+    Called when the command line starts. Import what a command needs inside it.
+    """

@@ -1,0 +1,265 @@
+"""What a plugin can fill: the protocols between the floors.
+
+Two sockets take a model. Give a `ModelRunner` and the core batches, samples and streams for you.
+Give an `Engine` when your runtime already does that. Text starts above both: `Tokenizer` and
+`ChatTemplate` come from the model's folder unless a hook brings others.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from provider_core.types import EngineOutput, GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's work for a `ModelRunner`: rectangular, one phase.
+
+    Attributes:
+        phase: `prefill` is one row of one or more tokens; `decode` is one token for each of n rows.
+        slots: int32 `[n]`, where each row's keys and values live. Decode rows are always the slots
+            0 to n-1 in order; a prefill row is any one slot.
+        token_ids: int64 `[n, s]`, the new tokens.
+        num_computed_tokens: int32 `[n]`, how many tokens each slot already holds: the position of
+            the row's first new token.
+        num_logits: Of each row, how many of its last positions need logits: 0 (a prefill chunk
+            that is not the last) up to s.
+    """
+
+    phase: Literal["prefill", "decode"]
+    slots: npt.NDArray[np.int32]
+    token_ids: npt.NDArray[np.int64]
+    num_computed_tokens: npt.NDArray[np.int32]
+    num_logits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerInfo:
+    """The facts a scheduler asks of a runner.
+
+    Attributes:
+        backend: Plugin name, logged and billed under.
+        backend_version: Version of the runtime.
+        device: Where it really runs, e.g. `cpu` or `cuda:0`.
+        max_num_seqs: Slots.
+        max_model_len: Positions each slot holds.
+        vocab_size: Width of the logits.
+        precision: Of the weights as they run, in OpenRouter's vocabulary; `None` if unknown.
+    """
+
+    backend: str
+    backend_version: str
+    device: str
+    max_num_seqs: int
+    max_model_len: int
+    vocab_size: int
+    precision: str | None = None
+
+
+@runtime_checkable
+class ModelRunner(Protocol):
+    """Turns batches of token ids into logits. Called from one thread only, after `warm_up`.
+
+    Raise `errors.StepFailed` when only this batch is lost; anything else raised from
+    `execute_model` is treated so too, until it repeats. Raise `errors.EngineDead` when the device
+    or the session is gone.
+    """
+
+    @property
+    def info(self) -> RunnerInfo:
+        """Facts that do not change while the runner lives."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run what the first real request must not pay for. May take seconds."""
+        ...
+
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Compute one step and store the new keys and values in the rows' slots.
+
+        Returns:
+            float32 `[n * batch.num_logits, vocab_size]`, rows in order, positions of a row in
+            order. Valid until the next call: the caller copies what it keeps.
+        """
+        ...
+
+    def move_slot(self, source: int, target: int, num_tokens: int) -> None:
+        """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs many sequences at once. All methods are called on the event loop's thread.
+
+    Outputs are pushed, not pulled: `on_output` is called on the event loop's thread, in order, and
+    exactly one output of a sequence carries a `finish_reason`. It must not block.
+    """
+
+    @property
+    def info(self) -> RunnerInfo:
+        """Facts of what runs underneath."""
+        ...
+
+    def submit(self, request: GenerationRequest, on_output: Callable[[EngineOutput], None]) -> None:
+        """Take a sequence in.
+
+        Raises:
+            EngineDead: The engine is closed or broken.
+        """
+        ...
+
+    def abort(self, request_id: str) -> None:
+        """End a sequence; its last output has `finish_reason` `abort`. Unknown ids are ignored."""
+        ...
+
+    def load(self) -> "EngineLoad":
+        """How busy it is, now."""
+        ...
+
+    def check_health(self) -> None:
+        """Return if it can serve.
+
+        Raises:
+            EngineDead: It cannot; the message says why.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Abort everything and free the device. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLoad:
+    """A snapshot for admission and metrics.
+
+    Attributes:
+        num_running: Sequences that hold a slot.
+        num_waiting: Sequences that wait for one.
+        num_waiting_prompt_tokens: Prompt tokens not computed yet, waiting or in prefill.
+        num_slots: Slots in all.
+        num_kv_tokens: Tokens held in slots.
+        num_steps: Steps since start.
+        num_prompt_tokens: Prompt tokens computed since start.
+        num_generated_tokens: Tokens sampled since start.
+        step_started_s: When the running step began (`time.monotonic`), `None` between steps.
+    """
+
+    num_running: int
+    num_waiting: int
+    num_waiting_prompt_tokens: int
+    num_slots: int
+    num_kv_tokens: int
+    num_steps: int
+    num_prompt_tokens: int
+    num_generated_tokens: int
+    step_started_s: float | None
+
+
+class TokenDecoder(Protocol):
+    """Incremental decoding of one sequence's ids into text."""
+
+    def step(self, token_id: int) -> str:
+        """Add one id; return the text that became certain, maybe empty, never half a character."""
+        ...
+
+    def flush(self) -> str:
+        """Return what was held back at the end, incomplete bytes as U+FFFD."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Ids to text and back, as the model was trained."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id that can be decoded."""
+        ...
+
+    @property
+    def special_token_ids(self) -> frozenset[int]:
+        """Ids that are control, never shown in text."""
+        ...
+
+    def encode(self, text: str, *, allow_special: bool) -> list[int]:
+        """Encode on a worker thread or for short text.
+
+        Args:
+            text: Any valid Unicode, no lone surrogates.
+            allow_special: `True` for text the chat template wrote, where `<|im_end|>` is one
+                control id; `False` for raw prompts of clients.
+        """
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Decode whole, special tokens left out."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The exact bytes one id stands for, even when they are part of a character."""
+        ...
+
+    def make_decoder(self, prompt_token_ids: Sequence[int] = ()) -> TokenDecoder:
+        """A decoder for a sequence that continues `prompt_token_ids`."""
+        ...
+
+
+class ChatTemplate(Protocol):
+    """Messages to prompt text."""
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],  # OpenAI's message objects, JSON values
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        continue_final_message: bool = False,
+    ) -> "RenderedPrompt":
+        """Render a conversation.
+
+        Args:
+            messages: At least one.
+            tools: OpenAI's tool objects.
+            continue_final_message: The last message is the assistant's and is to be continued.
+
+        Raises:
+            InvalidRequest: The template refuses these messages, or took too long or too much.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A prompt as pieces, so that control tokens typed by a client stay plain text.
+
+    Attributes:
+        segments: Pairs of text and whether the template wrote it (control tokens allowed) or a
+            client did (encoded as plain text). Joined they are the prompt.
+    """
+
+    segments: tuple[tuple[str, bool], ...]
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        return "".join(text for text, _ in self.segments)
+
+
+class Clock(Protocol):
+    """Time, so that tests need not wait."""
+
+    def time(self) -> float:
+        """Unix seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        ...

@@ -1,0 +1,237 @@
+"""Values that cross floors: frozen, standard library only, no behaviour beyond arithmetic.
+
+`ModelSpec` says what is served, `SamplingParams` how tokens are chosen, `GenerationRequest` what
+one sequence asks of an engine, `EngineOutput` what one step made for it, `Usage` what a generation
+cost in tokens. None of these holds text that a model made, and none knows HTTP.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+"""Why an engine ended a sequence. `abort` and `error` never reach a client under these names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """USD per one unit, exact. `None` falls back as billing's formula says.
+
+    Attributes:
+        prompt: Per prompt token.
+        completion: Per completion token.
+        request: Per request.
+        image: Per image.
+        input_cache_read: Per cached prompt token; `None` means the prompt price.
+        input_cache_write: Per prompt token written to a cache; `None` means the prompt price.
+        internal_reasoning: Per reasoning token; `None` means the completion price.
+        version: Names this price list in the usage event.
+    """
+
+    prompt: Decimal = Decimal(0)
+    completion: Decimal = Decimal(0)
+    request: Decimal = Decimal(0)
+    image: Decimal = Decimal(0)
+    input_cache_read: Decimal | None = None
+    input_cache_write: Decimal | None = None
+    internal_reasoning: Decimal | None = None
+    version: str = "0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One model as the provider lists it.
+
+    `catalog` fills what a model's folder knows (`max_model_len`, `eos_token_ids`) when the
+    configuration leaves it open, so that a loaded model's spec has every limit as a number.
+
+    Attributes:
+        id: The public name, priced and logged; may contain `/`.
+        source: A local folder, or a URI a `fetch_model` hook understands.
+        aliases: Further names a request may use; answers echo the requested name.
+        backend: Name of the plugin that must load it; `None` lets the first willing one.
+        precision: `None` serves the weights as supplied.
+        max_model_len: Most tokens of prompt and completion together.
+        max_output_tokens: Most completion tokens of one choice; `None` means what fits.
+        max_num_seqs: Most sequences in one step.
+        eos_token_ids: Ids that end a sequence unless `ignore_eos` is set.
+        created: Unix seconds.
+        quantization: Lowest precision any request may meet (OpenRouter's vocabulary).
+        is_ready: `False` lists the model and refuses its requests.
+        options: Backend-specific settings, passed through untouched.
+    """
+
+    id: str
+    source: str
+    aliases: tuple[str, ...] = ()
+    backend: str | None = None
+    precision: str | None = None
+    name: str = ""
+    description: str = ""
+    family: str | None = None
+    owned_by: str = "provider-core"
+    knowledge_cutoff: str | None = None
+    languages: tuple[str, ...] = ()
+    created: int = 0
+    max_model_len: int = 0  # 0 until the catalog has read the model folder
+    max_output_tokens: int | None = None
+    max_num_seqs: int = 32
+    eos_token_ids: frozenset[int] = frozenset()
+    quantization: str | None = None
+    is_ready: bool = True
+    prices: Prices = field(default_factory=Prices)
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How one sequence's tokens are chosen and when it ends. Defaults change nothing.
+
+    Attributes:
+        max_tokens: Most new tokens, at least 1; already clamped to what fits.
+        min_tokens: No eos and no stop token before this many.
+        temperature: 0 is greedy.
+        top_k: 0 is off.
+        seed: Fixes the text whatever else is in the batch; `None` draws a fresh one.
+        logprobs: `None` for none; k for the chosen token's and those of the k likeliest.
+        prompt_logprobs: The same for the prompt's tokens (echo).
+        logit_bias: Pairs of token id and value added to the logits.
+        stop_token_ids: Ids that end the sequence like eos, `ignore_eos` or not.
+        ignore_eos: Go on past the model's own end.
+    """
+
+    max_tokens: int
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    top_a: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    stop_token_ids: frozenset[int] = frozenset()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One sequence for an engine: ids in, ids out. A request with `n` choices is n of these.
+
+    Attributes:
+        request_id: Unique in the process; the key for `Engine.abort`.
+        prompt_token_ids: At least one id.
+        eos_token_ids: The model's own ends of text.
+        deadline_s: On the `time.monotonic` clock; the sequence is dropped after it.
+        fairness_key: Whom this work counts for when sequences compete (the API key's id).
+    """
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    eos_token_ids: frozenset[int] = frozenset()
+    deadline_s: float | None = None
+    fairness_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log probability of one token and of the likeliest alternatives, of the model's distribution.
+
+    They are the log-softmax of the raw logits, before temperature, penalties and bias, so that
+    they do not depend on how the token was drawn.
+
+    Attributes:
+        logprob: Natural logarithm, at most 0; `None` for the first token of a prompt.
+        top: Pairs of id and logprob, likeliest first.
+    """
+
+    token_id: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOutput:
+    """What one step made for one sequence. After one with a `finish_reason` nothing follows.
+
+    Attributes:
+        token_ids: New ids, in order; the id that ended the sequence (eos, a stop token) included.
+        finish_reason: Set on the last output only.
+        stop_token_id: The eos or stop token that ended it, else `None`.
+        logprobs: One entry per new id if they were asked for, else empty.
+        prompt_logprobs: On the first output only, one entry per prompt id, if asked for.
+        num_cached_tokens: Prompt tokens taken from a prefix cache; on the first output only.
+        error: Why, when `finish_reason` is `error`.
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    stop_token_id: int | None = None
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    num_cached_tokens: int = 0
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts of one generation. Counters are nested, not disjoint.
+
+    Attributes:
+        prompt_tokens: Ids fed to the model after templating, cached ones included.
+        cached_tokens: Those of them that were read from a prefix cache.
+        completion_tokens: Billable ids handed to the client over all choices, reasoning included.
+        reasoning_tokens: Those of them that were reasoning.
+        generated_tokens: Ids the engine made, at least `completion_tokens`.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    generated_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who is calling, as far as the core needs to know. Never holds a secret.
+
+    Attributes:
+        api_key_id: Public id of the key; `anonymous` only when authentication is off.
+        account_id: Owner of the key.
+        label: A name for people.
+    """
+
+    api_key_id: str
+    account_id: str | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRecord:
+    """The one billing record of a generation, as `usage.final` writes it.
+
+    Attributes:
+        event: The flat JSON object of the usage event, money as decimal strings.
+        usage: The same counts, typed.
+        cost: USD, exact.
+    """
+
+    generation_id: str
+    request_id: str
+    model: str
+    status: Literal["ok", "cancelled", "error", "interrupted"]
+    usage: Usage
+    cost: Decimal
+    event: Mapping[str, object]
