@@ -263,3 +263,11 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that only grow."""
         ...
+
+
+class UsageSink(Protocol):
+    """Where usage lines go."""
+
+    def emit(self, line: bytes) -> None:
+        """Take one line, newline included. Never blocks, never raises, never drops it."""
+        ...
