@@ -1,23 +1,43 @@
 """Every setting of the server: one object, built once, passed down.
 
 Sources, strongest first: the command line, `PROVIDER_*` in the environment, the configuration file
-(`provider.toml`, section 8 of the architecture), the defaults here. An invalid value stops
-start-up. A nested table is `PROVIDER_LIMITS__MAX_BODY_BYTES` in the environment.
+(`provider.toml`), the defaults here. An invalid value and an unknown key stop start-up. A nested
+table is `PROVIDER_LIMITS__MAX_BODY_BYTES` in the environment. `docs/configuration.md` lists all.
 """
 
 import tomllib
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from provider_core.errors import ConfigurationError
 
+DEFAULT_FILE = Path("provider.toml")
+"""Read from the working directory when no other file is named."""
+
 DecimalString = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]{1,18})?$")]
 """Money: digits with an optional fraction, never a float, so that it is exact."""
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""A list in the file, comma-separated in the environment."""
 
 
 class _Table(BaseModel):
@@ -47,11 +67,9 @@ class LimitSettings(_Table):
 class LoggingSettings(_Table):
     """`[logging]`: structured lines on stdout."""
 
-    level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level.")
-    format: str = Field(
-        "auto",
-        pattern="^(auto|json|pretty)$",
-        description="`auto` is pretty when stdout is a terminal.",
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+    format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="`auto` is pretty when stdout is a terminal."
     )
 
 
@@ -62,7 +80,7 @@ class ServerSettings(_Table):
     grace_s: float = Field(30, gt=3, description="From stop signal to exit; streams get 3 s less.")
     ops_port: int | None = Field(None, ge=0, le=65535, description="Own port for /metrics.")
     metrics_public: bool = Field(False, description="Serve /metrics beyond loopback.")  # noqa: FBT003
-    cors_origins: tuple[str, ...] = Field((), description="Origins browsers may call from; `*`.")
+    cors_origins: Names = Field((), description="Origins browsers may call from; `*` is any.")
     watchdog_s: float = Field(60, gt=0, description="A step longer than this ends the process.")
     region: str = Field("local", max_length=32, description="Region id in the usage event.")
     country: str | None = Field(None, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.")
@@ -78,38 +96,62 @@ class AccessSettings(_Table):
 class PricingSettings(_Table):
     """`[model.pricing]`: USD per unit, as strings."""
 
-    prompt: DecimalString = "0"
-    completion: DecimalString = "0"
-    request: DecimalString = "0"
-    image: DecimalString = "0"
-    input_cache_read: DecimalString | None = None
-    input_cache_write: DecimalString | None = None
-    internal_reasoning: DecimalString | None = None
-    version: str | None = Field(None, max_length=64)
+    prompt: DecimalString = Field("0", description="Per prompt token.")
+    completion: DecimalString = Field("0", description="Per completion token.")
+    request: DecimalString = Field("0", description="Per request.")
+    image: DecimalString = Field("0", description="Per image.")
+    input_cache_read: DecimalString | None = Field(
+        None, description="Per cached prompt token; default: the prompt price."
+    )
+    input_cache_write: DecimalString | None = Field(
+        None, description="Per prompt token written to a cache; default: the prompt price."
+    )
+    internal_reasoning: DecimalString | None = Field(
+        None, description="Per reasoning token; default: the completion price."
+    )
+    version: str | None = Field(
+        None, max_length=64, description="Names this price list; default: a digest of the prices."
+    )
 
 
 class ModelSettings(_Table):
     """`[[model]]`: one model to serve."""
 
-    id: str = Field(min_length=1, max_length=256, pattern=r"^[^\s\x00-\x1f]+$")
-    source: str = Field(min_length=1)
-    backend: str | None = None
-    precision: str | None = None
-    aliases: tuple[str, ...] = ()
-    name: str = ""
-    description: str = ""
-    family: str | None = None
-    owned_by: str = "provider-core"
-    knowledge_cutoff: str | None = None
-    languages: tuple[str, ...] = ()
-    created: int = Field(0, ge=0)
-    max_model_len: int | None = Field(None, ge=2)
-    max_output_tokens: int | None = Field(None, ge=1)
-    max_num_seqs: int = Field(32, ge=1, le=1024)
-    quantization: str | None = None
-    is_ready: bool = True
+    id: str = Field(
+        min_length=1,
+        max_length=256,
+        pattern=r"^[^\s\x00-\x1f]+$",
+        description="Public name, priced and logged.",
+    )
+    source: str = Field(min_length=1, description="A folder, or a URI a plugin can fetch.")
+    backend: str | None = Field(None, description="Plugin that must load it; default: the first.")
+    precision: str | None = Field(None, description="Precision to run in; default: as supplied.")
+    aliases: tuple[str, ...] = Field((), description="Further names a request may use.")
+    name: str = Field("", description="Display name; default: the id.")
+    description: str = Field("", description="One paragraph for listings.")
+    family: str | None = Field(
+        None, description="Architecture; default: the folder's `model_type`."
+    )
+    owned_by: str = Field("provider-core", description="`owned_by` in the list of models.")
+    knowledge_cutoff: str | None = Field(None, description="Date of the newest training data.")
+    languages: tuple[str, ...] = Field((), description="ISO 639-1 codes.")
+    created: int = Field(0, ge=0, description="Unix seconds; default: the folder's age.")
+    max_model_len: int | None = Field(
+        None, ge=2, description="Most tokens of prompt and completion; default: the folder's."
+    )
+    max_output_tokens: int | None = Field(
+        None, ge=1, description="Most completion tokens of one choice; default: what fits."
+    )
+    max_num_seqs: int = Field(32, ge=1, le=1024, description="Most sequences in one step.")
+    quantization: Literal["int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"] | None = (
+        Field(None, description="Listed precision; default: what the folder or runner says.")
+    )
+    is_ready: bool = Field(True, description="`false` lists the model and refuses its requests.")  # noqa: FBT003
     pricing: PricingSettings = PricingSettings()
-    options: dict[str, Any] = Field(default_factory=dict)  # a backend's own, checked by it
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Passed to the backend untouched.",  # any TOML value; the backend checks it
+    )
 
 
 class EngineSettings(_Table):
@@ -131,12 +173,13 @@ class ProviderSettings(_Table):
 
 
 class Settings(BaseSettings):
-    """All settings of one server."""
+    """All settings of one server. Building one reads nothing; `load_settings` does."""
 
     model_config = SettingsConfigDict(
         env_prefix="PROVIDER_",
         env_nested_delimiter="__",
-        extra="ignore",
+        env_ignore_empty=True,
+        extra="forbid",
         frozen=True,
     )
 
@@ -145,12 +188,12 @@ class Settings(BaseSettings):
     api_key: str | None = Field(None, min_length=8, repr=False, description="A fixed key.")
     data_dir: Path = Field(Path(".provider"), description="Keys and caches live here.")
     config: Path | None = Field(None, description="The configuration file.")
-    model: Annotated[tuple[str, ...], NoDecode] = Field(
+    model: Names = Field(
         (), description="Model folders or URIs to serve beside the file's; comma-separated."
     )
     backend: str | None = Field(None, description="Backend of models that name none.")
     platform: str = Field("local", max_length=32, description="Platform name in the usage event.")
-    plugins: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+    plugins: Names | None = Field(
         None, description="Plugins to load, comma-separated; default: all that are installed."
     )
     provider: ProviderSettings = ProviderSettings()
@@ -160,3 +203,125 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     logging: LoggingSettings = LoggingSettings()
     server: ServerSettings = ServerSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take arguments only, so that a `Settings` built in a test is what the test says."""
+        return (init_settings,)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read every source and check the result.
+
+    Args:
+        **overrides: What the command line says, by the names of `Settings`' fields.
+
+    Raises:
+        ConfigurationError: A file that cannot be read, an unknown key or an invalid value; the
+            message names the setting, what kind of value it has, and where it was set.
+    """
+    try:
+        environment = EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise ConfigurationError(f"the environment holds invalid JSON: {error}") from error
+    path = overrides.get("config") or environment.get("config")
+    file = _read_file(Path(str(path))) if path else {}
+    if not path and DEFAULT_FILE.exists():
+        path, file = DEFAULT_FILE, _read_file(DEFAULT_FILE)
+    sources: list[tuple[str, Mapping[str, object]]] = [
+        ("the command line", overrides),
+        ("the environment", environment),
+        (str(path), file),
+    ]
+    merged: dict[str, Any] = {}
+    for _, values in reversed(sources):
+        merged = _merge(merged, values)
+    merged["config"] = path
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        details = [_describe(detail, sources) for detail in error.errors(include_url=False)]
+        raise ConfigurationError("; ".join(details)) from None  # its text holds the values
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Read the file; `[[model]]` becomes `models`, relative folders are relative to the file."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the configuration file {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    for reserved in {"config", "models"} & values.keys():
+        raise ConfigurationError(f"{reserved} in {path}: unknown key")
+    model = values.pop("model", ())
+    if isinstance(model, list) and model and all(isinstance(item, dict) for item in model):
+        values["models"] = [_anchor(item, "source", path.parent) for item in model]
+    elif model:
+        sources = _split(model)
+        values["model"] = (
+            [_resolve(item, path.parent) for item in sources]
+            if isinstance(sources, Sequence)
+            else model
+        )
+    return _anchor(values, "data_dir", path.parent)
+
+
+def _anchor(values: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    return {**values, key: _resolve(values[key], folder)} if key in values else values
+
+
+def _resolve(value: object, folder: Path) -> object:
+    return str(folder / value) if isinstance(value, str) and "://" not in value else value
+
+
+def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(weak)
+    for key, value in strong.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _describe(detail: ErrorDetails, sources: Sequence[tuple[str, Mapping[str, object]]]) -> str:
+    """Say what is wrong and where, never the value: it may be a secret."""
+    loc = detail["loc"]
+    is_missing = detail["type"] == "missing"
+    set_at = loc[:-1] if is_missing else loc
+    where = next((name for name, values in sources if _holds(values, set_at)), "the defaults")
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
+    name = name.removeprefix(".").replace("models[", "model[", 1)
+    kind = type(detail["input"]).__name__
+    match detail["type"]:
+        case "extra_forbidden":
+            problem = "unknown key"
+        case "missing":
+            problem = "is required"
+        case "string_type" if "pricing" in loc:
+            problem = (
+                f'write the price as a string, such as "0.0000002", to keep it exact; got {kind}'
+            )
+        case _:
+            message = detail["msg"]
+            problem = f"{message[0].lower()}{message[1:]}, got {kind}"
+    return f"{name} in {where}: {problem}"
+
+
+def _holds(values: object, loc: Sequence[int | str]) -> bool:
+    """Whether a source set this setting, or the table that lacks it."""
+    for step in loc:
+        try:
+            values = values[step]  # type: ignore[index]  # anything that TOML or JSON can nest
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
