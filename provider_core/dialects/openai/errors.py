@@ -1,0 +1,56 @@
+"""Errors as OpenAI's clients read them: under `/v1`.
+
+The body always has the four keys of OpenAI's `Error`; `code` is a string or null, never the HTTP
+status. Where a status, type or code differs from the error's own class, the table here says so.
+"""
+
+from typing import Any
+
+import orjson
+
+from provider_core.dialects.retry_headers import is_out_of_credit, retry_headers
+from provider_core.errors import ProviderError
+
+INTERNAL_MESSAGE = "the server had an error while processing the request"
+
+# Rate limits: the type says what is limited, as OpenAI's bodies do.
+_RATE_LIMIT_BY_CODE = {
+    "requests_per_minute": ("requests", None, "rate_limit_exceeded"),
+    "tokens_per_minute": ("tokens", None, "rate_limit_exceeded"),
+}
+
+
+def error_object(error: BaseException) -> dict[str, Any]:
+    """The object under `error`: message, type, param and code, all four always present.
+
+    Anything but a `ProviderError` is an internal error; its text stays inside.
+    """
+    if not isinstance(error, ProviderError):
+        return _object(INTERNAL_MESSAGE, "server_error", None, None)
+    if is_out_of_credit(error):
+        return _object(error.message, "insufficient_quota", None, "insufficient_quota")
+    if error.code in _RATE_LIMIT_BY_CODE:
+        return _object(error.message, *_RATE_LIMIT_BY_CODE[error.code])
+    code = None if error.code == ProviderError.default_code else error.code
+    return _object(error.message, error.type, error.param, code)
+
+
+def encode_error(error: ProviderError, request_id: str) -> tuple[int, dict[str, str], bytes]:
+    """A whole error response.
+
+    Returns:
+        Status, headers and body.
+    """
+    headers = {
+        "Content-Type": "application/json",
+        "X-Request-Id": request_id,
+        **retry_headers(error),
+    }
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    status = 429 if is_out_of_credit(error) else error.status
+    return status, headers, orjson.dumps({"error": error_object(error)})
+
+
+def _object(message: str, error_type: str, param: str | None, code: str | None) -> dict[str, Any]:
+    return {"message": message, "type": error_type, "param": param, "code": code}

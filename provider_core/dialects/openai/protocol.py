@@ -1,0 +1,86 @@
+"""The fields of chat and text completions that are honoured, with their types and ranges.
+
+Everything is nullable, because the OpenAI specification lets null stand for absent nearly
+everywhere, and strict: `true` is no integer, `"5"` no number, `5.0` no integer. Fields that are
+known and not honoured are in `unsupported`; all others are ignored. `stop`, `logit_bias`,
+`messages` and `prompt` have shapes of their own and are checked in `sampling`, `messages` and
+`prompts`.
+
+Ranges: OpenAI's specification; `top_k`, `min_p`, `top_a`, `repetition_penalty` as OpenRouter's
+parameters page has them; `min_tokens`, `stop_token_ids`, `ignore_eos` as vLLM names them.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_STOP_TOKEN_IDS = 64
+
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
+_Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class StreamOptions(BaseModel):
+    """`stream_options`."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None  # accepted: padding against traffic analysis, not sent
+
+
+class CompletionFields(BaseModel):
+    """What chat and text completions share."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+    model: str = Field(min_length=1)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1)
+    best_of: int | None = Field(None, ge=0, le=20)
+
+    max_tokens: int | None = Field(None, ge=1)
+    min_tokens: int | None = Field(None, ge=0)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, lt=2**31)  # -1 is vLLM's "off"
+    min_p: _Probability | None = None
+    top_a: _Probability | None = None
+    frequency_penalty: _Penalty | None = None
+    presence_penalty: _Penalty | None = None
+    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    logit_bias: Any = None  # `sampling.parse_logit_bias`
+    seed: int | None = None
+    stop: Any = None  # `sampling.parse_stop`
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, max_length=MAX_STOP_TOKEN_IDS
+    )
+    ignore_eos: bool | None = None
+
+    user: str | None = None
+    # Accepted and without effect: hints for routing, caching and abuse detection.
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    cache_salt: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    metadata: dict[str, Any] | None = None
+    include_reasoning: bool | None = None
+    parallel_tool_calls: bool | None = None
+
+
+class ChatCompletionRequest(CompletionFields):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[Any] = Field(min_length=1)  # `messages.parse_messages`
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+
+class CompletionRequest(CompletionFields):
+    """`POST /v1/completions`."""
+
+    prompt: Any = None  # `prompts.parse_prompts`
+    echo: bool | None = None
+    logprobs: int | None = Field(None, ge=0, le=5)

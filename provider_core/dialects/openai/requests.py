@@ -1,0 +1,176 @@
+"""Request bodies to values that the server can serve without knowing the dialect."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from provider_core.dialects.openai.messages import parse_messages
+from provider_core.dialects.openai.prompts import parse_prompts
+from provider_core.dialects.openai.protocol import (
+    ChatCompletionRequest,
+    CompletionFields,
+    CompletionRequest,
+)
+from provider_core.dialects.openai.sampling import PendingSampling, parse_stop, pending_sampling
+from provider_core.dialects.openai.unsupported import refuse_unsupported
+from provider_core.dialects.openai.validation import bad_value, validate
+from provider_core.settings import LimitSettings
+
+DEFAULT_COMPLETION_TOKENS = 16  # of text completions; a chat's default is what fits
+MAX_USER = 128  # characters kept of `user`
+MAX_METADATA = 16  # pairs kept
+MAX_METADATA_KEY = 64
+MAX_METADATA_VALUE = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedRequest:
+    """What chat and text completions have in common.
+
+    Attributes:
+        model: As the client spelled it, up to the whole body long; echo 64 characters at most.
+        include_usage: The client asked for usage as a chunk of its own; `False` unless streaming.
+        n: Choices per prompt.
+        best_of: Sequences to generate per prompt, of which the best `n` are returned.
+        stop: Up to four texts that end a choice.
+        user: The client's name for its end user, cut to `MAX_USER` characters.
+        metadata: The client's labels, cut to the documented limits.
+    """
+
+    model: str
+    stream: bool
+    include_usage: bool
+    n: int
+    best_of: int
+    sampling: PendingSampling
+    stop: tuple[str, ...]
+    user: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedChat(ParsedRequest):
+    """A chat completion.
+
+    Attributes:
+        messages: Ready for `ChatTemplate.render`; every `content` is text or `None`.
+        continue_final_message: The last message is the assistant's and is to be continued.
+    """
+
+    messages: list[dict[str, Any]]
+    continue_final_message: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedCompletion(ParsedRequest):
+    """A text completion.
+
+    Attributes:
+        prompts: Texts, or token ids not yet checked against the vocabulary. Choice i of prompt p
+            has index `p * n + i`. An empty text is the start of a document.
+        echo: Each choice's text begins with its prompt.
+    """
+
+    prompts: list[str | list[int]]
+    echo: bool
+
+
+def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
+    """Read the body of `POST /v1/chat/completions`.
+
+    Raises:
+        InvalidRequest: A field is missing, malformed or out of range; `param` names it.
+        UnsupportedParameter: A known field asks for what is not served.
+    """
+    refuse_unsupported(body)
+    fields = validate(ChatCompletionRequest, body)
+    messages = parse_messages(fields.messages, limits.max_messages)
+    if len(messages) > 1 and _is_empty_prefill(messages[-1]):
+        messages.pop()  # continuing nothing is answering
+    logprobs = None
+    if fields.logprobs:
+        logprobs = fields.top_logprobs or 0
+    elif fields.top_logprobs:
+        raise bad_value("top_logprobs", "needs logprobs to be true")
+    # The newer name wins if both are given.
+    max_tokens = (
+        fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
+    )
+    last = messages[-1]
+    return ParsedChat(
+        messages=messages,
+        continue_final_message=last["role"] == "assistant"
+        and bool(last["content"])
+        and "tool_calls" not in last
+        and "function_call" not in last,
+        sampling=pending_sampling(
+            fields, prompt_param="messages", max_tokens=max_tokens, logprobs=logprobs
+        ),
+        **_common(fields, limits),
+    )
+
+
+def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompletion:
+    """Read the body of `POST /v1/completions`.
+
+    Raises:
+        InvalidRequest: A field is missing, malformed or out of range; `param` names it.
+        UnsupportedParameter: A known field asks for what is not served.
+    """
+    refuse_unsupported(body)
+    fields = validate(CompletionRequest, body)
+    max_tokens = DEFAULT_COMPLETION_TOKENS if fields.max_tokens is None else fields.max_tokens
+    return ParsedCompletion(
+        prompts=parse_prompts(fields.prompt, limits.max_prompts),
+        echo=bool(fields.echo),
+        sampling=pending_sampling(
+            fields,
+            prompt_param="prompt",
+            max_tokens=max_tokens,
+            logprobs=fields.logprobs,
+            prompt_logprobs=fields.logprobs if fields.echo else None,
+        ),
+        **_common(fields, limits),
+    )
+
+
+def _common(fields: CompletionFields, limits: LimitSettings) -> dict[str, Any]:
+    n = 1 if fields.n is None else fields.n
+    if n > limits.max_n:
+        raise bad_value("n", f"must be at most {limits.max_n}, not {n}")
+    best_of = fields.best_of or n
+    if best_of < n:
+        raise bad_value("best_of", f"must be at least n ({n}), not {best_of}")
+    if best_of > limits.max_n:
+        raise bad_value("best_of", f"must be at most {limits.max_n}, not {best_of}")
+    if best_of > n and fields.stream:
+        raise bad_value("best_of", f"must equal n ({n}) when streaming, not {best_of}")
+    # Without `stream` the options have no effect: clients keep them when they switch it off.
+    include_usage = bool(
+        fields.stream and fields.stream_options and fields.stream_options.include_usage
+    )
+    return {
+        "model": fields.model,
+        "stream": bool(fields.stream),
+        "include_usage": include_usage,
+        "n": n,
+        "best_of": best_of,
+        "stop": parse_stop(fields.stop),
+        "user": None if fields.user is None else fields.user[:MAX_USER],
+        "metadata": _cut_metadata(fields.metadata) if fields.metadata else {},
+    }
+
+
+def _cut_metadata(metadata: dict[str, Any]) -> dict[str, str]:
+    pairs = [(key, value) for key, value in metadata.items() if isinstance(value, str)]
+    return {
+        key[:MAX_METADATA_KEY]: value[:MAX_METADATA_VALUE] for key, value in pairs[:MAX_METADATA]
+    }
+
+
+def _is_empty_prefill(message: Mapping[str, Any]) -> bool:
+    return (
+        message["role"] == "assistant"
+        and not message["content"]
+        and not message.keys() & {"tool_calls", "function_call"}
+    )
