@@ -190,6 +190,21 @@ class Tokenizer(Protocol):
         """Ids that are control, never shown in text."""
         ...
 
+    @property
+    def prompt_prefix_ids(self) -> tuple[int, ...]:
+        """What a raw completions prompt begins with (often a BOS id, or nothing).
+
+        Chat prompts are not prefixed: their template writes its own beginning.
+        """
+        ...
+
+    def min_num_tokens(self, text: str) -> int:
+        """A cheap lower bound of how many ids `text` encodes to; 0 is always right.
+
+        It lets a prompt that cannot fit be refused without being encoded.
+        """
+        ...
+
     def encode(self, text: str, *, allow_special: bool) -> list[int]:
         """Encode on a worker thread or for short text.
 
@@ -205,7 +220,10 @@ class Tokenizer(Protocol):
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The exact bytes one id stands for, even when they are part of a character."""
+        """The exact bytes one id adds to the text, even when they are part of a character.
+
+        Special ids add none, so that the bytes of a reply's ids join to its text's bytes.
+        """
         ...
 
     def make_decoder(self, prompt_token_ids: Sequence[int] = ()) -> TokenDecoder:
