@@ -7,7 +7,9 @@ lose or forge a line, and some of these lines are bills.
 
 import json
 import re
+import time
 from collections.abc import Mapping
+from functools import lru_cache
 
 import orjson
 
@@ -36,6 +38,17 @@ def encode_line(fields: Mapping[str, object]) -> bytes:
         text = json.dumps(json.loads(line), separators=(",", ":"))
         line = text.replace("\x7f", "\\u007f").encode() + b"\n"
     return line
+
+
+def format_timestamp(unix_s: float) -> str:
+    """Write a time as RFC 3339 in UTC with six decimals, e.g. `2026-11-20T22:40:01.482913Z`."""
+    second, microsecond = divmod(int(unix_s * 1_000_000 + 0.5), 1_000_000)
+    return f"{_format_second(second)}.{microsecond:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _format_second(unix_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_s))
 
 
 def sanitize(text: str, max_bytes: int) -> str:

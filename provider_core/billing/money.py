@@ -1,0 +1,139 @@
+"""Exact money: prices and costs in USD, never a binary float, never rounded.
+
+A price has at most 18 decimals and a counter is below 2^53, so every product and sum fits the 50
+digits of the context and its traps cannot fire on prices that `PriceList` accepted.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import (
+    Context,
+    Decimal,
+    FloatOperation,
+    Inexact,
+    InvalidOperation,
+    Rounded,
+)
+from functools import lru_cache
+from types import MappingProxyType
+
+import orjson
+
+from provider_core.errors import ConfigurationError
+from provider_core.types import Prices, Usage
+
+_EXACT = Context(prec=50, traps=[Inexact, Rounded, InvalidOperation, FloatOperation])
+_MAX_DECIMALS = 18
+_MAX_PRICE = Decimal(10) ** 9
+_UNVERSIONED = Prices().version
+
+_NAMES = (
+    "prompt",
+    "completion",
+    "request",
+    "image",
+    "input_cache_read",
+    "input_cache_write",
+    "internal_reasoning",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """Prices of one model as they are billed and shown.
+
+    Attributes:
+        prices: The exact numbers.
+        strings: The same as decimal strings, without those that fall back.
+        version: The given version, or a digest of the numbers where none is given.
+        is_free: Every price is 0.
+    """
+
+    prices: Prices
+    strings: Mapping[str, str]
+    version: str
+    is_free: bool
+
+
+@lru_cache(maxsize=4096)  # asked at every admission, for as many price lists as models
+def price_list(prices: Prices) -> PriceList:
+    """Check prices and freeze them into what a bill quotes.
+
+    Raises:
+        ConfigurationError: A price is a float, negative, not finite, has more than 18 decimals or
+            is a billion dollars and more.
+    """
+    strings = {}
+    for name in _NAMES:
+        price = getattr(prices, name)
+        if price is not None:
+            _check_price(name, price)
+            strings[name] = format_money(price)
+    version = prices.version
+    if version == _UNVERSIONED:
+        canonical = orjson.dumps(strings, option=orjson.OPT_SORT_KEYS)
+        version = "sha256:" + hashlib.sha256(canonical).hexdigest()[:16]
+    return PriceList(
+        prices=prices,
+        strings=MappingProxyType(strings),
+        version=version,
+        is_free=all(string == "0" for string in strings.values()),
+    )
+
+
+def cost_of(
+    prices: Prices, usage: Usage, *, cache_write_tokens: int = 0, image_count: int = 0
+) -> Decimal:
+    """What a generation costs by its price list, in USD, exact.
+
+    ::
+
+        cost = (prompt - cached - cache_write) * p.prompt + cached * p.input_cache_read
+             + cache_write * p.input_cache_write
+             + (completion - reasoning) * p.completion + reasoning * p.internal_reasoning
+             + image_count * p.image + p.request
+
+    A missing cache price is the prompt price, a missing reasoning price the completion price.
+
+    Args:
+        prices: USD per one unit.
+        usage: `cached_tokens` at most `prompt_tokens`, `reasoning_tokens` at most
+            `completion_tokens`.
+        cache_write_tokens: Prompt tokens written to a cache that charges for it.
+        image_count: Images in the prompt.
+
+    Raises:
+        decimal.Inexact: The prices were not accepted by `price_list`.
+    """
+    cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
+    cache_read = prices.prompt if prices.input_cache_read is None else prices.input_cache_read
+    cache_write = prices.prompt if prices.input_cache_write is None else prices.input_cache_write
+    thinking = prices.completion if prices.internal_reasoning is None else prices.internal_reasoning
+    total = prices.request
+    for count, price in (
+        (usage.prompt_tokens - cached - cache_write_tokens, prices.prompt),
+        (cached, cache_read),
+        (cache_write_tokens, cache_write),
+        (usage.completion_tokens - reasoning, prices.completion),
+        (reasoning, thinking),
+        (image_count, prices.image),
+    ):
+        if count:
+            total = _EXACT.fma(price, count, total)
+    return total
+
+
+def format_money(amount: Decimal) -> str:
+    """Write an amount without exponent and without trailing zeros, e.g. `0.0000342`."""
+    return format(_EXACT.normalize(amount), "f") if amount else "0"
+
+
+def _check_price(name: str, price: object) -> None:
+    if not isinstance(price, Decimal):
+        raise ConfigurationError(f"price {name} must be a decimal string, not {price!r}")
+    if not price.is_finite() or price < 0 or price >= _MAX_PRICE:
+        raise ConfigurationError(f"price {name} must be at least 0 and below 10^9, not {price}")
+    decimals = format(price, "f").partition(".")[2].rstrip("0")
+    if len(decimals) > _MAX_DECIMALS:
+        raise ConfigurationError(f"price {name} has over {_MAX_DECIMALS} decimals: {price}")
