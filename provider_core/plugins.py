@@ -1,0 +1,196 @@
+"""The plugin manager: what is loaded, in which order it is asked, and what stops start-up.
+
+There is no module-level manager: `make_plugin_manager` returns one, and whoever needs it is given
+it. Hooks are called through their specifications, so that a type checker sees both ends::
+
+    runner = plugins.first(hookspecs.load_model, model=spec, model_dir=folder)
+    models = plugins.every(hookspecs.register_models, settings=settings)
+    plugins.notify(hookspecs.request_finished, record=record)
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, entry_points
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import pluggy
+import structlog
+
+import provider_core
+from provider_core import hookimpl, hookspecs
+from provider_core.errors import ConfigurationError, PluginError
+from provider_core.settings import Settings
+
+GROUP = "provider_core"
+"""Name of the entry-point group, the pluggy project and both markers."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_log = structlog.get_logger("provider_core.plugins")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """One loaded plugin, for people.
+
+    Attributes:
+        distribution: Name of the package it came with; empty for what was registered by hand.
+        version: Of that package.
+        path: File of the plugin's module; empty if it has none.
+        hooks: Names of the hooks it implements, sorted.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    path: str
+    hooks: tuple[str, ...]
+
+
+class CoreHooks:
+    """The core's own answers that need nothing but the standard library, asked last."""
+
+    @hookimpl(trylast=True)
+    def fetch_model(self, uri: str) -> Path | None:
+        """Return a folder or `file://` folder itself; nothing is copied.
+
+        Raises:
+            ConfigurationError: There is no such folder.
+        """
+        url = urlsplit(uri)
+        if "://" in uri and url.scheme != "file":
+            return None
+        path = Path(unquote(url.path)) if url.scheme == "file" else Path(uri).expanduser()
+        if not path.is_dir():
+            problem = "is a file, not a folder" if path.exists() else "does not exist"
+            raise ConfigurationError(f"model source {uri!r} {problem}")
+        return path
+
+
+class PluginManager(pluggy.PluginManager):
+    """pluggy's manager with this project's hooks and typed calls of them.
+
+    The order of asking is the reverse of the order of registration, `trylast` ones after the rest.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(GROUP)
+        self.add_hookspecs(hookspecs)
+
+    def first(self, hook: Callable[P, R], *_: P.args, **arguments: P.kwargs) -> R:
+        """Ask until one implementation answers; for hooks whose contract says "first".
+
+        Returns:
+            That answer, or `None` if all declined.
+        """
+        answer: R = getattr(self.hook, _name(hook))(**arguments)
+        return answer
+
+    def every(self, hook: Callable[P, R], *_: P.args, **arguments: P.kwargs) -> list[R]:
+        """Ask all implementations; the first exception stops the asking and is raised.
+
+        Returns:
+            The answers that are not `None`, in the order of asking.
+        """
+        answers: list[R] = getattr(self.hook, _name(hook))(**arguments)
+        return answers
+
+    def notify(self, hook: Callable[P, None], *_: P.args, **arguments: P.kwargs) -> None:
+        """Tell all implementations, each isolated: what one raises is logged and hurts no other."""
+        name = _name(hook)
+        for implementation in reversed(getattr(self.hook, name).get_hookimpls()):
+            try:
+                implementation.function(*[arguments[each] for each in implementation.argnames])
+            except Exception:  # noqa: BLE001 - whatever a plugin raises
+                _log.exception("plugin.failed", plugin=implementation.plugin_name, hook=name)
+
+    def describe(self) -> list[PluginInfo]:
+        """All registered plugins in the order they are asked."""
+        distributions = {id(plugin): dist for plugin, dist in self._plugin_distinfo}
+        return [
+            _describe(name, plugin, distributions.get(id(plugin)), self.get_hookcallers(plugin))
+            for name, plugin in reversed(self.list_name_plugin())
+            if plugin is not None
+        ]
+
+    def load_entry_point(self, entry_point: EntryPoint) -> None:
+        """Import one installed plugin, register it and check every hook it implements.
+
+        Raises:
+            PluginError: It cannot be imported, or implements an unknown hook or argument.
+        """
+        origin = f"plugin {entry_point.name!r} of {_origin(entry_point)}"
+        try:
+            plugin = entry_point.load()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{origin} cannot be imported: {reason}") from error
+        try:
+            self.register(plugin, entry_point.name)
+            self.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(f"{origin} does not fit: {' '.join(str(error).split())}") from error
+        if entry_point.dist is not None:
+            self._plugin_distinfo.append((plugin, entry_point.dist))
+
+
+def make_plugin_manager(settings: Settings) -> PluginManager:
+    """Load the core's own implementations and the plugins that the settings name.
+
+    Plugins are asked in the order of `settings.plugins`, or by name when it is unset.
+
+    Raises:
+        PluginError: One is missing, broken, or two distributions bring the same name.
+    """
+    manager = PluginManager()
+    manager.register(CoreHooks(), "core")
+    installed = _by_name(entry_points(group=GROUP))
+    wanted = settings.plugins if settings.plugins is not None else sorted(installed)
+    for name in reversed(wanted):  # the last registered is asked first
+        if name not in installed:
+            known = ", ".join(sorted(installed)) or "none"
+            raise PluginError(f"plugin {name!r} is not installed; installed are: {known}")
+        manager.load_entry_point(installed[name])
+    return manager
+
+
+def _by_name(found: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
+    installed: dict[str, EntryPoint] = {}
+    for entry_point in found:
+        other = installed.setdefault(entry_point.name, entry_point)
+        if other is not entry_point:
+            raise PluginError(
+                f"plugin {entry_point.name!r} comes with both {_origin(other)} and "
+                f"{_origin(entry_point)}; uninstall one"
+            )
+    return installed
+
+
+def _origin(entry_point: EntryPoint) -> str:
+    dist = entry_point.dist
+    return f"{dist.name} {dist.version}" if dist is not None else entry_point.value
+
+
+def _describe(
+    name: str,
+    plugin: object,
+    dist: Distribution | None,
+    callers: Sequence[pluggy.HookCaller] | None,
+) -> PluginInfo:
+    module = plugin if inspect.ismodule(plugin) else inspect.getmodule(type(plugin))
+    is_core = dist is None and module is not None and module.__name__.startswith("provider_core.")
+    return PluginInfo(
+        name=name,
+        distribution="provider-core" if is_core else dist.name if dist else "",
+        version=provider_core.__version__ if is_core else dist.version if dist else "",
+        path=getattr(module, "__file__", None) or "",
+        hooks=tuple(sorted(caller.name for caller in callers or ())),
+    )
+
+
+def _name(hook: Callable[..., object]) -> str:
+    return hook.__name__
