@@ -1,0 +1,314 @@
+"""`EngineCore`: one step at a time, synchronous, on whatever thread calls it.
+
+It takes sequences in, runs the runner and the sampler over the scheduler's batches, and collects
+what each step made. `LLMEngine` runs it on its thread; tests run it step by step.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from provider_core.engine.logprobs import token_logprobs
+from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
+from provider_core.engine.scheduler import Scheduler
+from provider_core.engine.sequence import OutputCallback, Sequence
+from provider_core.errors import BackendError, DeadlineExceeded, EngineDead, StepFailed
+from provider_core.interfaces import Batch, Clock, ModelRunner
+from provider_core.types import EngineOutput, FinishReason, TokenLogprobs
+
+MAX_CONSECUTIVE_FAILURES = 5
+"""So many failed runner calls in a row, and the engine counts as dead."""
+
+Delivery = tuple[OutputCallback, EngineOutput]
+
+
+class _PlainOutputs(dict[int, EngineOutput]):
+    """The output that says "one more id", made once per id: outputs are frozen and can be shared.
+
+    Holds at most one output per id of the vocabulary.
+    """
+
+    def __missing__(self, token_id: int) -> EngineOutput:
+        output = self[token_id] = EngineOutput((token_id,))
+        return output
+
+
+class EngineCore:
+    """Owns the runner, the scheduler and every running sequence.
+
+    Args:
+        runner: Warmed up; called by this object only.
+        prefill_chunk_tokens: Most prompt tokens in one step.
+        max_kv_tokens: Tokens that running sequences may reserve together.
+        clock: For deadlines.
+    """
+
+    def __init__(
+        self, runner: ModelRunner, *, prefill_chunk_tokens: int, max_kv_tokens: int, clock: Clock
+    ) -> None:
+        info = runner.info
+        self.runner = runner
+        self.scheduler = Scheduler(
+            max_num_seqs=info.max_num_seqs,
+            vocab_size=info.vocab_size,
+            prefill_chunk_tokens=prefill_chunk_tokens,
+            max_kv_tokens=max_kv_tokens,
+        )
+        self.num_steps = 0
+        self.num_prompt_tokens = 0  # computed
+        self.num_settled_prompt_tokens = 0  # computed, or dropped with their sequence
+        self.num_generated_tokens = 0
+        self._vocab_size = info.vocab_size
+        self._clock = clock
+        self._sequences: dict[str, Sequence] = {}  # by request id: waiting or running
+        self._metadata: SamplingMetadata | None = None  # of the decode rows; None when they change
+        self._earliest_deadline_s: float | None = None
+        self._num_failures = 0  # runner calls that failed since the last that did not
+        self._plain_outputs = _PlainOutputs()
+        self._outputs: list[Delivery] = []
+        self._finished: list[str] = []
+
+    def add(self, sequence: Sequence) -> None:
+        """Let a sequence wait for its turn."""
+        self._sequences[sequence.request.request_id] = sequence
+        self.scheduler.waiting.append(sequence)
+        deadline_s = sequence.request.deadline_s
+        if deadline_s is not None and (
+            self._earliest_deadline_s is None or deadline_s < self._earliest_deadline_s
+        ):
+            self._earliest_deadline_s = deadline_s
+
+    def abort(self, request_id: str) -> None:
+        """End a sequence now, wherever it is; unknown ids are ignored."""
+        sequence = self._sequences.get(request_id)
+        if sequence is not None:
+            self._end([sequence], "abort")
+
+    def abort_all(self) -> None:
+        """End every sequence with `abort`, without the runner."""
+        self._drop_all("abort", None)
+
+    def fail_all(self, error: Exception) -> None:
+        """End every sequence with `error`, without the runner."""
+        self._drop_all("error", error)
+
+    def take_outputs(self) -> tuple[list[Delivery], list[str]]:
+        """What was made since the last call, and the ids of the sequences that ended."""
+        outputs, finished = self._outputs, self._finished
+        self._outputs, self._finished = [], []
+        return outputs, finished
+
+    def step(self) -> None:
+        """Run one step.
+
+        Raises:
+            EngineDead: The runner said so, or failed too often; nothing more can be run.
+        """
+        self._drop_expired()
+        scheduler = self.scheduler
+        scheduler.start_step()
+        while (batch := scheduler.schedule()) is not None:
+            if batch.phase == "decode":
+                self._decode(batch)
+            else:
+                self._prefill(batch)
+        self.num_steps += 1
+
+    def _decode(self, batch: Batch) -> None:
+        rows = self.scheduler.rows
+        logits = self._execute(batch, rows)
+        if logits is None:
+            return
+        metadata = self._metadata
+        if metadata is None:
+            metadata = self._metadata = SamplingMetadata(rows, self._vocab_size)
+        sampled = sample(logits, metadata)
+        self.scheduler.advance(sampled.token_ids)
+        self.num_generated_tokens += len(rows) - len(sampled.failed_rows)
+        finished = self._emit(rows, sampled)
+        if sampled.failed_rows:
+            finished += self._fail_rows([rows[row] for row in sampled.failed_rows])
+        if finished:
+            self._release(finished)
+
+    def _prefill(self, batch: Batch) -> None:
+        sequence = self.scheduler.prefilling
+        if sequence is None:  # schedule() made the batch for it
+            raise AssertionError
+        logits = self._execute(batch, [sequence])
+        if logits is None:
+            return
+        num_tokens = batch.token_ids.shape[1]
+        if sequence.request.sampling.prompt_logprobs is not None:
+            self._note_prompt_logprobs(sequence, logits)
+        self.scheduler.prefilled(sequence, num_tokens)
+        self.num_prompt_tokens += num_tokens
+        self.num_settled_prompt_tokens += num_tokens
+        if sequence.num_computed_tokens < sequence.num_prompt_tokens:
+            return
+        sampled = sample(logits[-1:], SamplingMetadata([sequence], self._vocab_size))
+        if sampled.failed_rows:
+            self._release(self._fail_rows([sequence]))
+            return
+        self.num_generated_tokens += 1
+        finished = self._emit([sequence], sampled)
+        if finished:
+            self._release(finished)
+        else:
+            self.scheduler.start_decoding(sequence, int(sampled.token_ids[0]))
+            self._metadata = None
+
+    def _emit(self, rows: list[Sequence], sampled: Sampled) -> list[Sequence]:
+        """Make each row's output. The per-token path: keep it short.
+
+        Returns:
+            The rows that ended, still in their slots.
+        """
+        append = self._outputs.append
+        plain = self._plain_outputs
+        finished = []
+        special = sampled.failed_rows or sampled.logprobs
+        for row, (sequence, token_id) in enumerate(
+            zip(rows, sampled.token_ids.tolist(), strict=True)
+        ):
+            if special and row in sampled.failed_rows:
+                continue
+            sequence.num_generated_tokens = num_generated = sequence.num_generated_tokens + 1
+            if token_id in sequence.stop_ids:
+                reason: FinishReason | None = "stop"
+            elif num_generated >= sequence.max_new_tokens:
+                reason = "length"
+            elif special or sequence.prompt_logprobs:
+                reason = None
+            else:
+                append((sequence.on_output, plain[token_id]))
+                continue
+            logprobs = sampled.logprobs.get(row)
+            output = EngineOutput(
+                (token_id,),
+                reason,
+                token_id if reason == "stop" else None,
+                () if logprobs is None else (logprobs,),
+                tuple(sequence.prompt_logprobs),
+            )
+            sequence.prompt_logprobs = []
+            append((sequence.on_output, output))
+            if reason is not None:
+                self._forget(sequence)
+                finished.append(sequence)
+        return finished
+
+    def _execute(self, batch: Batch, rows: list[Sequence]) -> npt.NDArray[np.float32] | None:
+        """Call the runner; if it fails, end the batch's sequences and return `None`."""
+        try:
+            logits = self.runner.execute_model(batch)
+            _check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
+        except EngineDead:
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._count_failure(error)
+            self._end(list(rows), "error", _as_backend_error(error))
+            return None
+        self._num_failures = 0
+        return logits
+
+    def _count_failure(self, error: Exception) -> None:
+        self._num_failures += 1
+        if self._num_failures >= MAX_CONSECUTIVE_FAILURES:
+            raise EngineDead(f"{self._num_failures} steps failed one after another") from error
+
+    def _fail_rows(self, sequences: list[Sequence]) -> list[Sequence]:
+        error = StepFailed("the model's logits are not finite")
+        for sequence in sequences:
+            self._emit_end(sequence, "error", error)
+        return sequences
+
+    def _note_prompt_logprobs(self, sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
+        """The logits at a position are of the next prompt token; the first token has none."""
+        start = sequence.num_computed_tokens
+        prompt = sequence.request.prompt_token_ids
+        notes = sequence.prompt_logprobs
+        if start == 0:
+            notes.append(TokenLogprobs(prompt[0], None))
+        next_ids = np.array(prompt[start + 1 : start + 1 + len(logits)], dtype=np.int64)
+        if len(next_ids):
+            num_top = sequence.request.sampling.prompt_logprobs or 0
+            notes += token_logprobs(logits[: len(next_ids)], next_ids, num_top)
+
+    def _drop_expired(self) -> None:
+        earliest = self._earliest_deadline_s
+        if earliest is None or self._clock.monotonic() < earliest:
+            return
+        now = self._clock.monotonic()
+        left = [
+            (sequence, sequence.request.deadline_s)
+            for sequence in self._sequences.values()
+            if sequence.request.deadline_s is not None
+        ]
+        self._earliest_deadline_s = min((d for _, d in left if d > now), default=None)
+        expired = [sequence for sequence, deadline_s in left if deadline_s <= now]
+        self._end(
+            expired, "error", DeadlineExceeded("the request's deadline passed before it ended")
+        )
+
+    def _end(
+        self, sequences: list[Sequence], reason: FinishReason, error: Exception | None = None
+    ) -> None:
+        running = []
+        for sequence in sequences:
+            self._emit_end(sequence, reason, error)
+            if not self.scheduler.waiting.discard(sequence):
+                running.append(sequence)
+        if running:
+            self._release(running)
+
+    def _drop_all(self, reason: FinishReason, error: Exception | None) -> None:
+        for sequence in list(self._sequences.values()):
+            self._emit_end(sequence, reason, error)
+            if not self.scheduler.waiting.discard(sequence):
+                self.scheduler.release([sequence])
+
+    def _emit_end(self, sequence: Sequence, reason: FinishReason, error: Exception | None) -> None:
+        self._outputs.append((sequence.on_output, EngineOutput((), reason, error=error)))
+        self._forget(sequence)
+
+    def _forget(self, sequence: Sequence) -> None:
+        request_id = sequence.request.request_id
+        del self._sequences[request_id]
+        self._finished.append(request_id)
+        num_left = sequence.num_prompt_tokens - sequence.num_computed_tokens
+        self.num_settled_prompt_tokens += num_left
+
+    def _release(self, sequences: Iterable[Sequence]) -> None:
+        """Free slots, and let the runner close the holes."""
+        self._metadata = None
+        lost: list[Sequence] = []
+        for sequence, source, target, num_tokens in self.scheduler.release(sequences):
+            try:
+                self.runner.move_slot(source, target, num_tokens)
+            except EngineDead:
+                raise
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                self._count_failure(error)
+                self._emit_end(sequence, "error", _as_backend_error(error))
+                lost.append(sequence)
+        if lost:
+            self._release(lost)
+
+
+def _check_logits(logits: npt.NDArray[np.float32], expected: tuple[int, int]) -> None:
+    if logits.shape != expected or logits.dtype != np.float32:
+        raise StepFailed(
+            f"the runner returned {logits.dtype} logits of shape {logits.shape},"
+            f" not float32 {expected}"
+        )
+
+
+def _as_backend_error(error: Exception) -> BackendError:
+    """The runner's own error if it is one of ours, else one that does not show its text."""
+    if isinstance(error, BackendError):
+        return error
+    failure = StepFailed("the model runner failed")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,165 @@
+"""From logits to one token id per row: truncation of the distribution, and the draw.
+
+Every filter keeps the likeliest tokens down to some point, so each is a length in the row's
+tokens sorted by probability. The filters run in the order top_k, top_p, min_p, top_a, and each
+sees the distribution that the one before left, renormalised. Before anything is sorted, each
+filter gives a floor below which no token can pass; only the few above it are looked at.
+
+All functions take scaled logits: (logit - the row's highest) / temperature, so the highest is 0.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_Floats = npt.NDArray[np.float32]
+_Doubles = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
+
+_BLOCK = 256  # tokens per block of the two-level search over a whole vocabulary
+_MARGIN = 1e-3  # natural-log units by which a floor is lowered for float32 rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Truncation parameters of r rows; each array `[r]`.
+
+    Attributes:
+        top_k: int64, the k likeliest tokens, ties to the lowest id; 0 is off.
+        top_p: Nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751): the fewest likeliest
+            tokens whose probabilities sum to at least p; 1 is off.
+        min_p: Tokens with at least min_p times the highest probability (Nguyen et al. 2024,
+            arXiv:2407.01082); 0 is off.
+        top_a: Tokens with at least top_a times the square of the highest probability (Peng Bo,
+            BlinkDL/RWKV-LM, "top-a sampling"); 0 is off.
+    """
+
+    top_k: _Ints
+    top_p: _Doubles
+    min_p: _Doubles
+    top_a: _Doubles
+
+
+def draw_whole(scaled: _Floats, uniforms: _Doubles) -> _Ints:
+    """Draw from the whole vocabulary, by inverting the cumulative distribution.
+
+    Sums blocks first, and then only the block that the draw falls into, because a cumulative sum
+    cannot use the processor's vector units and a sum can.
+
+    Args:
+        scaled: `[r, vocab_size]`.
+        uniforms: `[r]` in [0, 1).
+
+    Returns:
+        Token ids, `[r]`; never one of probability 0.
+    """
+    num_rows, vocab_size = scaled.shape
+    num_blocks = -(-vocab_size // _BLOCK)
+    weights = np.zeros((num_rows, num_blocks * _BLOCK), dtype=np.float32)
+    np.exp(scaled, out=weights[:, :vocab_size])
+    blocks = weights.reshape(num_rows, num_blocks, _BLOCK)
+    cumulative = blocks.sum(axis=2).astype(np.float64).cumsum(axis=1)
+    rows = np.arange(num_rows)
+    target = _below(uniforms * cumulative[:, -1], cumulative[:, -1])
+    block = (cumulative <= target[:, None]).sum(axis=1)
+    target -= np.where(block > 0, cumulative[rows, block - 1], 0.0)
+    inner = blocks[rows, block].astype(np.float64).cumsum(axis=1)
+    target = _below(target, inner[:, -1])
+    offset = (inner <= target[:, None]).sum(axis=1)
+    ids: _Ints = block * _BLOCK + offset
+    return ids
+
+
+def draw_filtered(scaled: _Floats, uniforms: _Doubles, filters: Filters) -> _Ints:
+    """Draw from what the filters leave; each row has at least one.
+
+    Args:
+        scaled: `[r, vocab_size]`.
+        uniforms: `[r]` in [0, 1).
+        filters: Of the rows.
+
+    Returns:
+        Token ids, `[r]`.
+    """
+    floor, whole_mass = _floors(scaled, filters)
+    ids, weights, num_candidates = _sorted_candidates(scaled, floor)
+    cumulative = weights.cumsum(axis=1)
+    rows = np.arange(len(weights))
+
+    has_top_k = filters.top_k > 0
+    kept = np.where(has_top_k, np.minimum(filters.top_k, num_candidates), num_candidates)
+    mass = np.where(has_top_k, cumulative[rows, kept - 1], whole_mass)
+    before = cumulative - weights
+    nucleus = (before < (filters.top_p * mass)[:, None]).sum(axis=1)
+    kept = np.where(filters.top_p < 1.0, np.minimum(kept, nucleus), kept)
+    kept = np.minimum(kept, (weights >= filters.min_p[:, None]).sum(axis=1))
+    kept = np.maximum(kept, 1)
+    # With weights relative to the highest (1) and s their sum: p >= a * p_max**2 is w >= a / s.
+    least = filters.top_a / cumulative[rows, kept - 1]
+    kept = np.minimum(kept, (weights >= least[:, None]).sum(axis=1))
+    kept = np.maximum(kept, 1)
+
+    total = cumulative[rows, kept - 1]
+    target = _below(uniforms * total, total)
+    chosen: _Ints = ids[rows, (cumulative <= target[:, None]).sum(axis=1)]
+    return chosen
+
+
+def _below(target: _Doubles, total: _Doubles) -> _Doubles:
+    """Keep a rounded product or difference inside [0, total)."""
+    return np.minimum(target, np.nextafter(total, 0.0))
+
+
+def _floors(scaled: _Floats, filters: Filters) -> tuple[_Floats, _Doubles]:
+    """Scaled logits below which a row's tokens surely fail its filters, and the rows' masses.
+
+    The mass (sum of exponentials over the vocabulary) is only computed for rows that need it:
+    with top_p or top_a and no top_k. Of the tokens with probability under (1 - p) / vocab_size,
+    all together hold less than 1 - p, so none is in the nucleus. Renormalising only raises the
+    bar of top_a, so the bar over the whole vocabulary is a floor.
+    """
+    num_rows, vocab_size = scaled.shape
+    floor = np.full(num_rows, -np.inf)
+    mass = np.ones(num_rows)
+    with_k = np.flatnonzero((filters.top_k > 0) & (filters.top_k < vocab_size))
+    if len(with_k):
+        kth = vocab_size - filters.top_k[with_k]
+        parted = np.partition(scaled[with_k], np.unique(kth), axis=1)
+        floor[with_k] = parted[np.arange(len(with_k)), kth]
+    with np.errstate(divide="ignore"):  # log(0) is the floor of a filter that is off
+        least = np.log(filters.min_p) - _MARGIN
+        with_mass = np.flatnonzero(
+            (filters.top_k == 0) & ((filters.top_p < 1.0) | (filters.top_a > 0.0))
+        )
+        if len(with_mass):
+            sums = np.exp(scaled[with_mass]).sum(axis=1).astype(np.float64)
+            mass[with_mass] = sums
+            outside = sums * np.maximum(1.0 - filters.top_p[with_mass], 0.0) / vocab_size
+            square = filters.top_a[with_mass] / sums
+            bar = np.log(np.maximum(outside, square)) - _MARGIN
+            least[with_mass] = np.maximum(least[with_mass], bar)
+    # The highest token always stays, whatever the parameters ask.
+    return np.maximum(floor, np.minimum(least, 0.0)).astype(np.float32), mass
+
+
+def _sorted_candidates(scaled: _Floats, floor: _Floats) -> tuple[_Ints, _Doubles, _Ints]:
+    """Ids and weights of the tokens at or above the floor, likeliest first, ties by id.
+
+    Returns:
+        ids and weights `[r, w]`, padded with weight 0, and the number in each row `[r]`.
+    """
+    num_rows = len(scaled)
+    rows, columns = np.nonzero(scaled >= floor[:, None])
+    counts = np.bincount(rows, minlength=num_rows)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ids = np.zeros((num_rows, int(counts.max())), dtype=np.int64)
+    weights = np.zeros(ids.shape)
+    ids[rows, places] = columns
+    weights[rows, places] = np.exp(scaled[rows, columns].astype(np.float64))
+    order = np.argsort(-weights, axis=1, kind="stable")
+    return (
+        np.take_along_axis(ids, order, axis=1),
+        np.take_along_axis(weights, order, axis=1),
+        counts,
+    )

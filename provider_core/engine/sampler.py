@@ -1,0 +1,218 @@
+"""The sampler: one token id for each row of logits, all rows at once.
+
+The order is: bias, penalties, ids that may not come before `min_tokens`, temperature, then the
+filters top_k, top_p, min_p, top_a (`drawing`), then the draw (`randomness`). Logprobs are of the
+raw logits. A batch of greedy rows without edits is one argmax.
+"""
+
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from provider_core.engine.drawing import Filters, draw_filtered, draw_whole
+from provider_core.engine.logprobs import token_logprobs
+from provider_core.engine.penalties import LogitEdits
+from provider_core.engine.randomness import STREAM_STEP, stream_state, uniforms
+from provider_core.engine.sequence import Sequence
+from provider_core.types import SamplingParams, TokenLogprobs
+
+_GREEDY_BELOW = 1e-5  # temperatures under this are 0: the quotient would overflow float32
+_MAX_DRAW_SIZE = 2**20  # logits worked on at once, so that temporaries stay in cache
+
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What one step drew.
+
+    Attributes:
+        token_ids: int64 `[n]`; meaningless in failed rows.
+        failed_rows: Rows whose logits hold NaN, or no finite highest value.
+        logprobs: By row, for the rows that asked for them.
+    """
+
+    token_ids: _Ints
+    failed_rows: tuple[int, ...] = ()
+    logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _DrawGroup:
+    """Rows that are drawn together: all from the whole vocabulary, or all filtered."""
+
+    rows: _Ints
+    inverse_temperature: npt.NDArray[np.float32]  # [r, 1]
+    filters: Filters | None
+
+
+class SamplingMetadata:
+    """The sampling parameters of a batch as arrays, built anew only when its rows change.
+
+    Args:
+        sequences: The rows in order. At each `sample` every row has drawn one more id.
+        vocab_size: Width of the logits.
+    """
+
+    def __init__(self, sequences: Rows[Sequence], vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+        self.num_rows = len(sequences)
+        params = [sequence.request.sampling for sequence in sequences]
+        self.biased_rows = _concatenate_biases(params, vocab_size)
+        self.counted = [(row, s) for row, s in enumerate(sequences) if s.counts is not None]
+        self.held_back = [  # rows whose stop ids may not come yet
+            (row, s)
+            for row, s in enumerate(sequences)
+            if s.stop_ids and s.num_generated_tokens < s.request.sampling.min_tokens
+        ]
+        self.logprob_rows = [
+            (row, p.logprobs) for row, p in enumerate(params) if p.logprobs is not None
+        ]
+        random = [row for row, p in enumerate(params) if not _is_greedy(p)]
+        self.groups = _make_groups(params, random, vocab_size)
+        self.states = np.array(
+            [
+                stream_state(s.seed, s.num_generated_tokens) if not _is_greedy(p) else 0
+                for s, p in zip(sequences, params, strict=True)
+            ],
+            dtype=np.uint64,
+        )
+        self.has_edits = bool(self.biased_rows or self.counted or self.held_back)
+        self.is_plain_greedy = not (self.has_edits or self.groups or self.logprob_rows)
+
+
+def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampled:
+    """Choose one token for each row.
+
+    Args:
+        logits: float32 `[n, vocab_size]`; failed rows are overwritten, all else is left as it
+            came.
+        metadata: Of the same rows.
+    """
+    edits = None
+    if not (metadata.is_plain_greedy or logits.flags.writeable):
+        logits = logits.copy()
+    if metadata.has_edits:
+        edits = LogitEdits(logits)
+        _edit(edits, metadata)
+    token_ids: _Ints = logits.argmax(axis=1)  # a NaN counts as the highest
+    peak = logits[np.arange(len(logits)), token_ids]
+    is_finite = np.isfinite(peak)
+    failed = () if is_finite.all() else tuple(np.flatnonzero(~is_finite).tolist())
+    if metadata.is_plain_greedy:
+        return Sampled(token_ids, failed)
+    if failed:
+        logits[~is_finite] = peak[~is_finite] = 0.0  # so that the arithmetic below stays finite
+    for group in metadata.groups:
+        token_ids[group.rows] = _draw(logits, peak, group, metadata.states)
+    metadata.states += STREAM_STEP
+    for row, sequence in metadata.counted:
+        if sequence.counts is not None:
+            sequence.counts.add(int(token_ids[row]))
+    if edits is not None:
+        edits.undo()
+    logprobs = {
+        row: token_logprobs(logits[row : row + 1], token_ids[row : row + 1], num_top)[0]
+        for row, num_top in metadata.logprob_rows
+        if row not in failed
+    }
+    return Sampled(token_ids, failed, logprobs)
+
+
+def _is_greedy(params: SamplingParams) -> bool:
+    return params.temperature < _GREEDY_BELOW or params.top_k == 1
+
+
+def _draw(
+    logits: npt.NDArray[np.float32],
+    peak: npt.NDArray[np.float32],
+    group: _DrawGroup,
+    states: npt.NDArray[np.uint64],
+) -> _Ints:
+    scaled = logits[group.rows]
+    scaled -= peak[group.rows, None]
+    scaled *= group.inverse_temperature
+    draws = uniforms(states[group.rows])
+    if group.filters is None:
+        return draw_whole(scaled, draws)
+    return draw_filtered(scaled, draws, group.filters)
+
+
+def _edit(edits: LogitEdits, metadata: SamplingMetadata) -> None:
+    if metadata.biased_rows is not None:
+        edits.add(*metadata.biased_rows)
+    if metadata.counted:
+        entries = [
+            (row, s.counts, s.request.sampling)
+            for row, s in metadata.counted
+            if s.counts is not None
+        ]
+        lengths = [len(counts) for _, counts, _ in entries]
+
+        def spread(values: list[float]) -> npt.NDArray[np.float32]:
+            return np.repeat(np.array(values, dtype=np.float32), lengths)
+
+        edits.penalize(
+            np.repeat([row for row, _, _ in entries], lengths),
+            np.concatenate([counts.token_ids for _, counts, _ in entries]),
+            np.concatenate([counts.counts for _, counts, _ in entries]),
+            repetition=spread([params.repetition_penalty for _, _, params in entries]),
+            frequency=spread([params.frequency_penalty for _, _, params in entries]),
+            presence=spread([params.presence_penalty for _, _, params in entries]),
+        )
+    for row, sequence in metadata.held_back:
+        if sequence.num_generated_tokens < sequence.request.sampling.min_tokens:
+            columns = np.array(
+                [i for i in sequence.stop_ids if i < metadata.vocab_size], dtype=np.int64
+            )
+            edits.forbid(np.full(len(columns), row), columns)
+
+
+def _concatenate_biases(
+    params: list[SamplingParams], vocab_size: int
+) -> tuple[_Ints, _Ints, npt.NDArray[np.float32]] | None:
+    triples = [
+        (row, token_id, value)
+        for row, p in enumerate(params)
+        for token_id, value in dict(p.logit_bias).items()
+        if token_id < vocab_size
+    ]
+    if not triples:
+        return None
+    rows, columns, values = zip(*triples, strict=True)
+    return np.array(rows), np.array(columns), np.array(values, dtype=np.float32)
+
+
+def _make_groups(
+    params: list[SamplingParams], random: list[int], vocab_size: int
+) -> list[_DrawGroup]:
+    filtered = [
+        row
+        for row in random
+        if params[row].top_k > 0
+        or params[row].top_p < 1.0
+        or params[row].min_p > 0.0
+        or params[row].top_a > 0.0
+    ]
+    whole = sorted(set(random).difference(filtered))
+    size = max(1, _MAX_DRAW_SIZE // vocab_size)
+    return [
+        _make_group(params, rows[start : start + size], is_filtered=rows is filtered)
+        for rows in (whole, filtered)
+        for start in range(0, len(rows), size)
+    ]
+
+
+def _make_group(params: list[SamplingParams], rows: list[int], *, is_filtered: bool) -> _DrawGroup:
+    inverse = np.array([[1.0 / params[row].temperature] for row in rows], dtype=np.float32)
+    filters = None
+    if is_filtered:
+        filters = Filters(
+            top_k=np.array([params[row].top_k for row in rows], dtype=np.int64),
+            top_p=np.array([params[row].top_p for row in rows]),
+            min_p=np.array([params[row].min_p for row in rows]),
+            top_a=np.array([params[row].top_a for row in rows]),
+        )
+    return _DrawGroup(np.array(rows, dtype=np.int64), inverse, filters)

@@ -1,0 +1,168 @@
+"""`ScriptedRunner`: a real `ModelRunner` without a model, for tests and for measuring the core.
+
+Its logits are a function of the tokens that each slot really holds, as they came through
+`execute_model` and `move_slot`. A wrong slot, position, move or order of rows changes the output,
+as it would with a model. The history of a slot is kept as a running hash per position, so that a
+step costs the same however long the text is.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from provider_core.interfaces import Batch, RunnerInfo
+
+_HASH_FACTOR = 0x5851F42D4C957F2D  # odd, from Knuth's MMIX generator
+_HASH_START = 0x14057B7EF767814F
+_MASK = 2**64 - 1
+_SCRIPTED_LOGIT = 100.0  # so far above the rest that no temperature up to 2 misses it
+
+
+class ScriptedRunner:
+    """A deterministic stand-in for a model.
+
+    Args:
+        max_num_seqs: Slots.
+        max_model_len: Positions of a slot.
+        vocab_size: Width of the logits.
+        scripts: For a prompt, the ids that follow it. End them with an eos id if the text should
+            end.
+        reply: The ids that follow every other prompt; `None` lets the hash of the text decide.
+        step_time_s: How long each call lasts, beside its own work.
+        prefill_token_time_s: How much longer for each token of a prefill.
+        sleep: What lasts so long.
+        failures: What to raise at which call of `execute_model`, counted from 0.
+        on_execute: Called with each batch before anything else; may block, record or raise. The
+            arrays are only valid during the call.
+        corrupt: Called with each batch and its logits, which it may change or replace.
+        spread: Standard deviation of the logits that no script decides.
+        seed: Another seed is another model.
+        num_distributions: How many different rows of logits there are.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_num_seqs: int = 8,
+        max_model_len: int = 2048,
+        vocab_size: int = 256,
+        scripts: Mapping[tuple[int, ...], Sequence[int]] | None = None,
+        reply: Sequence[int] | None = None,
+        step_time_s: float = 0.0,
+        prefill_token_time_s: float = 0.0,
+        sleep: Callable[[float], None] = time.sleep,
+        failures: Mapping[int, Exception] | None = None,
+        on_execute: Callable[[Batch], None] | None = None,
+        corrupt: Callable[[Batch, npt.NDArray[np.float32]], npt.NDArray[np.float32]] | None = None,
+        spread: float = 2.0,
+        seed: int = 0,
+        num_distributions: int = 257,
+    ) -> None:
+        self.info = RunnerInfo(
+            backend="scripted",
+            backend_version="1",
+            device="cpu",
+            max_num_seqs=max_num_seqs,
+            max_model_len=max_model_len,
+            vocab_size=vocab_size,
+        )
+        self.num_calls = 0  # of execute_model
+        self.is_warm = False
+        self.is_closed = False
+        self._scripted_ids = _index_scripts(scripts or {})
+        self._reply = None if reply is None else np.array(reply, dtype=np.int64)
+        self._step_time_s = step_time_s
+        self._prefill_token_time_s = prefill_token_time_s
+        self._sleep = sleep
+        self._failures = dict(failures or {})
+        self._on_execute = on_execute
+        self._corrupt = corrupt
+        rng = np.random.default_rng(seed)
+        self._table = rng.normal(0.0, spread, (num_distributions, vocab_size)).astype(np.float32)
+        # hashes[slot, i] is of the slot's first i tokens.
+        self._hashes = np.zeros((max_num_seqs, max_model_len + 1), dtype=np.uint64)
+        self._hashes[:, 0] = _HASH_START
+        self._reply_starts = np.zeros(max_num_seqs, dtype=np.int64)  # length of each slot's prompt
+
+    def warm_up(self) -> None:
+        """Note that it was called."""
+        self.is_warm = True
+
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Store the new tokens and look up the logits of the histories; see `ModelRunner`."""
+        call = self.num_calls
+        self.num_calls += 1
+        if self._on_execute is not None:
+            self._on_execute(batch)
+        duration_s = self._step_time_s
+        if batch.phase == "prefill":
+            duration_s += self._prefill_token_time_s * batch.token_ids.size
+        if duration_s > 0:
+            self._sleep(duration_s)
+        if call in self._failures:
+            raise self._failures[call]
+        hashes = self._store(batch)
+        logits = self._table[(hashes >> np.uint64(33)) % np.uint64(len(self._table))]
+        self._write_script(batch, hashes, logits)
+        return logits if self._corrupt is None else self._corrupt(batch, logits)
+
+    def move_slot(self, source: int, target: int, num_tokens: int) -> None:
+        """Copy the first `num_tokens`; the source then holds garbage, as it may."""
+        self._hashes[target, 1 : num_tokens + 1] = self._hashes[source, 1 : num_tokens + 1]
+        self._reply_starts[target] = self._reply_starts[source]
+        self._hashes[source, 1:] = 0
+
+    def close(self) -> None:
+        """Note that it was called."""
+        self.is_closed = True
+
+    def _store(self, batch: Batch) -> npt.NDArray[np.uint64]:
+        """Extend the slots' histories.
+
+        Returns:
+            The hashes at the positions that need logits, `[n * num_logits]`.
+        """
+        slots, starts = batch.slots, batch.num_computed_tokens
+        values = (batch.token_ids + 1).astype(np.uint64)
+        num_new = values.shape[1]
+        for i in range(num_new):
+            before = self._hashes[slots, starts + i]
+            mixed = (before ^ (before >> np.uint64(29))) + values[:, i]
+            self._hashes[slots, starts + i + 1] = mixed * np.uint64(_HASH_FACTOR)
+        if batch.phase == "prefill":
+            self._reply_starts[slots] = starts + num_new
+        wanted = np.arange(num_new - batch.num_logits + 1, num_new + 1)
+        return self._hashes[slots[:, None], starts[:, None] + wanted].reshape(-1)
+
+    def _write_script(
+        self, batch: Batch, hashes: npt.NDArray[np.uint64], logits: npt.NDArray[np.float32]
+    ) -> None:
+        if self._reply is not None and batch.num_logits == 1:
+            lengths = batch.num_computed_tokens + batch.token_ids.shape[1]
+            place = lengths - self._reply_starts[batch.slots]
+            inside = np.flatnonzero(place < len(self._reply))
+            logits[inside, self._reply[place[inside]]] = _SCRIPTED_LOGIT
+        if self._scripted_ids:
+            for row, history in enumerate(hashes.tolist()):
+                token_id = self._scripted_ids.get(history)
+                if token_id is not None:
+                    logits[row, token_id] = 2 * _SCRIPTED_LOGIT
+
+
+def _index_scripts(scripts: Mapping[tuple[int, ...], Sequence[int]]) -> dict[int, int]:
+    """The next id by the hash of everything before it."""
+    index = {}
+    for prompt, output in scripts.items():
+        history = _HASH_START
+        for token_id in prompt:
+            history = _extend(history, token_id)
+        for token_id in output:
+            index[history] = token_id
+            history = _extend(history, token_id)
+    return index
+
+
+def _extend(history: int, token_id: int) -> int:
+    return ((history ^ (history >> 29)) + token_id + 1) * _HASH_FACTOR & _MASK
