@@ -1,0 +1,150 @@
+"""A thread that writes lines, so that a stalled reader of stdout never stalls a request.
+
+A pipe whose reader sleeps takes 64 KiB and then blocks the writer. Only this thread meets that.
+Under pressure logs are dropped and counted; usage lines are kept, in memory, until they are out.
+"""
+
+import os
+import queue
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from provider_core.json_lines import encode_line, format_timestamp
+
+_ATOMIC_BYTES = 4096  # PIPE_BUF: a write up to here is never interleaved with another process's
+_RETRY_S = 1.0
+
+
+class LineWriter:
+    """Writes lines to a file descriptor, in order, from its own thread.
+
+    It is the `UsageSink` of usage lines and the output of structlog.
+
+    Args:
+        fd: Duplicated, so that nobody else's closing of it matters.
+        max_waiting: Lines that may wait before logs are dropped.
+        render: Turns a JSON line into what is written, in the thread; for terminals.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        *,
+        max_waiting: int = 8192,
+        render: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self._fd = os.dup(fd)
+        self._max_waiting = max_waiting
+        self._render = render
+        self._lines: queue.SimpleQueue[tuple[bytes, bool] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._num_dropped = 0
+        self._is_closing = threading.Event()
+        self._error: str | None = None
+        self._thread = threading.Thread(target=self._run, name="line-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """Lines not written yet."""
+        return self._lines.qsize()
+
+    @property
+    def num_dropped(self) -> int:
+        """Logs dropped since start; usage lines never are."""
+        return self._num_dropped
+
+    @property
+    def error(self) -> str | None:
+        """Why the last write failed, `None` while writing works."""
+        return self._error
+
+    def write(self, line: bytes) -> None:
+        """Take a log line, newline included, or drop it if too many wait. Never blocks."""
+        if self._lines.qsize() < self._max_waiting:
+            self._lines.put((line, False))
+        else:
+            with self._lock:
+                self._num_dropped += 1
+
+    def emit(self, line: bytes) -> None:
+        """Take a usage line, newline included. Never blocks and never drops."""
+        self._lines.put((line, True))
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what waits and stop. Idempotent.
+
+        Args:
+            timeout_s: Give up on a reader that does not read after this long.
+        """
+        if not self._is_closing.is_set():
+            self._is_closing.set()
+            self._lines.put(None)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        num_reported = 0
+        is_open = True
+        while is_open:
+            item = self._lines.get()
+            batch: list[tuple[bytes, bool]] = []
+            size = 0
+            while item is not None:
+                line, must_stay = item
+                data = line if self._render is None else self._render(line)
+                if batch and size + len(data) > _ATOMIC_BYTES:
+                    self._write_batch(batch)
+                    batch, size = [], 0
+                batch.append((data, must_stay))
+                size += len(data)
+                try:
+                    item = self._lines.get_nowait()
+                except queue.Empty:
+                    break
+            is_open = item is not None
+            if self._num_dropped > num_reported:
+                dropped = self._num_dropped
+                batch.append((_dropped_line(dropped - num_reported), False))
+                num_reported = dropped
+            if batch:
+                self._write_batch(batch)
+        os.close(self._fd)
+
+    def _write_batch(self, batch: list[tuple[bytes, bool]]) -> None:
+        """Write lines in one piece; on failure keep trying with the usage lines only."""
+        data = b"".join(line for line, _ in batch)
+        if self._write_all(data):
+            return
+        with self._lock:
+            self._num_dropped += sum(not must_stay for _, must_stay in batch)
+        kept = b"".join(line for line, must_stay in batch if must_stay)
+        while kept and not self._is_closing.wait(_RETRY_S):
+            # The failed write may have ended amid a line; a newline keeps the next one whole.
+            if self._write_all(b"\n" + kept):
+                return
+
+    def _write_all(self, data: bytes) -> bool:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:  # somebody made the shared descriptor non-blocking
+                select.select([], [self._fd], [], _RETRY_S)
+            except OSError as error:
+                self._error = error.strerror or type(error).__name__
+                return False
+        self._error = None
+        return True
+
+
+def _dropped_line(count: int) -> bytes:
+    return encode_line(
+        {
+            "event": "log.dropped",
+            "timestamp": format_timestamp(time.time()),
+            "level": "warning",
+            "count": count,
+        }
+    )
