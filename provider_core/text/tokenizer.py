@@ -1,0 +1,175 @@
+"""The tokenizer of a model folder: `tokenizer.json`, read by the tokenizers library.
+
+Nothing is ever added to a text by `encode`. A raw completions prompt begins with
+`prompt_prefix_ids`: the BOS id if tokenizer_config.json says `add_bos_token`, or if it says nothing
+and the tokenizer's own post-processor puts an id first. Chat prompts begin as their template says.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+import tokenizers
+
+from provider_core.errors import ConfigurationError
+from provider_core.text.token_bound import TokenBound
+from provider_core.text.vocabulary import Vocabulary, VocabularyDecoder
+
+_LONG_TEXT = 4096  # characters from which the interpreter lock is given up while encoding
+
+
+def load_tokenizer(model_dir: Path) -> "FolderTokenizer":
+    """Read the tokenizer of a model folder.
+
+    Raises:
+        ConfigurationError: There is none, it is broken, or its decoder is not supported.
+    """
+    try:
+        definition = (model_dir / "tokenizer.json").read_bytes()
+        return FolderTokenizer(definition, read_tokenizer_config(model_dir))
+    except ConfigurationError:
+        raise
+    except FileNotFoundError:
+        raise ConfigurationError(f"no tokenizer.json in {model_dir}") from None
+    except Exception as error:  # the library raises plain Exception
+        raise ConfigurationError(f"cannot read tokenizer.json in {model_dir}") from error
+
+
+def read_tokenizer_config(model_dir: Path) -> Mapping[str, Any]:
+    """Return the object in tokenizer_config.json, empty if the file is absent.
+
+    Raises:
+        ConfigurationError: The file is not a JSON object.
+    """
+    path = model_dir / "tokenizer_config.json"
+    if not path.exists():
+        return {}
+    try:
+        config = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise ConfigurationError(f"{path} is not JSON") from error
+    if not isinstance(config, dict):
+        raise ConfigurationError(f"{path} is not a JSON object")
+    return config
+
+
+def read_special_tokens(model_dir: Path) -> tuple[str, ...]:
+    """Return the spellings of the control tokens in a folder's tokenizer.json, if it has one."""
+    path = model_dir / "tokenizer.json"
+    if not path.exists():
+        return ()
+    added = orjson.loads(path.read_bytes()).get("added_tokens", ())
+    return tuple(token["content"] for token in added if token["special"])
+
+
+class FolderTokenizer:
+    """`interfaces.Tokenizer` on a `tokenizer.json`. Thread-safe.
+
+    Args:
+        definition: The bytes of tokenizer.json.
+        config: The object in tokenizer_config.json.
+
+    Raises:
+        ConfigurationError: The decoder is of a family we cannot decode exactly.
+    """
+
+    def __init__(self, definition: bytes, config: Mapping[str, Any] | None = None) -> None:
+        self._definition = definition
+        self._parser = tokenizers.Tokenizer.from_buffer(definition)
+        self._parser.no_truncation()
+        self._parser.no_padding()
+        fields = orjson.loads(definition)
+        added = self._parser.get_added_tokens_decoder()
+        self._special_ids = frozenset(i for i, token in added.items() if token.special)
+        self._vocabulary = Vocabulary(
+            self._parser.get_vocab(with_added_tokens=False),
+            added_tokens={token.content: i for i, token in added.items()},
+            special_ids=self._special_ids,
+            decoder=fields.get("decoder"),
+        )
+        specials = [token for token in added.values() if token.special]
+        # What is normalised before it is compared may turn into a control token.
+        self._hides_specials = fields.get("normalizer") is not None and any(
+            token.normalized for token in specials
+        )
+        self._special_pattern = re.compile(
+            "|".join(re.escape(token.content) for token in specials) or r"(?!)"
+        )
+        self._bound = TokenBound(fields, self._vocabulary, added.values())
+        self._prefix_ids = self._find_prefix(config or {})
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id that can be decoded."""
+        return len(self._vocabulary.token_bytes)
+
+    @property
+    def special_token_ids(self) -> frozenset[int]:
+        """Added tokens marked special."""
+        return self._special_ids
+
+    @property
+    def prompt_prefix_ids(self) -> tuple[int, ...]:
+        """What a raw completions prompt begins with."""
+        return self._prefix_ids
+
+    def min_num_tokens(self, text: str) -> int:
+        """A lower bound of how many ids `text` encodes to; 0 where none is known."""
+        return self._bound(text)
+
+    def encode(self, text: str, *, allow_special: bool) -> list[int]:
+        """Encode without adding anything; long text with the interpreter lock released."""
+        needs_plain = not allow_special and (
+            self._hides_specials or self._special_pattern.search(text)
+        )
+        parser = self._plain_parser if needs_plain else self._parser
+        if len(text) < _LONG_TEXT:
+            return parser.encode(text, add_special_tokens=False).ids
+        return parser.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Decode whole, special tokens left out, invalid bytes as U+FFFD.
+
+        It equals the library's own decoding, but for invalid UTF-8 in byte-fallback vocabularies:
+        there the library takes back what it has said, which no stream can do.
+        """
+        return self._vocabulary.decode(token_ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The exact bytes one id adds to the text."""
+        return self._vocabulary.join_bytes((token_id,))
+
+    def make_decoder(self, prompt_token_ids: Sequence[int] = ()) -> VocabularyDecoder:
+        """A decoder for a sequence that continues `prompt_token_ids`."""
+        at_start = all(token_id in self._special_ids for token_id in prompt_token_ids)
+        return VocabularyDecoder(self._vocabulary, at_start=at_start)
+
+    @cached_property
+    def _plain_parser(self) -> tokenizers.Tokenizer:
+        """A second instance that reads control tokens as text, made when one first occurs."""
+        parser = tokenizers.Tokenizer.from_buffer(self._definition)
+        parser.no_truncation()
+        parser.no_padding()
+        parser.encode_special_tokens = True
+        return parser
+
+    def _find_prefix(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+        adds_bos = config.get("add_bos_token")
+        if adds_bos is None:
+            bare = self._parser.encode("a", add_special_tokens=False).ids
+            full = self._parser.encode("a").ids
+            starts = (i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+            return tuple(full[: next(starts, 0)])
+        bos = special_token_text(config.get("bos_token"))
+        bos_id = self._parser.token_to_id(bos) if adds_bos and bos else None
+        return () if bos_id is None else (bos_id,)
+
+
+def special_token_text(token: object) -> str | None:
+    """The spelling of a token as tokenizer_config.json writes it: a string or an object."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None

@@ -1,0 +1,174 @@
+"""What each id of a vocabulary means as bytes, and decoding that never splits a character.
+
+A tokenizer's own `decode` works on whole sequences. Here its `decoder` section is read once into a
+table of bytes per id, so that a token costs one list access, is exact when it is a part of a
+character, and a stream of steps equals the whole.
+
+Supported decoders are the two families that language models use: the byte-level alphabet of GPT-2
+and the metaspace (`▁`) of SentencePiece, with or without byte fallback (`<0xE2>`).
+"""
+
+import codecs
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from provider_core.errors import ConfigurationError
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+def _byte_level_alphabet() -> dict[int, str]:
+    """The characters that stand for bytes in byte-level BPE, as a table for `str.translate`.
+
+    Printable Latin-1 stands for itself and the other bytes for U+0100 onwards, in order
+    (`bytes_to_unicode` of GPT-2's encoder.py).
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {
+        0x100 + i: chr(byte) for i, byte in enumerate(others)
+    }
+
+
+class Vocabulary:
+    """Bytes and text of every id.
+
+    Args:
+        tokens: Ids of the model's tokens by their spelling in the vocabulary.
+        added_tokens: Ids of the added tokens by their content.
+        special_ids: Those of them that are control and never shown.
+        decoder: The `decoder` section of tokenizer.json.
+
+    Raises:
+        ConfigurationError: The decoder is of another family.
+
+    Attributes:
+        token_bytes: By id; empty for special ids and gaps.
+        texts: The same as text, `None` where the bytes alone are not whole characters.
+        strips_first_space: Whether text that begins with an id drops that id's leading space.
+    """
+
+    def __init__(
+        self,
+        tokens: Mapping[str, int],
+        *,
+        added_tokens: Mapping[str, int],
+        special_ids: frozenset[int],
+        decoder: Mapping[str, Any] | None,  # JSON
+    ) -> None:
+        steps = list(_flatten(decoder))
+        kinds = {step.get("type") for step in steps}
+        if "ByteLevel" in kinds:
+            spell = _spell_byte_level
+        elif kinds & {"Metaspace", "ByteFallback", "Replace"}:
+            spell = _spell_metaspace
+        else:
+            message = f"decoder {sorted(map(str, kinds))} of tokenizer.json is not supported"
+            raise ConfigurationError(message)
+        self.strips_first_space = any(map(_strips_first_space, steps))
+        size = max([-1, *tokens.values(), *added_tokens.values()]) + 1
+        self.token_bytes = [b""] * size
+        for token, token_id in tokens.items():
+            self.token_bytes[token_id] = spell(token)
+        for content, token_id in added_tokens.items():
+            self.token_bytes[token_id] = b"" if token_id in special_ids else content.encode()
+        self.texts = [_decode_or_none(token) for token in self.token_bytes]
+
+    def join_bytes(self, token_ids: Iterable[int]) -> bytes:
+        """All bytes of a sequence; ids beyond the table add none."""
+        table, size = self.token_bytes, len(self.token_bytes)
+        return b"".join([table[token_id] for token_id in token_ids if 0 <= token_id < size])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of a whole sequence, invalid bytes as U+FFFD."""
+        data = self.join_bytes(token_ids)
+        return (data.removeprefix(b" ") if self.strips_first_space else data).decode(
+            errors="replace"
+        )
+
+
+class VocabularyDecoder:
+    """Decodes one sequence id by id; the steps and the flush join to the whole decoding.
+
+    Args:
+        vocabulary: Shared by all sequences.
+        at_start: Nothing visible precedes, so that a first space may have to go.
+    """
+
+    __slots__ = ("_is_plain", "_pending", "_strips", "_texts", "_vocabulary")
+
+    def __init__(self, vocabulary: Vocabulary, *, at_start: bool) -> None:
+        self._vocabulary = vocabulary
+        self._texts = vocabulary.texts
+        self._pending = b""  # the beginning of a character
+        self._strips = at_start and vocabulary.strips_first_space
+        self._is_plain = not self._strips  # nothing is pending and nothing is to be stripped
+
+    def step(self, token_id: int) -> str:
+        """Add one id; return the text that became certain, maybe empty, never half a character."""
+        if self._is_plain:
+            try:
+                text = self._texts[token_id]
+            except IndexError:  # logits may be wider than the vocabulary
+                return ""
+            if text is not None:
+                return text
+        return self._step_bytes(token_id)
+
+    def _step_bytes(self, token_id: int) -> str:
+        data = self._pending + self._vocabulary.join_bytes((token_id,))
+        if self._strips and data:
+            data = data.removeprefix(b" ")
+            self._strips = False
+        text, num_consumed = codecs.utf_8_decode(data, "replace", False)  # noqa: FBT003
+        self._pending = data[num_consumed:]
+        self._is_plain = not self._pending and not self._strips
+        return text
+
+    def flush(self) -> str:
+        """Return what was held back at the end, incomplete bytes as U+FFFD."""
+        text = self._pending.decode(errors="replace")
+        self._pending = b""
+        self._is_plain = not self._strips
+        return text
+
+
+_ALPHABET = _byte_level_alphabet()
+
+
+def _spell_byte_level(token: str) -> bytes:
+    if all(ord(character) in _ALPHABET for character in token):
+        return token.translate(_ALPHABET).encode("latin-1")
+    return token.encode()
+
+
+def _spell_metaspace(token: str) -> bytes:
+    if match := _BYTE_TOKEN.fullmatch(token):
+        return bytes.fromhex(match[1])
+    return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
+
+
+def _decode_or_none(token: bytes) -> str | None:
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _flatten(decoder: Mapping[str, Any] | None) -> Iterable[Mapping[str, Any]]:
+    if decoder is None:
+        return
+    if decoder.get("type") == "Sequence":
+        for step in decoder.get("decoders", ()):
+            yield from _flatten(step)
+    else:
+        yield decoder
+
+
+def _strips_first_space(step: Mapping[str, Any]) -> bool:
+    if step.get("type") == "Strip":
+        return bool(step.get("content") == " " and step.get("start", 0))
+    if step.get("type") == "Metaspace":
+        return bool(step.get("prepend_scheme", "always") != "never")
+    return False
