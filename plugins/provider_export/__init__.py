@@ -1,1 +1,34 @@
-"""Hugging Face folder to ONNX decoder."""
+"""Hugging Face folder to ONNX decoder: the command `provider export`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from provider_core import ConfigurationError, hookimpl
+
+
+@hookimpl
+def register_commands(app: typer.Typer) -> None:
+    """Add `provider export`."""
+    app.command("export")(export)
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A Hugging Face folder with safetensors.")],
+    out: Annotated[Path, typer.Argument(help="The decoder folder to write.")],
+    target: Annotated[
+        Literal["cpu", "tensorrt"], typer.Option(help="Whose operators the graph uses.")
+    ] = "cpu",
+    precision: Annotated[
+        Literal["fp32", "fp16"], typer.Option(help="How matrices are stored.")
+    ] = "fp32",
+) -> None:
+    """Turn a Hugging Face folder into an ONNX decoder folder."""
+    from provider_export.export import export_decoder  # onnx is an extra
+
+    try:
+        model_file = export_decoder(source, out, target=target, precision=precision)
+    except ConfigurationError as error:
+        raise typer.BadParameter(error.message) from error
+    typer.echo(f"{model_file}: {model_file.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,90 @@
+"""Weights of a Hugging Face folder: safetensors, one file or shards, and nothing else.
+
+Pickled weights (`.bin`, `.pt`) run code when they are read and are refused by not being looked for.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # registers bfloat16 with numpy, as safetensors needs
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from provider_core import ConfigurationError
+
+INDEX_FILE = "model.safetensors.index.json"
+SINGLE_FILE = "model.safetensors"
+FLOAT_TYPES = frozenset({"float32", "float16", ml_dtypes.bfloat16.__name__})
+
+
+class Checkpoint:
+    """Named tensors, read from their files one at a time.
+
+    Args:
+        folder: Holds `model.safetensors`, or `model.safetensors.index.json` and its shards.
+
+    Raises:
+        ConfigurationError: No safetensors there, or a file is malformed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file_of = _locate_tensors(folder)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file_of
+
+    def read(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """One tensor as float32.
+
+        Args:
+            name: As the checkpoint spells it.
+            shape: What the configuration says it must be.
+
+        Raises:
+            ConfigurationError: It is missing, has another shape, or is not floating point.
+        """
+        if name not in self._file_of:
+            raise ConfigurationError(f"{self.folder} has no tensor {name}")
+        with _open(self._file_of[name]) as file:
+            tensor: npt.NDArray[Any] = file.get_tensor(name)  # its dtype is the file's to say
+        if tensor.shape != shape:
+            raise ConfigurationError(
+                f"tensor {name} has shape {list(tensor.shape)}, config.json implies {list(shape)}"
+            )
+        if tensor.dtype.name not in FLOAT_TYPES:
+            raise ConfigurationError(f"tensor {name} is {tensor.dtype}, not floating point")
+        return tensor.astype(np.float32)
+
+
+def _locate_tensors(folder: Path) -> dict[str, Path]:
+    index_file = folder / INDEX_FILE
+    if not index_file.is_file():
+        single = folder / SINGLE_FILE
+        if not single.is_file():
+            raise ConfigurationError(f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}")
+        return _names_in(single)
+    try:
+        shards = set(json.loads(index_file.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"{index_file} is not an index of shards") from error
+    file_of: dict[str, Path] = {}
+    for shard in sorted(shards):
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise ConfigurationError(f"{index_file} names {shard!r}, which is not a file beside it")
+        file_of |= _names_in(folder / shard)
+    return file_of
+
+
+def _names_in(path: Path) -> dict[str, Path]:
+    with _open(path) as file:
+        return dict.fromkeys(file.keys(), path)
+
+
+def _open(path: Path) -> Any:  # safetensors has no type for an open file
+    try:
+        return safe_open(str(path), framework="np")
+    except (SafetensorError, OSError) as error:
+        raise ConfigurationError(f"{path} is not a safetensors file") from error

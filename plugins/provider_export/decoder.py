@@ -1,0 +1,201 @@
+"""From a checkpoint to a decoder graph: what Llama, Qwen2 and Qwen3 share.
+
+A target (`cpu_target`, `tensorrt_target`) says which operators carry attention, norms and the
+cache; everything else is here. Linear weights are `[out, in]` in a checkpoint and `[in, out]` here.
+
+Both targets have the input `num_logits_to_keep` (int64, scalar): logits are made for so many of
+each row's last positions only, 0 meaning all, because the head is a quarter of a small model's
+work. The name and the meaning of 0 are transformers'.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto
+
+from provider_export.checkpoint import Checkpoint
+from provider_export.decoder_config import DecoderConfig
+from provider_export.graph_builder import GraphBuilder
+
+
+class Target(Protocol):
+    """The operators one runtime wants."""
+
+    def declare_inputs(self) -> None:
+        """Add the inputs beside `input_ids` and `num_logits_to_keep`, caches included."""
+        ...
+
+    def norm(self, name: str, x: str, weight: str) -> str:
+        """RMS norm over the last axis."""
+        ...
+
+    def add_and_norm(self, name: str, x: str, residual: str, weight: str) -> tuple[str, str]:
+        """Return `x + residual` and its RMS norm."""
+        ...
+
+    def attend(self, layer: int, query: str, key: str, value: str) -> str:
+        """Rotate, store keys and values, attend causally.
+
+        Args:
+            layer: Counts from 0.
+            query: `[batch, sequence, num_heads * head_dim]`.
+            key: `[batch, sequence, num_kv_heads * head_dim]`.
+            value: As key.
+
+        Returns:
+            `[batch, sequence, num_heads * head_dim]`.
+        """
+        ...
+
+    def build(self) -> onnx.ModelProto:
+        """The finished model."""
+        ...
+
+
+class DecoderBuilder:
+    """Builds one decoder.
+
+    Args:
+        config: Its dimensions.
+        checkpoint: Its weights.
+        graph: Where nodes go; the target holds the same one.
+        target: The runtime's operators.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, checkpoint: Checkpoint, graph: GraphBuilder, target: Target
+    ) -> None:
+        self._config = config
+        self._checkpoint = checkpoint
+        self._graph = graph
+        self._target = target
+
+    def build(self) -> onnx.ModelProto:
+        """Read every weight once and make the model.
+
+        Raises:
+            ConfigurationError: The checkpoint does not fit its configuration.
+        """
+        config, graph, target = self._config, self._graph, self._target
+        graph.add_input("input_ids", TensorProto.INT64, ("batch_size", "sequence_length"))
+        graph.add_input("num_logits_to_keep", TensorProto.INT64, ())
+        target.declare_inputs()
+        table = self._matrix("model.embed_tokens.weight", (config.vocab_size, config.hidden_size))
+        x = graph.add_node("Gather", (table, "input_ids"), "embeddings", axis=0)
+        normed = target.norm("layers.0.input_norm", x, self._norm_weight(0, "input_layernorm"))
+        for layer in range(config.num_layers):
+            name = f"layers.{layer}"
+            attended = self._attention(layer, normed)
+            x, normed = target.add_and_norm(
+                f"{name}.mlp_norm",
+                attended,
+                x,
+                self._norm_weight(layer, "post_attention_layernorm"),
+            )
+            moved = self._mlp(layer, normed)
+            x, normed = target.add_and_norm(
+                f"{name}.output_norm", moved, x, self._next_norm_weight(layer)
+            )
+        self._head(normed, table)
+        return target.build()
+
+    def _attention(self, layer: int, x: str) -> str:
+        config, name = self._config, f"layers.{layer}.attention"
+        q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        prefix = f"model.layers.{layer}.self_attn"
+        packed = self._linear(
+            f"{name}.qkv",
+            x,
+            config.hidden_size,
+            {f"{prefix}.q_proj": q_size, f"{prefix}.k_proj": kv_size, f"{prefix}.v_proj": kv_size},
+        )
+        query, key, value = (f"{name}.{part}" for part in ("query", "key", "value"))
+        sizes = self._graph.add_constant(
+            f"{name}.sizes", np.array([q_size, kv_size, kv_size], np.int64)
+        )
+        self._graph.add_nodes("Split", (packed, sizes), (query, key, value), axis=-1)
+        if config.family.has_qk_norm:
+            query = self._head_norm(query, f"{prefix}.q_norm.weight", config.num_heads)
+            key = self._head_norm(key, f"{prefix}.k_norm.weight", config.num_kv_heads)
+        attended = self._target.attend(layer, query, key, value)
+        return self._linear(
+            f"{name}.output", attended, q_size, {f"{prefix}.o_proj": config.hidden_size}
+        )
+
+    def _head_norm(self, x: str, weight_name: str, num_heads: int) -> str:
+        graph, head_dim = self._graph, self._config.head_dim
+        weight = graph.add_constant(weight_name, self._checkpoint.read(weight_name, (head_dim,)))
+        heads = graph.add_constant(f"{x}.heads", np.array([0, 0, num_heads, head_dim], np.int64))
+        whole = graph.add_constant(f"{x}.whole", np.array([0, 0, num_heads * head_dim], np.int64))
+        split = graph.add_node("Reshape", (x, heads), f"{x}.split")
+        normed = self._target.norm(f"{x}.norm", split, weight)
+        return graph.add_node("Reshape", (normed, whole), f"{x}.normed")
+
+    def _mlp(self, layer: int, x: str) -> str:
+        config, graph, name = self._config, self._graph, f"layers.{layer}.mlp"
+        prefix, inner = f"model.layers.{layer}.mlp", config.intermediate_size
+        gate = self._linear(f"{name}.gate", x, config.hidden_size, {f"{prefix}.gate_proj": inner})
+        up = self._linear(f"{name}.up", x, config.hidden_size, {f"{prefix}.up_proj": inner})
+        sigmoid = graph.add_node("Sigmoid", (gate,), f"{name}.sigmoid")
+        silu = graph.add_node("Mul", (gate, sigmoid), f"{name}.silu")
+        gated = graph.add_node("Mul", (silu, up), f"{name}.gated")
+        return self._linear(
+            f"{name}.down", gated, inner, {f"{prefix}.down_proj": config.hidden_size}
+        )
+
+    def _linear(self, name: str, x: str, in_size: int, parts: dict[str, int]) -> str:
+        """One MatMul for several projections of the same input, by name and output size."""
+        weights = [
+            self._checkpoint.read(f"{part}.weight", (size, in_size)) for part, size in parts.items()
+        ]
+        weight = self._graph.add_matrix(f"{name}.weight", np.concatenate(weights).T)
+        biases = [f"{part}.bias" in self._checkpoint for part in parts]
+        if not any(biases):
+            return self._graph.add_node("MatMul", (x, weight), name)
+        bias = np.concatenate(
+            [
+                self._checkpoint.read(f"{part}.bias", (size,))
+                if has
+                else np.zeros(size, np.float32)
+                for has, (part, size) in zip(biases, parts.items(), strict=True)
+            ]
+        )
+        product = self._graph.add_node("MatMul", (x, weight), f"{name}.product")
+        return self._graph.add_node(
+            "Add", (product, self._graph.add_constant(f"{name}.bias", bias)), name
+        )
+
+    def _head(self, x: str, table: str) -> None:
+        config, graph = self._config, self._graph
+        start = graph.add_node("Neg", ("num_logits_to_keep",), "head.start")
+        one = graph.add_constant("head.one", np.array([1], np.int64))
+        starts = graph.add_node("Reshape", (start, one), "head.starts")
+        end = graph.add_constant("head.end", np.array([np.iinfo(np.int64).max], np.int64))
+        kept = graph.add_node("Slice", (x, starts, end, one), "head.kept")
+        if config.tie_word_embeddings or "lm_head.weight" not in self._checkpoint:
+            weight = graph.add_node("Transpose", (table,), "head.weight", perm=(1, 0))
+        else:
+            shape = (config.vocab_size, config.hidden_size)
+            head: npt.NDArray[np.float32] = self._checkpoint.read("lm_head.weight", shape)
+            weight = graph.add_matrix("head.weight", head.T)
+        graph.add_node("MatMul", (kept, weight), "logits")
+        graph.add_output(
+            "logits", TensorProto.FLOAT, ("batch_size", "num_logits", config.vocab_size)
+        )
+
+    def _matrix(self, name: str, shape: tuple[int, ...]) -> str:
+        return self._graph.add_matrix(name, self._checkpoint.read(name, shape))
+
+    def _norm_weight(self, layer: int, which: str) -> str:
+        return self._vector(f"model.layers.{layer}.{which}.weight")
+
+    def _next_norm_weight(self, layer: int) -> str:
+        if layer + 1 < self._config.num_layers:
+            return self._norm_weight(layer + 1, "input_layernorm")
+        return self._vector("model.norm.weight")
+
+    def _vector(self, name: str) -> str:
+        values = self._checkpoint.read(name, (self._config.hidden_size,))
+        return self._graph.add_constant(name, values)

@@ -1,0 +1,86 @@
+"""From a Hugging Face folder to a decoder folder that a backend can serve."""
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from provider_core import ConfigurationError
+from provider_export.checkpoint import Checkpoint
+from provider_export.cpu_target import CpuTarget
+from provider_export.decoder import DecoderBuilder, Target
+from provider_export.decoder_config import read_config
+from provider_export.graph_builder import GraphBuilder, Precision
+from provider_export.tensorrt_target import TensorRtTarget
+
+TargetName = Literal["cpu", "tensorrt"]
+MODEL_FILE = "model.onnx"
+MAX_PROTOBUF_BYTES = 2**31 - 1  # of one message; larger weights go beside the model
+COMPANION_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""Copied as they are where the source has them."""
+
+
+def export_decoder(
+    source: Path,
+    out: Path,
+    *,
+    target: TargetName = "cpu",
+    precision: Precision = "fp32",
+) -> Path:
+    """Write a decoder folder: `model.onnx`, its configuration, tokenizer and chat template.
+
+    Args:
+        source: A Hugging Face folder with config.json and safetensors.
+        out: Made if it is missing; files of the same names are replaced. It may be `source`.
+        target: Which runtime's operators the graph uses.
+        precision: How matrices are stored; everything is computed in float32.
+
+    Returns:
+        The model file.
+
+    Raises:
+        ConfigurationError: The source cannot be exported; the message says why.
+    """
+    config, checkpoint = read_config(source), Checkpoint(source)
+    graph = GraphBuilder(precision)
+    operators: Target = (
+        CpuTarget(config, graph) if target == "cpu" else TensorRtTarget(config, graph)
+    )
+    model = DecoderBuilder(config, checkpoint, graph, operators).build()
+    out.mkdir(parents=True, exist_ok=True)
+    model_file = out / MODEL_FILE
+    _write(model, model_file)
+    if out.resolve() != source.resolve():
+        for name in COMPANION_FILES:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, out / name)
+    return model_file
+
+
+def _write(model: onnx.ModelProto, model_file: Path) -> None:
+    """Weights go into a file beside the model only when one message cannot hold them."""
+    try:
+        num_bytes = model.ByteSize()
+    except Exception as error:  # protobuf raises its own types for messages beyond 2 GiB
+        raise ConfigurationError(f"the weights of {model_file} exceed one protobuf") from error
+    if num_bytes < MAX_PROTOBUF_BYTES:
+        onnx.save_model(model, model_file)
+        return
+    onnx.save_model(
+        model,
+        model_file,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=f"{MODEL_FILE}.data",
+    )

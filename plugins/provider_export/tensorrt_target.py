@@ -1,0 +1,118 @@
+"""Operators for TensorRT: the `scatter` convention, opset 24, no vendor operator.
+
+TensorScatter writes the new keys and values into caches of fixed length, and Attention sees the
+whole cache under a mask made of `position_ids`: TensorRT ignores Attention's own length input, so
+only the mask keeps stale positions out. ONNX Runtime runs the same file.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from provider_export.cpu_target import add_rotation_tables
+from provider_export.decoder_config import DecoderConfig
+from provider_export.graph_builder import GraphBuilder
+
+OPSET = 24  # TensorScatter
+
+
+class TensorRtTarget:
+    """Builds with standard operators only."""
+
+    def __init__(self, config: DecoderConfig, graph: GraphBuilder) -> None:
+        self._config = config
+        self._graph = graph
+
+    def declare_inputs(self) -> None:
+        """Positions, where to write, caches, tables, and the mask that all layers share."""
+        graph, config = self._graph, self._config
+        graph.add_input("position_ids", TensorProto.INT64, ("batch_size", "sequence_length"))
+        graph.add_input("write_indices", TensorProto.INT64, ("batch_size",))
+        shape = ("batch_size", config.num_kv_heads, "max_sequence_length", config.head_dim)
+        for layer in range(config.num_layers):
+            for part in ("key", "value"):
+                graph.add_input(f"past_key_values.{layer}.{part}", TensorProto.FLOAT, shape)
+                graph.add_output(f"present.{layer}.{part}", TensorProto.FLOAT, shape)
+        add_rotation_tables(graph, config)
+        self._add_mask()
+
+    def _add_mask(self) -> None:
+        """`mask`, bool `[batch, 1, sequence, max_sequence_length]`: key position <= query's."""
+        graph = self._graph
+        length = graph.add_node(
+            "Shape", ("past_key_values.0.key",), "mask.max_length", start=2, end=3
+        )
+        scalar = graph.add_constant("mask.scalar", np.array([], np.int64))
+        end = graph.add_node("Reshape", (length, scalar), "mask.end")
+        bounds = [
+            graph.add_constant(f"mask.{name}", np.array(value, np.int64))
+            for name, value in (("first", 0), ("step", 1))
+        ]
+        keys = graph.add_node("Range", (bounds[0], end, bounds[1]), "mask.keys")
+        axes = graph.add_constant("mask.axes", np.array([1, 3], np.int64))
+        queries = graph.add_node("Unsqueeze", ("position_ids", axes), "mask.queries")
+        graph.add_node("LessOrEqual", (keys, queries), "mask")
+
+    def norm(self, name: str, x: str, weight: str) -> str:
+        """RMS norm over the last axis."""
+        return self._graph.add_node(
+            "RMSNormalization", (x, weight), name, axis=-1, epsilon=self._config.rms_norm_eps
+        )
+
+    def add_and_norm(self, name: str, x: str, residual: str, weight: str) -> tuple[str, str]:
+        """Sum, then norm."""
+        total = self._graph.add_node("Add", (x, residual), f"{name}.sum")
+        return total, self.norm(name, total, weight)
+
+    def attend(self, layer: int, query: str, key: str, value: str) -> str:
+        """Rotate, scatter into the cache, attend under the mask."""
+        config, graph, name = self._config, self._graph, f"layers.{layer}.attention"
+        rotated_query = self._rotate(query, config.num_heads)
+        new = {
+            "key": self._split_heads(self._rotate(key, config.num_kv_heads), config.num_kv_heads),
+            "value": self._split_heads(value, config.num_kv_heads),
+        }
+        for part, update in new.items():
+            graph.add_node(
+                "TensorScatter",
+                (f"past_key_values.{layer}.{part}", update, "write_indices"),
+                f"present.{layer}.{part}",
+                axis=2,
+                mode="linear",
+            )
+        heads = graph.add_node(
+            "Attention",
+            (
+                self._split_heads(rotated_query, config.num_heads),
+                f"present.{layer}.key",
+                f"present.{layer}.value",
+                "mask",
+            ),
+            f"{name}.heads",
+            scale=config.head_dim**-0.5,
+        )
+        rows = graph.add_node("Transpose", (heads,), f"{name}.rows", perm=(0, 2, 1, 3))
+        shape = np.array([0, 0, config.num_heads * config.head_dim], np.int64)
+        whole = graph.add_constant(f"{name}.whole", shape)
+        return graph.add_node("Reshape", (rows, whole), name)
+
+    def _rotate(self, x: str, num_heads: int) -> str:
+        return self._graph.add_node(
+            "RotaryEmbedding",
+            (x, "cos_cache", "sin_cache", "position_ids"),
+            f"{x}.rotated",
+            num_heads=num_heads,
+        )
+
+    def _split_heads(self, x: str, num_heads: int) -> str:
+        """`[batch, sequence, heads * head_dim]` to `[batch, heads, sequence, head_dim]`."""
+        graph = self._graph
+        shape = np.array([0, 0, num_heads, self._config.head_dim], np.int64)
+        split = graph.add_node(
+            "Reshape", (x, graph.add_constant(f"{x}.shape", shape)), f"{x}.heads_last"
+        )
+        return graph.add_node("Transpose", (split,), f"{x}.by_head", perm=(0, 2, 1, 3))
+
+    def build(self) -> onnx.ModelProto:
+        """The finished model."""
+        return self._graph.build(opset=OPSET, uses_contrib=False)
