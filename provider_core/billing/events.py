@@ -98,7 +98,6 @@ class GenerationFacts:
     n: int
     received_wall_s: float
     client_request_id: str | None = None
-    idempotency_key_sha256: str | None = None
     user_id: str | None = None
     app_title: str | None = None
     app_referer: str | None = None
@@ -210,7 +209,7 @@ def build_usage_final(
         "generation_id": facts.generation_id,
         "request_id": facts.request_id,
         "client_request_id": facts.client_request_id,
-        "idempotency_key_sha256": facts.idempotency_key_sha256,
+        "idempotency_key_sha256": None,
         "api_key_id": sanitize(principal.api_key_id, 64) or "unknown",
         "account_id": _text(principal.account_id, 64),
         "user_id": _text(facts.user_id, 128),

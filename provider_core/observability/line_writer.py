@@ -14,7 +14,6 @@ from collections.abc import Callable
 from provider_core.json_lines import encode_line, format_timestamp
 
 _ATOMIC_BYTES = 4096  # PIPE_BUF: a write up to here is never interleaved with another process's
-_RETRY_S = 1.0
 
 
 class LineWriter:
@@ -25,7 +24,9 @@ class LineWriter:
     Args:
         fd: Duplicated, so that nobody else's closing of it matters.
         max_waiting: Lines that may wait before logs are dropped.
-        render: Turns a JSON line into what is written, in the thread; for terminals.
+        render: Turns a JSON line into what is written, in the thread; for terminals. Must not
+            raise.
+        retry_s: Pause after a failed write.
     """
 
     def __init__(
@@ -34,15 +35,18 @@ class LineWriter:
         *,
         max_waiting: int = 8192,
         render: Callable[[bytes], bytes] | None = None,
+        retry_s: float = 1.0,
     ) -> None:
         self._fd = os.dup(fd)
         self._max_waiting = max_waiting
         self._render = render
+        self._retry_s = retry_s
         self._lines: queue.SimpleQueue[tuple[bytes, bool] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._num_dropped = 0
         self._is_closing = threading.Event()
         self._error: str | None = None
+        self._has_lost_usage = False
         self._thread = threading.Thread(target=self._run, name="line-writer", daemon=True)
         self._thread.start()
 
@@ -73,16 +77,20 @@ class LineWriter:
         """Take a usage line, newline included. Never blocks and never drops."""
         self._lines.put((line, True))
 
-    def close(self, timeout_s: float = 5.0) -> None:
+    def close(self, timeout_s: float = 5.0) -> bool:
         """Write what waits and stop. Idempotent.
 
         Args:
             timeout_s: Give up on a reader that does not read after this long.
+
+        Returns:
+            Whether every usage line was written.
         """
         if not self._is_closing.is_set():
             self._is_closing.set()
             self._lines.put(None)
         self._thread.join(timeout_s)
+        return not self._thread.is_alive() and not self._has_lost_usage
 
     def _run(self) -> None:
         num_reported = 0
@@ -93,7 +101,7 @@ class LineWriter:
             size = 0
             while item is not None:
                 line, must_stay = item
-                data = line if self._render is None else self._render(line)
+                data = self._rendered(line)
                 if batch and size + len(data) > _ATOMIC_BYTES:
                     self._write_batch(batch)
                     batch, size = [], 0
@@ -106,7 +114,7 @@ class LineWriter:
             is_open = item is not None
             if self._num_dropped > num_reported:
                 dropped = self._num_dropped
-                batch.append((_dropped_line(dropped - num_reported), False))
+                batch.append((self._rendered(_dropped_line(dropped - num_reported)), False))
                 num_reported = dropped
             if batch:
                 self._write_batch(batch)
@@ -120,10 +128,17 @@ class LineWriter:
         with self._lock:
             self._num_dropped += sum(not must_stay for _, must_stay in batch)
         kept = b"".join(line for line, must_stay in batch if must_stay)
-        while kept and not self._is_closing.wait(_RETRY_S):
+        while kept:
+            is_last_try = self._is_closing.wait(self._retry_s)
             # The failed write may have ended amid a line; a newline keeps the next one whole.
             if self._write_all(b"\n" + kept):
                 return
+            if is_last_try:
+                self._has_lost_usage = True
+                return
+
+    def _rendered(self, line: bytes) -> bytes:
+        return line if self._render is None else self._render(line)
 
     def _write_all(self, data: bytes) -> bool:
         view = memoryview(data)
@@ -131,7 +146,7 @@ class LineWriter:
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:  # somebody made the shared descriptor non-blocking
-                select.select([], [self._fd], [], _RETRY_S)
+                select.select([], [self._fd], [], self._retry_s)
             except OSError as error:
                 self._error = error.strerror or type(error).__name__
                 return False

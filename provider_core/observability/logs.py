@@ -9,6 +9,7 @@ Nothing here happens on import; an entry point calls `start_logging` once.
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -25,8 +26,10 @@ from provider_core.settings import LoggingSettings
 
 EventDict = MutableMapping[str, Any]  # structlog's; values are whatever a caller logs
 
+_CLIENT_CLOSED = 499  # nginx's number for a client that left before the answer
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _TRUSTED_LOGGERS = ("aiohttp", "asyncio")  # their messages begin with a constant line
+_VALUE = re.compile(r"[^\w .,:;!%/-]", re.ASCII)
 _log = structlog.get_logger("provider_core.access_log")
 
 
@@ -48,8 +51,7 @@ def start_logging(settings: LoggingSettings, fd: int | None = None) -> LineWrite
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            add_timestamp,
-            add_exception,
+            _add_exception,
             _encode,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -101,13 +103,13 @@ def log_access(
     _log.info(
         "request.access",
         generation_id=usage.get("generation_id"),
-        model=usage.get("model", model),
+        model=usage["model"] if "model" in usage else _clean(model, 256),
         latency_ms=round(latency_ms, 3),
         prompt_tokens=usage.get("prompt_tokens", 0),
         completion_tokens=usage.get("completion_tokens", 0),
         cost=usage.get("cost", "0"),
-        status=usage.get("status", "ok" if http_status < 400 else "error"),
-        user_id=usage.get("user_id") if user_id is None else sanitize(user_id, 128),
+        status=usage.get("status") or _status_word(http_status),
+        user_id=usage["user_id"] if "user_id" in usage else _clean(user_id, 128),
         method=sanitize(method, 16),
         path=path,
         http_status=http_status,
@@ -119,13 +121,17 @@ def log_access(
     )
 
 
-def add_timestamp(_logger: object, _name: str, event_dict: EventDict) -> EventDict:
-    """Put the time in; a structlog processor."""
-    event_dict["timestamp"] = format_timestamp(time.time())
-    return event_dict
+def _status_word(http_status: int) -> str:
+    if http_status == _CLIENT_CLOSED:
+        return "cancelled"
+    return "ok" if http_status < 400 else "error"
 
 
-def add_exception(_logger: object, _name: str, event_dict: EventDict) -> EventDict:
+def _clean(text: str | None, max_bytes: int) -> str | None:
+    return None if text is None else sanitize(text, max_bytes)
+
+
+def _add_exception(_logger: object, _name: str, event_dict: EventDict) -> EventDict:
     """Turn `exc_info` into `exception` and `exception_type`; a structlog processor."""
     info = event_dict.pop("exc_info", None)
     if info is True:
@@ -139,10 +145,14 @@ def add_exception(_logger: object, _name: str, event_dict: EventDict) -> EventDi
 
 
 def _encode(_logger: object, _name: str, event_dict: EventDict) -> bytes:
+    """Write the line, its name and time first; the last structlog processor."""
+    line: dict[str, object] = {
+        "event": event_dict.pop("event"),
+        "timestamp": format_timestamp(time.time()),
+    }
     for name, value in event_dict.items():
-        if isinstance(value, BaseException):
-            event_dict[name] = describe(value)
-    return encode_line(event_dict)
+        line[name] = describe(value) if isinstance(value, BaseException) else value
+    return encode_line(line)
 
 
 class _LineLogger:
@@ -163,11 +173,19 @@ class _StandardLibraryHandler(logging.Handler):
         }
         is_trusted = record.name.partition(".")[0] in _TRUSTED_LOGGERS
         if isinstance(record.msg, str) and (record.args or is_trusted):
-            fields["message"] = sanitize(record.msg.partition("\n")[0], 256)
+            fields["message"] = _constant_part(record.msg)
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         level = min(max(record.levelno, 10), 50) // 10 * 10
         structlog.get_logger().log(level, "library.logged", **fields)
+
+
+def _constant_part(message: str) -> str:
+    """Cut a message before the first thing that may be a value.
+
+    asyncio's "Exception in callback f('...')" shows arguments, and its further lines objects.
+    """
+    return _VALUE.split(message, maxsplit=1)[0][:256].rstrip()
 
 
 def _log_thread_failure(failure: threading.ExceptHookArgs) -> None:

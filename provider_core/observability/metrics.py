@@ -106,7 +106,7 @@ class Metrics:
         usage = record.usage
         self._requests.labels(model, event["endpoint"], record.status).inc()
         if record.status == "ok":
-            self._succeeded.labels(model, event["finish_reason"]).inc()
+            self._succeeded.labels(model, event["finish_reason"] or UNKNOWN).inc()
         self._prompt_tokens.labels(model).inc(usage.prompt_tokens)
         self._cached_tokens.labels(model).inc(usage.cached_tokens)
         self._completion_tokens.labels(model).inc(usage.completion_tokens)

@@ -33,8 +33,12 @@ class PrettyLines:
     def __call__(self, line: bytes) -> bytes:
         """Turn one line into one or, with a traceback, several."""
         fields = json.loads(line)
-        if fields["event"] == "usage.final":
-            fields = {name: fields[name] for name in _SHORT_USAGE}
-        shown = {name: value for name, value in fields.items() if value is not None}
+        if fields.get("event") == "usage.final":
+            fields = {name: fields.get(name) for name in _SHORT_USAGE}
+        shown = {
+            name: value if isinstance(value, str | int | float) else json.dumps(value)
+            for name, value in fields.items()
+            if value is not None
+        }
         # The logger and the method are not looked at by this renderer.
         return str(self._render(None, "", shown)).encode("utf-8", "replace") + b"\n"
