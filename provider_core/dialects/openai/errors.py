@@ -20,7 +20,7 @@ _RATE_LIMIT_BY_CODE = {
 }
 
 
-def error_object(error: BaseException) -> dict[str, Any]:
+def error_object(error: BaseException | None) -> dict[str, Any]:
     """The object under `error`: message, type, param and code, all four always present.
 
     Anything but a `ProviderError` is an internal error; its text stays inside.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from provider_core.dialects.openai.messages import parse_messages
 from provider_core.dialects.openai.prompts import parse_prompts
@@ -22,6 +22,8 @@ MAX_METADATA = 16  # pairs kept
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
 
+_CALLS = {"tool_calls", "function_call"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedRequest:
@@ -32,6 +34,8 @@ class ParsedRequest:
         include_usage: The client asked for usage as a chunk of its own; `False` unless streaming.
         n: Choices per prompt.
         best_of: Sequences to generate per prompt, of which the best `n` are returned.
+        with_logprobs: The client asked for log probabilities. `sampling` may ask for them without,
+            because `best_of` needs them.
         stop: Up to four texts that end a choice.
         user: The client's name for its end user, cut to `MAX_USER` characters.
         metadata: The client's labels, cut to the documented limits.
@@ -42,6 +46,7 @@ class ParsedRequest:
     include_usage: bool
     n: int
     best_of: int
+    with_logprobs: bool
     sampling: PendingSampling
     stop: tuple[str, ...]
     user: str | None = None
@@ -96,17 +101,19 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
     max_tokens = (
         fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
     )
-    last = messages[-1]
+    common = _common(fields, limits, with_logprobs=logprobs is not None)
     return ParsedChat(
         messages=messages,
-        continue_final_message=last["role"] == "assistant"
-        and bool(last["content"])
-        and "tool_calls" not in last
-        and "function_call" not in last,
+        continue_final_message=messages[-1]["role"] == "assistant"
+        and bool(messages[-1]["content"])
+        and not messages[-1].keys() & _CALLS,
         sampling=pending_sampling(
-            fields, prompt_param="messages", max_tokens=max_tokens, logprobs=logprobs
+            fields,
+            prompt_param="messages",
+            max_tokens=max_tokens,
+            logprobs=_for_best_of(logprobs, common),
         ),
-        **_common(fields, limits),
+        **common,
     )
 
 
@@ -120,6 +127,7 @@ def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompl
     refuse_unsupported(body)
     fields = validate(CompletionRequest, body)
     max_tokens = DEFAULT_COMPLETION_TOKENS if fields.max_tokens is None else fields.max_tokens
+    common = _common(fields, limits, with_logprobs=fields.logprobs is not None)
     return ParsedCompletion(
         prompts=parse_prompts(fields.prompt, limits.max_prompts),
         echo=bool(fields.echo),
@@ -127,14 +135,28 @@ def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompl
             fields,
             prompt_param="prompt",
             max_tokens=max_tokens,
-            logprobs=fields.logprobs,
+            logprobs=_for_best_of(fields.logprobs, common),
             prompt_logprobs=fields.logprobs if fields.echo else None,
         ),
-        **_common(fields, limits),
+        **common,
     )
 
 
-def _common(fields: CompletionFields, limits: LimitSettings) -> dict[str, Any]:
+class _Common(TypedDict):
+    """The fields of `ParsedRequest` but `sampling`."""
+
+    model: str
+    stream: bool
+    include_usage: bool
+    n: int
+    best_of: int
+    with_logprobs: bool
+    stop: tuple[str, ...]
+    user: str | None
+    metadata: Mapping[str, str]
+
+
+def _common(fields: CompletionFields, limits: LimitSettings, *, with_logprobs: bool) -> _Common:
     n = 1 if fields.n is None else fields.n
     if n > limits.max_n:
         raise bad_value("n", f"must be at most {limits.max_n}, not {n}")
@@ -155,10 +177,16 @@ def _common(fields: CompletionFields, limits: LimitSettings) -> dict[str, Any]:
         "include_usage": include_usage,
         "n": n,
         "best_of": best_of,
+        "with_logprobs": with_logprobs,
         "stop": parse_stop(fields.stop),
         "user": None if fields.user is None else fields.user[:MAX_USER],
         "metadata": _cut_metadata(fields.metadata) if fields.metadata else {},
     }
+
+
+def _for_best_of(logprobs: int | None, common: _Common) -> int | None:
+    """Choosing the best needs the chosen tokens' log probabilities, asked for or not."""
+    return 0 if logprobs is None and common["best_of"] > common["n"] else logprobs
 
 
 def _cut_metadata(metadata: dict[str, Any]) -> dict[str, str]:
@@ -169,8 +197,4 @@ def _cut_metadata(metadata: dict[str, Any]) -> dict[str, str]:
 
 
 def _is_empty_prefill(message: Mapping[str, Any]) -> bool:
-    return (
-        message["role"] == "assistant"
-        and not message["content"]
-        and not message.keys() & {"tool_calls", "function_call"}
-    )
+    return message["role"] == "assistant" and not message["content"] and not message.keys() & _CALLS

@@ -35,7 +35,7 @@ _ERROR_TYPE_BY_STATUS = {
 }
 
 
-def error_object(error: BaseException) -> dict[str, Any]:
+def error_object(error: BaseException | None) -> dict[str, Any]:
     """The object under `error`. Anything but a `ProviderError` is an internal error."""
     if not isinstance(error, ProviderError):
         return {"code": 500, "message": INTERNAL_MESSAGE, "metadata": {"error_type": "server"}}
