@@ -93,14 +93,15 @@ class StreamEncoder(ABC):
         self._openrouter = openrouter
         self._echo = echo
         self._unfinished = set(range(num_choices))
-        self._held: Finished | None = None
+        self._held: Finished | None = None  # the last finish, until usage is known
+        self._failure: Finished | None = None
 
     @abstractmethod
     def first(self, index: int) -> bytes:
         """What opens a choice, before any event of it; may be empty."""
 
     def encode(self, event: Event) -> bytes:
-        """The bytes of one event; empty for the finish that waits for usage."""
+        """The bytes of one event; empty for a finish that waits for the end of the stream."""
         if type(event) is TextDelta and self._logprobs is None:
             return self._text(event.index, event.text)
         match event:
@@ -109,6 +110,9 @@ class StreamEncoder(ABC):
             case PromptEcho():
                 prompt = self._echo[event.index] if self._echo else ""
                 return self._text_with_logprobs(event.index, prompt, event.logprobs)
+            case Finished(finish_reason="error" | "abort"):
+                self._failure = event  # leaves in one chunk with all that failed, at the end
+                return b""
             case Finished():
                 if self._unfinished == {event.index} and not self._include_usage:
                     self._held = event
@@ -124,13 +128,15 @@ class StreamEncoder(ABC):
             usage: The final counts.
             cost: USD as decimal digits; sent under `/api/v1` only.
         """
+        if self._failure is not None:
+            return self.error(self._failure.error, usage, cost)
         tail = self._usage_tail(usage, cost)
         if self._held is not None:
             return self._finish(self._held, tail) + DONE
         return self._choices_head + tail + DONE
 
     def error(
-        self, error: BaseException, usage: Usage | None = None, cost: str | None = None
+        self, error: BaseException | None, usage: Usage | None = None, cost: str | None = None
     ) -> bytes:
         """The last bytes of a stream that failed: one chunk with the error, and the terminator.
 
@@ -145,7 +151,9 @@ class StreamEncoder(ABC):
         choices = [
             _choice(index, self._error_body, b'"error"') for index in sorted(self._unfinished)
         ]
-        return self._error_head(error) + b",".join(choices) + tail + DONE
+        error_object = openrouter_error_object if self._openrouter else openai_error_object
+        head = b'%b,"error":%b,"choices":[' % (self._head, _dumps(error_object(error)))
+        return head + b",".join(choices) + tail + DONE
 
     def _text(self, index: int, text: str) -> bytes:
         json = orjson.dumps(text)
@@ -168,9 +176,6 @@ class StreamEncoder(ABC):
 
     def _finish(self, event: Finished, tail: bytes) -> bytes:
         self._unfinished.discard(event.index)
-        if event.finish_reason in {"error", "abort"}:
-            choice = _choice(event.index, self._error_body, b'"error"')
-            return self._error_head(event.error) + choice + tail
         reason = _dumps(event.finish_reason)
         if self._openrouter:
             reason += b',"native_finish_reason":' + _dumps(event.native_finish_reason)
@@ -179,10 +184,6 @@ class StreamEncoder(ABC):
     def _usage_tail(self, usage: Usage, cost: str | None) -> bytes:
         counts = usage_object(usage, cost=cost if self._openrouter else None)
         return b'],"usage":%b}\n\n' % orjson.dumps(counts)
-
-    def _error_head(self, error: BaseException | None) -> bytes:
-        error_object = openrouter_error_object if self._openrouter else openai_error_object
-        return b'%b,"error":%b,"choices":[' % (self._head, _dumps(error_object(error)))
 
 
 class ChatStreamEncoder(StreamEncoder):

@@ -16,9 +16,7 @@ from provider_core.errors import InvalidRequest
 MAX_DEPTH = 64
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
-_DEPTH_STEP = np.zeros(256, np.int32)
-_DEPTH_STEP[list(b"[{")] = 1
-_DEPTH_STEP[list(b"]}")] = -1
+_DEPTH_STEPS = bytes.maketrans(b'"[{]}', b"\x00\x01\x01\xff\xff")  # as int8: 0, 1, 1, -1, -1
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:  # JSON values of any kind
@@ -52,6 +50,8 @@ def _depth(body: bytes) -> int:
     """Deepest nesting of valid JSON, in linear time and without an object per value."""
     # Runs of backslashes start with one that escapes, so pairs vanish first, then quotes.
     unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    structure = np.frombuffer(unescaped.translate(None, _NOT_STRUCTURE), np.uint8)
-    in_string = np.cumsum(structure == ord('"'), dtype=np.uint8) & 1  # parity survives wrapping
-    return int(np.cumsum(_DEPTH_STEP[structure[in_string == 0]]).max(initial=0))
+    structure = unescaped.translate(None, _NOT_STRUCTURE)
+    num_quotes = np.cumsum(np.frombuffer(structure, np.uint8) == ord('"'), dtype=np.uint8)
+    is_outside = (num_quotes & 1 ^ 1).view(np.int8)  # of strings; parity survives wrapping
+    steps = np.frombuffer(structure.translate(_DEPTH_STEPS), np.int8)
+    return int(np.cumsum(steps * is_outside, dtype=np.int32).max(initial=0))

@@ -34,8 +34,6 @@ class ParsedRequest:
         include_usage: The client asked for usage as a chunk of its own; `False` unless streaming.
         n: Choices per prompt.
         best_of: Sequences to generate per prompt, of which the best `n` are returned.
-        with_logprobs: The client asked for log probabilities. `sampling` may ask for them without,
-            because `best_of` needs them.
         stop: Up to four texts that end a choice.
         user: The client's name for its end user, cut to `MAX_USER` characters.
         metadata: The client's labels, cut to the documented limits.
@@ -46,7 +44,6 @@ class ParsedRequest:
     include_usage: bool
     n: int
     best_of: int
-    with_logprobs: bool
     sampling: PendingSampling
     stop: tuple[str, ...]
     user: str | None = None
@@ -101,7 +98,6 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
     max_tokens = (
         fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
     )
-    common = _common(fields, limits, with_logprobs=logprobs is not None)
     return ParsedChat(
         messages=messages,
         continue_final_message=messages[-1]["role"] == "assistant"
@@ -111,9 +107,9 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
             fields,
             prompt_param="messages",
             max_tokens=max_tokens,
-            logprobs=_for_best_of(logprobs, common),
+            logprobs=logprobs,
         ),
-        **common,
+        **_common(fields, limits),
     )
 
 
@@ -127,7 +123,6 @@ def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompl
     refuse_unsupported(body)
     fields = validate(CompletionRequest, body)
     max_tokens = DEFAULT_COMPLETION_TOKENS if fields.max_tokens is None else fields.max_tokens
-    common = _common(fields, limits, with_logprobs=fields.logprobs is not None)
     return ParsedCompletion(
         prompts=parse_prompts(fields.prompt, limits.max_prompts),
         echo=bool(fields.echo),
@@ -135,10 +130,10 @@ def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompl
             fields,
             prompt_param="prompt",
             max_tokens=max_tokens,
-            logprobs=_for_best_of(fields.logprobs, common),
+            logprobs=fields.logprobs,
             prompt_logprobs=fields.logprobs if fields.echo else None,
         ),
-        **common,
+        **_common(fields, limits),
     )
 
 
@@ -150,13 +145,12 @@ class _Common(TypedDict):
     include_usage: bool
     n: int
     best_of: int
-    with_logprobs: bool
     stop: tuple[str, ...]
     user: str | None
     metadata: Mapping[str, str]
 
 
-def _common(fields: CompletionFields, limits: LimitSettings, *, with_logprobs: bool) -> _Common:
+def _common(fields: CompletionFields, limits: LimitSettings) -> _Common:
     n = 1 if fields.n is None else fields.n
     if n > limits.max_n:
         raise bad_value("n", f"must be at most {limits.max_n}, not {n}")
@@ -177,16 +171,10 @@ def _common(fields: CompletionFields, limits: LimitSettings, *, with_logprobs: b
         "include_usage": include_usage,
         "n": n,
         "best_of": best_of,
-        "with_logprobs": with_logprobs,
         "stop": parse_stop(fields.stop),
         "user": None if fields.user is None else fields.user[:MAX_USER],
         "metadata": _cut_metadata(fields.metadata) if fields.metadata else {},
     }
-
-
-def _for_best_of(logprobs: int | None, common: _Common) -> int | None:
-    """Choosing the best needs the chosen tokens' log probabilities, asked for or not."""
-    return 0 if logprobs is None and common["best_of"] > common["n"] else logprobs
 
 
 def _cut_metadata(metadata: dict[str, Any]) -> dict[str, str]:
