@@ -37,7 +37,7 @@ class Lifecycle:
 
     def __init__(self, *, clock: Clock | None = None, started_s: float | None = None) -> None:
         self._monotonic = clock.monotonic if clock is not None else time.monotonic
-        self._started_s = started_s if started_s is not None else self._monotonic()
+        self.started_s = started_s if started_s is not None else self._monotonic()
         self._phases_s: dict[str, float] = {}
         self._observers: list[Observer] = []
         self.state = State.STARTING
@@ -82,7 +82,7 @@ class Lifecycle:
 
     def timings_ms(self) -> dict[str, float]:
         """Milliseconds by `<phase>_ms` in the order they began, and `total_ms` since the start."""
-        total_s = self._monotonic() - self._started_s
+        total_s = self._monotonic() - self.started_s
         phases_s = {**self._phases_s, "total": total_s}
         return {f"{name}_ms": round(1e3 * duration_s, 1) for name, duration_s in phases_s.items()}
 

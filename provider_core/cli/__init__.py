@@ -1,0 +1,59 @@
+"""The command line, `provider`. Commands import what they need inside, so that help is quick."""
+
+import sys
+
+import typer
+
+from provider_core.cli.chat import chat
+from provider_core.cli.plugins import app as plugins_app
+from provider_core.cli.serve import serve
+from provider_core.cli.version import version
+from provider_core.errors import ConfigurationError, PluginError, ProviderError
+
+BUILT_IN = ("serve", "chat", "plugins", "version")
+
+
+def make_cli() -> typer.Typer:
+    """The command line without what plugins add."""
+    app = typer.Typer(
+        name="provider",
+        help="Turn a folder with an ONNX model into a listed, billable LLM provider.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command()(serve)
+    app.command()(chat)
+    app.add_typer(plugins_app, name="plugins")
+    app.command()(version)
+    return app
+
+
+def main() -> None:
+    """Run `provider` on `sys.argv`; a known error is one line on stderr.
+
+    Exits with 2 if a setting, a plugin or the command line is wrong and 1 for any other failure.
+    """
+    app = make_cli()
+    try:
+        if sys.argv[1:2] and sys.argv[1] in BUILT_IN:
+            app()
+        _add_plugin_commands(app)
+        app()
+    except ProviderError as error:
+        typer.echo(f"provider: {error.message}", err=True)
+        is_setup = isinstance(error, ConfigurationError | PluginError)
+        raise SystemExit(2 if is_setup else 1) from None
+
+
+def _add_plugin_commands(app: typer.Typer) -> None:
+    """Ask `register_commands`; a broken plugin is reported and takes only its own commands away."""
+    from provider_core import hookspecs
+    from provider_core.plugins import make_plugin_manager
+    from provider_core.settings import load_settings
+
+    try:
+        make_plugin_manager(load_settings()).every(hookspecs.register_commands, app=app)
+    except (ConfigurationError, PluginError) as error:
+        typer.echo(f"provider: {error.message}", err=True)

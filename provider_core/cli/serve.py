@@ -1,0 +1,50 @@
+"""`provider serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    *,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR_OR_URI", help="Model folder or URI; may be repeated."),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Plugin that loads the models that name none.")
+    ] = None,
+    platform: Annotated[str | None, typer.Option(help="Platform name in the usage event.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; 0 picks a free one.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; default: ./provider.toml.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for keys and caches.")] = None,
+) -> None:
+    """Serve models over HTTP until told to stop; without any, the built-in one.
+
+    Options win over PROVIDER_* variables, those over the configuration file.
+    """
+    import time
+
+    from provider_core.lifecycle import Lifecycle, process_started_s
+    from provider_core.settings import load_settings
+
+    lifecycle = Lifecycle(started_s=process_started_s())
+    lifecycle.add_phase("import", time.monotonic() - lifecycle.started_s)
+    options = {
+        "model": model or None,
+        "backend": backend,
+        "platform": platform,
+        "host": host,
+        "port": port,
+        "config": config,
+        "data_dir": data_dir,
+    }
+    with lifecycle.phase("settings"):
+        settings = load_settings(**{k: v for k, v in options.items() if v is not None})
+    with lifecycle.phase("import"):  # after the settings, so that a wrong one is said at once
+        from provider_core.server.process import run
+    raise typer.Exit(run(settings, lifecycle))
