@@ -2,8 +2,8 @@
 
 Every filter keeps the likeliest tokens down to some point, so each is a length in the row's
 tokens sorted by probability. The filters run in the order top_k, top_p, min_p, top_a, and each
-sees the distribution that the one before left, renormalised. Before anything is sorted, each
-filter gives a floor below which no token can pass; only the few above it are looked at.
+sees the distribution that the one before left, renormalised. Before anything is sorted, the
+first filter of a row gives a floor below which no token can pass; only the few above are looked at.
 
 All functions take scaled logits: (logit - the row's highest) / temperature, so the highest is 0.
 """
@@ -26,7 +26,8 @@ class Filters:
     """Truncation parameters of r rows; each array `[r]`.
 
     Attributes:
-        top_k: int64, the k likeliest tokens, ties to the lowest id; 0 is off.
+        top_k: int64, the k likeliest tokens, ties to the lowest id; less than vocab_size,
+            and 0 is off.
         top_p: Nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751): the fewest likeliest
             tokens whose probabilities sum to at least p; 1 is off.
         min_p: Tokens with at least min_p times the highest probability (Nguyen et al. 2024,
@@ -39,6 +40,12 @@ class Filters:
     top_p: _Doubles
     min_p: _Doubles
     top_a: _Doubles
+
+    @property
+    def is_top_a_alone(self) -> npt.NDArray[np.bool_]:
+        """Rows where no filter comes before top_a, `[r]`."""
+        alone: npt.NDArray[np.bool_] = (self.top_k <= 0) & (self.top_p >= 1.0) & (self.min_p <= 0.0)
+        return alone
 
 
 def draw_whole(scaled: _Floats, uniforms: _Doubles) -> _Ints:
@@ -96,7 +103,8 @@ def draw_filtered(scaled: _Floats, uniforms: _Doubles, filters: Filters) -> _Int
     kept = np.minimum(kept, (weights >= filters.min_p[:, None]).sum(axis=1))
     kept = np.maximum(kept, 1)
     # With weights relative to the highest (1) and s their sum: p >= a * p_max**2 is w >= a / s.
-    least = filters.top_a / cumulative[rows, kept - 1]
+    left = np.where(filters.is_top_a_alone, whole_mass, cumulative[rows, kept - 1])
+    least = filters.top_a / left
     kept = np.minimum(kept, (weights >= least[:, None]).sum(axis=1))
     kept = np.maximum(kept, 1)
 
@@ -114,33 +122,31 @@ def _below(target: _Doubles, total: _Doubles) -> _Doubles:
 def _floors(scaled: _Floats, filters: Filters) -> tuple[_Floats, _Doubles]:
     """Scaled logits below which a row's tokens surely fail its filters, and the rows' masses.
 
-    The mass (sum of exponentials over the vocabulary) is only computed for rows that need it:
-    with top_p or top_a and no top_k. Of the tokens with probability under (1 - p) / vocab_size,
-    all together hold less than 1 - p, so none is in the nucleus. Renormalising only raises the
-    bar of top_a, so the bar over the whole vocabulary is a floor.
+    A filter may only narrow the candidates if those after it need no sum over what it cut. So
+    top_k rules alone where it is set; else top_p and min_p together; else top_a.
+
+    Of the tokens with probability under (1 - p) / vocab_size, all together hold less than 1 - p,
+    so none is in the nucleus. The mass (sum of exponentials over the vocabulary) is computed only
+    for rows that need it, and is 1 in the others.
     """
     num_rows, vocab_size = scaled.shape
-    floor = np.full(num_rows, -np.inf)
+    has_top_k = filters.top_k > 0
     mass = np.ones(num_rows)
-    with_k = np.flatnonzero((filters.top_k > 0) & (filters.top_k < vocab_size))
-    if len(with_k):
-        kth = vocab_size - filters.top_k[with_k]
-        parted = np.partition(scaled[with_k], np.unique(kth), axis=1)
-        floor[with_k] = parted[np.arange(len(with_k)), kth]
-    with np.errstate(divide="ignore"):  # log(0) is the floor of a filter that is off
-        least = np.log(filters.min_p) - _MARGIN
-        with_mass = np.flatnonzero(
-            (filters.top_k == 0) & ((filters.top_p < 1.0) | (filters.top_a > 0.0))
-        )
-        if len(with_mass):
-            sums = np.exp(scaled[with_mass]).sum(axis=1).astype(np.float64)
-            mass[with_mass] = sums
-            outside = sums * np.maximum(1.0 - filters.top_p[with_mass], 0.0) / vocab_size
-            square = filters.top_a[with_mass] / sums
-            bar = np.log(np.maximum(outside, square)) - _MARGIN
-            least[with_mass] = np.maximum(least[with_mass], bar)
-    # The highest token always stays, whatever the parameters ask.
-    return np.maximum(floor, np.minimum(least, 0.0)).astype(np.float32), mass
+    summed = np.flatnonzero(~has_top_k & ((filters.top_p < 1.0) | filters.is_top_a_alone))
+    if len(summed):
+        mass[summed] = np.exp(scaled[summed]).sum(axis=1)
+    outside = mass * np.clip(1.0 - filters.top_p, 0.0, 1.0) / vocab_size
+    square = np.where(filters.is_top_a_alone, filters.top_a / mass, 0.0)
+    share = np.maximum(np.maximum(outside, square), filters.min_p)  # of the highest weight
+    with np.errstate(divide="ignore"):
+        # The highest token stays whatever the parameters ask, so no floor is above it.
+        floor = np.minimum(np.log(share) - _MARGIN, 0.0)
+    limited = np.flatnonzero(has_top_k)
+    if len(limited):
+        kth = vocab_size - filters.top_k[limited]
+        parted = np.partition(scaled[limited], np.unique(kth), axis=1)
+        floor[limited] = parted[np.arange(len(limited)), kth]
+    return floor.astype(np.float32), mass
 
 
 def _sorted_candidates(scaled: _Floats, floor: _Floats) -> tuple[_Ints, _Doubles, _Ints]:

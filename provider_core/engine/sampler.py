@@ -67,9 +67,10 @@ class SamplingMetadata:
             for row, s in enumerate(sequences)
             if s.stop_ids and s.num_generated_tokens < s.request.sampling.min_tokens
         ]
-        self.logprob_rows = [
-            (row, p.logprobs) for row, p in enumerate(params) if p.logprobs is not None
-        ]
+        self.logprob_rows: dict[int, list[int]] = {}  # by number of alternatives
+        for row, p in enumerate(params):
+            if p.logprobs is not None:
+                self.logprob_rows.setdefault(p.logprobs, []).append(row)
         random = [row for row, p in enumerate(params) if not _is_greedy(p)]
         self.groups = _make_groups(params, random, vocab_size)
         self.states = np.array(
@@ -79,8 +80,9 @@ class SamplingMetadata:
             ],
             dtype=np.uint64,
         )
-        self.has_edits = bool(self.biased_rows or self.counted or self.held_back)
-        self.is_plain_greedy = not (self.has_edits or self.groups or self.logprob_rows)
+        self.is_plain_greedy = not (
+            self.biased_rows or self.counted or self.held_back or self.groups or self.logprob_rows
+        )
 
 
 def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampled:
@@ -91,34 +93,37 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
             came.
         metadata: Of the same rows.
     """
-    edits = None
-    if not (metadata.is_plain_greedy or logits.flags.writeable):
-        logits = logits.copy()
-    if metadata.has_edits:
-        edits = LogitEdits(logits)
-        _edit(edits, metadata)
-    token_ids: _Ints = logits.argmax(axis=1)  # a NaN counts as the highest
-    peak = logits[np.arange(len(logits)), token_ids]
-    is_finite = np.isfinite(peak)
-    failed = () if is_finite.all() else tuple(np.flatnonzero(~is_finite).tolist())
     if metadata.is_plain_greedy:
-        return Sampled(token_ids, failed)
-    if failed:
-        logits[~is_finite] = peak[~is_finite] = 0.0  # so that the arithmetic below stays finite
+        token_ids, _, is_failed = _highest(logits)
+        return Sampled(token_ids, tuple(np.flatnonzero(is_failed).tolist()))
+    if not logits.flags.writeable:
+        logits = logits.copy()
+    edits = LogitEdits(logits)
+    _edit(edits, metadata)
+    token_ids, peak, is_failed = _highest(logits)
+    logits[is_failed] = peak[is_failed] = 0.0  # so that the arithmetic below stays finite
     for group in metadata.groups:
         token_ids[group.rows] = _draw(logits, peak, group, metadata.states)
     metadata.states += STREAM_STEP
     for row, sequence in metadata.counted:
         if sequence.counts is not None:
             sequence.counts.add(int(token_ids[row]))
-    if edits is not None:
-        edits.undo()
-    logprobs = {
-        row: token_logprobs(logits[row : row + 1], token_ids[row : row + 1], num_top)[0]
-        for row, num_top in metadata.logprob_rows
-        if row not in failed
-    }
-    return Sampled(token_ids, failed, logprobs)
+    edits.undo()
+    logits[is_failed] = 0.0
+    logprobs: dict[int, TokenLogprobs] = {}
+    for num_top, rows in metadata.logprob_rows.items():
+        entries = token_logprobs(logits[rows], token_ids[rows], num_top)
+        logprobs.update(zip(rows, entries, strict=True))
+    return Sampled(token_ids, tuple(np.flatnonzero(is_failed).tolist()), logprobs)
+
+
+def _highest(
+    logits: npt.NDArray[np.float32],
+) -> tuple[_Ints, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Of each row the likeliest id, its logit, and whether that is NaN or infinite. All `[n]`."""
+    token_ids: _Ints = logits.argmax(axis=1)  # a NaN counts as the highest
+    peak = logits[np.arange(len(logits)), token_ids]
+    return token_ids, peak, ~np.isfinite(peak)
 
 
 def _is_greedy(params: SamplingParams) -> bool:
@@ -188,31 +193,29 @@ def _concatenate_biases(
 def _make_groups(
     params: list[SamplingParams], random: list[int], vocab_size: int
 ) -> list[_DrawGroup]:
-    filtered = [
-        row
-        for row in random
-        if params[row].top_k > 0
-        or params[row].top_p < 1.0
-        or params[row].min_p > 0.0
-        or params[row].top_a > 0.0
-    ]
-    whole = sorted(set(random).difference(filtered))
+    top_k = [p.top_k if 0 < p.top_k < vocab_size else 0 for p in params]
+    filtered: list[int] = []
+    whole: list[int] = []
+    for row in random:
+        p = params[row]
+        is_filtered = top_k[row] or p.top_p < 1.0 or p.min_p > 0.0 or p.top_a > 0.0
+        (filtered if is_filtered else whole).append(row)
     size = max(1, _MAX_DRAW_SIZE // vocab_size)
-    return [
-        _make_group(params, rows[start : start + size], is_filtered=rows is filtered)
-        for rows in (whole, filtered)
-        for start in range(0, len(rows), size)
-    ]
-
-
-def _make_group(params: list[SamplingParams], rows: list[int], *, is_filtered: bool) -> _DrawGroup:
-    inverse = np.array([[1.0 / params[row].temperature] for row in rows], dtype=np.float32)
-    filters = None
-    if is_filtered:
+    groups = []
+    for start in range(0, len(whole), size):
+        rows = whole[start : start + size]
+        groups.append(_DrawGroup(np.array(rows), _inverse_temperature(params, rows), None))
+    for start in range(0, len(filtered), size):
+        rows = filtered[start : start + size]
         filters = Filters(
-            top_k=np.array([params[row].top_k for row in rows], dtype=np.int64),
-            top_p=np.array([params[row].top_p for row in rows]),
-            min_p=np.array([params[row].min_p for row in rows]),
-            top_a=np.array([params[row].top_a for row in rows]),
+            top_k=np.array([top_k[row] for row in rows], dtype=np.int64),
+            top_p=np.array([params[row].top_p for row in rows], dtype=np.float64),
+            min_p=np.array([params[row].min_p for row in rows], dtype=np.float64),
+            top_a=np.array([params[row].top_a for row in rows], dtype=np.float64),
         )
-    return _DrawGroup(np.array(rows, dtype=np.int64), inverse, filters)
+        groups.append(_DrawGroup(np.array(rows), _inverse_temperature(params, rows), filters))
+    return groups
+
+
+def _inverse_temperature(params: list[SamplingParams], rows: list[int]) -> npt.NDArray[np.float32]:
+    return np.array([[1.0 / params[row].temperature] for row in rows], dtype=np.float32)

@@ -24,7 +24,6 @@ class Sequence:
             while decoding, where the scheduler's array of positions counts.
         num_generated_tokens: Ids sampled.
         slot: Where its keys and values live; -1 while it waits and after it ended.
-        is_finished: Its last output was made.
         counts: Which ids it holds how often, if a penalty asks for that.
         prompt_logprobs: Of the prompt tokens computed so far, if asked for.
     """
@@ -38,7 +37,6 @@ class Sequence:
     num_computed_tokens: int = 0
     num_generated_tokens: int = 0
     slot: int = -1
-    is_finished: bool = False
     counts: TokenCounts | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
 
