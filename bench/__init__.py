@@ -1,0 +1,1 @@
+"""Benchmarks: what a token, a request and a start cost. Run on a quiet machine, never as tests."""

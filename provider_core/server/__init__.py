@@ -1,0 +1,1 @@
+"""HTTP in front: connections, routes, admission, streaming. What handlers dispatch through."""

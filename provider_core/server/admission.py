@@ -1,0 +1,90 @@
+"""The two gates of a request: one before its body is read, one when its cost is known."""
+
+import random
+from collections.abc import Iterable
+
+from provider_core.errors import Overloaded
+from provider_core.interfaces import EngineLoad
+from provider_core.settings import LimitSettings
+
+_JITTER = 0.25
+
+
+def retry_after(wait_s: float) -> float:
+    """A `Retry-After` for a predicted wait: 1 to 60 s with jitter, so that clients spread."""
+    return min(60.0, max(1.0, wait_s)) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+
+
+class PrefillRate:
+    """Prompt tokens per second an engine has shown lately: its counter over its busy time."""
+
+    def __init__(self) -> None:
+        self._last_tokens = 0
+        self._last_s = 0.0
+        self.tokens_per_s = 0.0
+
+    def observe(self, num_prompt_tokens: int, now_s: float) -> None:
+        """Take a reading while prompts wait, at most a few times a second."""
+        elapsed = now_s - self._last_s
+        if elapsed < 0.25:
+            return
+        rate = (num_prompt_tokens - self._last_tokens) / elapsed
+        self._last_tokens, self._last_s = num_prompt_tokens, now_s
+        if elapsed < 5 and rate > 0:
+            self.tokens_per_s = rate if not self.tokens_per_s else (self.tokens_per_s + rate) / 2
+
+
+def check_queue(
+    load: EngineLoad,
+    limits: LimitSettings,
+    *,
+    num_sequences: int = 1,
+    num_prompt_tokens: int = 0,
+    prefill_tokens_per_s: float = 0.0,
+) -> None:
+    """Admit only what can be served soon: `running + waiting < slots + queue`.
+
+    Args:
+        load: Of the engine that would serve it.
+        limits: `queue_factor` and `queue_wait_s`.
+        num_sequences: The request's choices.
+        num_prompt_tokens: The request's own, 0 while unknown.
+        prefill_tokens_per_s: Measured; 0 skips the prediction.
+
+    Raises:
+        Overloaded: The queue is full, or the predicted wait is over `queue_wait_s`.
+    """
+    room = load.num_slots + int(load.num_slots * limits.queue_factor)
+    busy = load.num_running + load.num_waiting
+    wait_s = 0.0
+    if prefill_tokens_per_s > 0:
+        wait_s = (load.num_waiting_prompt_tokens + num_prompt_tokens) / prefill_tokens_per_s
+    # A request of several choices may overfill an idle engine's queue, never a busy one's.
+    if busy >= room or (load.num_waiting and busy + num_sequences > room):
+        raise Overloaded(
+            f"all {load.num_slots} slots and the queue are taken; try again later",
+            retry_after_s=retry_after(wait_s),
+        )
+    if load.num_waiting and wait_s > limits.queue_wait_s:
+        raise Overloaded(
+            f"the predicted wait is over {limits.queue_wait_s:g} s; try again later",
+            retry_after_s=retry_after(wait_s),
+        )
+
+
+def check_any_room(loads: Iterable[EngineLoad], limits: LimitSettings) -> None:
+    """The first gate: refuse when no engine at all has room.
+
+    Raises:
+        Overloaded: All are full.
+    """
+    refusal: Overloaded | None = None
+    for load in loads:
+        try:
+            check_queue(load, limits)
+        except Overloaded as exc:
+            refusal = exc
+        else:
+            return
+    if refusal is not None:
+        raise refusal

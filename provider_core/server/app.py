@@ -1,0 +1,224 @@
+"""The process: opens its socket, loads its models, serves, drains, ends."""
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+from aiohttp import web
+
+import provider_core
+from provider_core import hookspecs
+from provider_core.billing.events import ProcessFacts
+from provider_core.billing.identifiers import make_ulid
+from provider_core.billing.settlement import Ledger
+from provider_core.catalog import specs_from_settings
+from provider_core.errors import ConfigurationError, EngineDead, Unavailable
+from provider_core.interfaces import UsageSink
+from provider_core.lifecycle import Lifecycle, State
+from provider_core.observability.metrics import Metrics
+from provider_core.plugins import PluginManager
+from provider_core.server.auth import Authenticator
+from provider_core.server.connection import connection_factory
+from provider_core.server.dispatch import Dispatcher
+from provider_core.server.edge import Edge
+from provider_core.server.health import Health
+from provider_core.server.models import Models, ServedModel
+from provider_core.server.ops import Ops
+from provider_core.server.routes import OpenAIRoutes
+from provider_core.server.watchdog import EXIT_ENGINE_HUNG, Watchdog
+from provider_core.settings import Settings
+
+log = structlog.get_logger()
+
+ExitNow = Callable[[int], None]
+
+_DRAIN_POLL_S = 0.02
+_FLUSH_S = 3.0  # kept of the grace for settling, logging and closing
+
+
+class Server:
+    """One server: everything it is made of, wired.
+
+    Args:
+        settings: All of them.
+        plugins: With the core's defaults registered.
+        sink: Takes the usage lines.
+        lifecycle: Shared with whoever watches.
+        exit_now: Ends the process at once, for an engine that hangs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        plugins: PluginManager,
+        sink: UsageSink,
+        lifecycle: Lifecycle,
+        exit_now: ExitNow = sys.exit,
+    ) -> None:
+        self.settings = settings
+        self.plugins = plugins
+        self.lifecycle = lifecycle
+        self.models = Models(plugins, settings, lifecycle, self._engine_died)
+        self.metrics = Metrics(lambda: {model.spec.id: model.engine for model in self.models})
+        self.ledger = Ledger(sink, time, _process_facts(settings), self.metrics.observe)
+        self.dispatcher = Dispatcher(
+            settings=settings,
+            plugins=plugins,
+            models=self.models,
+            ledger=self.ledger,
+            lifecycle=lifecycle,
+        )
+        self._exit_now = exit_now
+        self.exit_code = 0
+        self.stopping = asyncio.Event()
+        self._hurry = False
+        self._sockets: list[socket.socket] = []
+        self._listeners: list[asyncio.Server] = []
+        self._runner: web.AppRunner | None = None
+        self._ops_runner: web.AppRunner | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    def make_app(self) -> web.Application:
+        """The aiohttp application with every route and plugin's additions."""
+        app = web.Application(handler_args={"access_log": None})
+        Edge(self.settings).install(app)
+        ops = Ops(self.settings, self.metrics)
+        if self.settings.server.ops_port is None:
+            ops.add_routes(app)
+        Health(self.lifecycle, self.models).add_routes(app)
+        OpenAIRoutes(self.dispatcher, Authenticator(self.settings, self.plugins)).add_routes(app)
+        self.plugins.every(hookspecs.setup_app, app=app)
+        return app
+
+    async def open(self) -> int:
+        """Bind and answer probes; models come later. Returns the bound port.
+
+        Raises:
+            ConfigurationError: The address cannot be bound.
+        """
+        runner = web.AppRunner(
+            self.make_app(), handler_cancellation=True, shutdown_timeout=_FLUSH_S
+        )
+        await runner.setup()
+        self._runner = runner
+        server = runner.server
+        if server is None:
+            raise ConfigurationError("the server has no protocol factory")
+        loop = asyncio.get_running_loop()
+        sock = _bind(self.settings.host, self.settings.port)
+        self._sockets.append(sock)
+        factory = connection_factory(server, self.settings.limits, loop)
+        self._listeners.append(await loop.create_server(factory, sock=sock, backlog=1024))
+        if self.settings.server.ops_port is not None:
+            self._ops_runner = web.AppRunner(Ops(self.settings, self.metrics).ops_app())
+            await self._ops_runner.setup()
+            await web.TCPSite(self._ops_runner, "127.0.0.1", self.settings.server.ops_port).start()
+        port: int = sock.getsockname()[1]
+        return port
+
+    async def load(self) -> None:
+        """Load every configured model, then be ready.
+
+        Raises:
+            ProviderError: A model cannot be loaded; nothing is served.
+        """
+        specs = specs_from_settings(self.settings, self.plugins)
+        for spec in specs:
+            self.lifecycle.advance(State.STARTING, f"loading model {spec.id}")
+            await self.models.load(spec)
+        self._watch = asyncio.create_task(
+            Watchdog(self.models, self.settings.server.watchdog_s, self._engine_hung).run()
+        )
+        self.lifecycle.advance(State.READY, "ready")
+        log.info(
+            "server.ready",
+            models=[spec.id for spec in self.models.specs],
+            **self.lifecycle.timings_ms(),
+        )
+
+    def stop(self) -> None:
+        """Ask the server to drain and end, as a signal does; the second time, to do so at once."""
+        self._hurry = self.stopping.is_set()
+        self.stopping.set()
+
+    async def drain(self) -> None:
+        """Refuse new work, let the running work end within the grace, cut the rest."""
+        started = time.monotonic()
+        self.lifecycle.advance(State.DRAINING, "draining")
+        log.info("server.draining", running=len(self.dispatcher.runs))
+        await asyncio.sleep(self.settings.server.drain_delay_s)
+        for listener in self._listeners:
+            listener.close()
+        deadline = started + self.settings.server.grace_s - _FLUSH_S
+        while self.dispatcher.runs and time.monotonic() < deadline and not self._hurry:  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(_DRAIN_POLL_S)
+        for run in list(self.dispatcher.runs):
+            run.cut(Unavailable("the server is shutting down", code="draining", retry_after_s=1))
+        await self.close()
+
+    async def close(self) -> None:
+        """End everything; idempotent."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+            self._watch = None
+        for listener in self._listeners:
+            listener.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._ops_runner is not None:
+            await self._ops_runner.cleanup()
+            self._ops_runner = None
+        await self.models.close()
+        if self.lifecycle.advance(State.STOPPED, "stopped"):
+            log.info("server.stopped", exit_code=self.exit_code)
+
+    def _engine_died(self, cause: Exception) -> None:
+        """An engine cannot go on: its sequences have ended with errors; end the process."""
+        log.critical("engine.dead", exc_info=cause)
+        self.exit_code = EXIT_ENGINE_HUNG
+        self.stop()
+
+    def _engine_hung(self, model: ServedModel) -> None:
+        """An engine's step does not return: settle what runs on it and end without it."""
+        error = EngineDead(f"the engine of `{model.spec.id}` does not answer")
+        for run in list(self.dispatcher.runs):
+            run.settle(error)
+        self._exit_now(EXIT_ENGINE_HUNG)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Bind a listening address.
+
+    Raises:
+        ConfigurationError: Taken, forbidden, or no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as exc:
+        sock.close()
+        raise ConfigurationError(
+            f"cannot bind {host}:{port}: {exc.strerror}; set PROVIDER_HOST or PROVIDER_PORT"
+        ) from exc
+    sock.setblocking(False)  # noqa: FBT003 - the socket module takes no keyword
+    return sock
+
+
+def _process_facts(settings: Settings) -> ProcessFacts:
+    return ProcessFacts(
+        boot_id=make_ulid(),
+        service_version=provider_core.__version__,
+        instance_id=socket.gethostname()[:64],
+        platform=settings.platform,
+        region=settings.server.region,
+        country=settings.server.country,
+    )

@@ -1,0 +1,38 @@
+"""Who is calling: asks the `authenticate` hook, before a body is read."""
+
+import inspect
+
+from aiohttp import web
+
+from provider_core import hookspecs
+from provider_core.errors import AuthenticationFailed
+from provider_core.plugins import PluginManager
+from provider_core.server.call import ANONYMOUS
+from provider_core.settings import Settings
+from provider_core.types import Principal
+
+
+class Authenticator:
+    """Turns a request's credentials into a `Principal`."""
+
+    def __init__(self, settings: Settings, plugins: PluginManager) -> None:
+        self._required = settings.access.require_key
+        self._plugins = plugins
+
+    async def __call__(self, request: web.Request) -> Principal:
+        """Authenticate by the matched route's request, never by a URL rebuilt from headers.
+
+        Raises:
+            AuthenticationFailed: No credentials, or none that anybody knows.
+        """
+        if not self._required:
+            return ANONYMOUS
+        # No query: a key in a URL ends up in logs, and OpenAI clients never send one.
+        answer = self._plugins.first(hookspecs.authenticate, headers=request.headers, query={})
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer is None:
+            raise AuthenticationFailed(
+                "missing or unknown API key; send it as `Authorization: Bearer <key>`"
+            )
+        return answer

@@ -1,0 +1,87 @@
+"""What the server knows of one HTTP request beside its body."""
+
+import math
+from dataclasses import dataclass, field
+from time import monotonic, time
+
+from aiohttp import web
+
+from provider_core.billing.identifiers import make_generation_id, make_request_id
+from provider_core.errors import InvalidRequest
+from provider_core.types import Principal, UsageRecord
+
+ANONYMOUS = Principal(api_key_id="anonymous")
+NOBODY = Principal(api_key_id="")
+"""Whoever has not been authenticated yet."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way through the server; the access line is written from it.
+
+    Attributes:
+        is_openrouter: Under `/api/v1`, which speaks OpenRouter's variant.
+        record: The generation's usage record once it has settled.
+        path: The route's template, never the raw path.
+        deadline_s: On the `time.monotonic` clock.
+    """
+
+    method: str
+    path: str
+    is_openrouter: bool
+    client_request_id: str | None = None
+    app_title: str | None = None
+    app_referer: str | None = None
+    principal: Principal = NOBODY
+    request_id: str = field(default_factory=make_request_id)
+    generation_id: str | None = None
+    received_wall: float = field(default_factory=time)
+    received_mono: float = field(default_factory=monotonic)
+    deadline_s: float = math.inf
+    model: str | None = None
+    user_id: str | None = None
+    stream: bool = False
+    error_code: str | None = None
+    num_sent_bytes: int = 0
+    record: UsageRecord | None = None
+
+    @classmethod
+    def of(cls, request: web.Request, timeout_s: float) -> "Call":
+        """Read the headers; never raises but for a deadline that is no number.
+
+        Raises:
+            InvalidRequest: `X-Request-Deadline-Ms` is not a positive integer.
+        """
+        headers = request.headers
+        resource = request.match_info.route.resource
+        call = cls(
+            method=request.method,
+            path=resource.canonical if resource is not None else "unmatched",
+            is_openrouter=request.path.startswith("/api/"),
+            client_request_id=headers.get("X-Request-Id"),
+            app_title=headers.get("X-OpenRouter-Title") or headers.get("X-Title"),
+            app_referer=headers.get("HTTP-Referer"),
+        )
+        call.deadline_s = call.received_mono + timeout_s
+        return call
+
+    def set_deadline(self, header: str | None, timeout_s: float) -> None:
+        """Shorten the deadline as the client asks.
+
+        Raises:
+            InvalidRequest: Not a positive integer of milliseconds.
+        """
+        if header is None:
+            return
+        if not (header.isascii() and header.isdigit() and 0 < len(header) <= 12 and int(header)):
+            raise InvalidRequest(
+                "x-request-deadline-ms must be a positive integer of milliseconds",
+                param="x-request-deadline-ms",
+                code="invalid_header",
+            )
+        self.deadline_s = self.received_mono + min(timeout_s, int(header) / 1000)
+
+    def begin_generation(self) -> str:
+        """Mint the id that the response, the usage event and `/generation` share."""
+        self.generation_id = make_generation_id()
+        return self.generation_id

@@ -1,0 +1,358 @@
+"""From a parsed request to a running, settled generation; no HTTP, no dialect.
+
+A route, and a platform's job handler alike, parses its dialect, calls `prepare`, gives `start` a
+callback for the events, waits, and settles. Whatever can be refused is refused by `prepare`, before
+a settlement is open; from there every exit goes through `Run.settle`.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+from provider_core import hookspecs
+from provider_core.billing.events import CancelStage, ClientFinishReason, Endpoint, Status
+from provider_core.billing.settlement import Ledger, Settlement
+from provider_core.errors import (
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    InvalidRequest,
+    ProviderError,
+    UnsupportedParameter,
+)
+from provider_core.interfaces import RenderedPrompt
+from provider_core.lifecycle import Lifecycle
+from provider_core.plugins import PluginManager
+from provider_core.server.admission import PrefillRate, check_queue
+from provider_core.server.call import Call
+from provider_core.server.models import Models, ServedModel
+from provider_core.settings import Settings
+from provider_core.text.events import Event, Finished
+from provider_core.text.generation import Generation
+from provider_core.text.prompt import encode_prompt
+from provider_core.types import GenerationRequest, SamplingParams, UsageRecord
+
+_INLINE_CHARS = 4096  # messages this short are rendered on the loop: a thread would cost more
+_SEED_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, as splitmix64 steps
+
+SamplingFor = Callable[[int], SamplingParams]
+"""Completes the sampling of a prompt once its length in tokens is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request that will be served: everything that could refuse it has agreed."""
+
+    model: ServedModel
+    requests: tuple[GenerationRequest, ...]
+    stop: tuple[str, ...]
+    num_choices: int  # of each prompt
+
+
+class Dispatcher:
+    """What all routes share. One per server.
+
+    Attributes:
+        runs: Generations that are not settled.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        plugins: PluginManager,
+        models: Models,
+        ledger: Ledger,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self.settings = settings
+        self.models = models
+        self.lifecycle = lifecycle
+        self.runs: set[Run] = set()
+        self._plugins = plugins
+        self._ledger = ledger
+        self._rates: dict[str, PrefillRate] = {}
+
+    async def render_chat(
+        self,
+        model: ServedModel,
+        messages: Sequence[Mapping[str, Any]],  # OpenAI's message objects
+        *,
+        continue_final_message: bool,
+    ) -> tuple[int, ...]:
+        """Messages to prompt ids.
+
+        Raises:
+            UnsupportedParameter: The model has no chat template.
+            InvalidRequest: The template refuses the messages.
+            ContextLengthExceeded: More tokens than the model takes.
+        """
+        template = model.chat_template
+        if template is None:
+            raise UnsupportedParameter(
+                f"the model {model.spec.id!r} has no chat template; use completions",
+                param="messages",
+            )
+
+        size = sum(len(message.get("content") or "") for message in messages)
+        if size <= _INLINE_CHARS:
+            prompt = template.render(messages, continue_final_message=continue_final_message)
+        else:
+            prompt = await asyncio.to_thread(
+                template.render, messages, continue_final_message=continue_final_message
+            )
+        return await _encode(model, prompt, "messages")
+
+    async def encode_prompt(self, model: ServedModel, text: str) -> tuple[int, ...]:
+        """A raw prompt to ids; control tokens in it stay plain text.
+
+        Raises:
+            ContextLengthExceeded: More tokens than the model takes.
+        """
+        return await _encode(model, text, "prompt")
+
+    async def prepare(
+        self,
+        call: Call,
+        model: ServedModel,
+        prompts: Sequence[tuple[int, ...]],
+        *,
+        sampling_for: SamplingFor,
+        n: int,
+        stop: tuple[str, ...],
+    ) -> Prepared:
+        """Pass the second gate and freeze the engine's requests.
+
+        Args:
+            call: The HTTP request.
+            model: Which model.
+            prompts: Ids of k prompts, each at least one.
+            sampling_for: Checks and completes the sampling, given a prompt's length.
+            n: Choices of each prompt.
+            stop: Stop strings.
+
+        Raises:
+            ProviderError: Of any kind: context, sampling, limits, overload, deadline.
+        """
+        generation_id = call.begin_generation()
+        requests: list[GenerationRequest] = []
+        for prompt in prompts:
+            sampling = sampling_for(len(prompt))
+            requests += [
+                GenerationRequest(
+                    request_id=f"{generation_id}:{len(requests) + choice}",
+                    prompt_token_ids=prompt,
+                    sampling=_for_choice(sampling, choice),
+                    eos_token_ids=model.spec.eos_token_ids,
+                    deadline_s=call.deadline_s,
+                    fairness_key=call.principal.api_key_id,
+                )
+                for choice in range(n)
+            ]
+        num_prompt_tokens = sum(map(len, prompts))
+        self._check_queue(model, len(requests), num_prompt_tokens)
+        for answer in self._plugins.every(
+            hookspecs.admit_request,
+            principal=call.principal,
+            model=model.spec,
+            num_prompt_tokens=num_prompt_tokens,
+            max_tokens=sum(request.sampling.max_tokens for request in requests),
+        ):
+            if answer is not None:
+                await answer
+        if monotonic() >= call.deadline_s:
+            raise DeadlineExceeded("the request's deadline passed before it could start")
+        return Prepared(model=model, requests=tuple(requests), stop=stop, num_choices=n)
+
+    def start(
+        self,
+        call: Call,
+        prepared: Prepared,
+        endpoint: Endpoint,
+        on_event: Callable[[Event], bool | None],
+    ) -> "Run":
+        """Open the settlement and submit every sequence.
+
+        Args:
+            call: The HTTP request.
+            prepared: What to run.
+            endpoint: The route's name in the usage event.
+            on_event: Told of each event on the loop's thread; `False` says that the client is gone.
+
+        Raises:
+            ProviderError: The engine takes nothing; already settled.
+        """
+        model = prepared.model
+        settlement = self._ledger.open(
+            generation_id=call.generation_id or call.begin_generation(),
+            request_id=call.request_id,
+            principal=call.principal,
+            model=model.spec,
+            runner_info=model.engine.info,
+            endpoint=endpoint,
+            stream=call.stream,
+            n=len(prepared.requests),
+            received_wall_s=call.received_wall,
+            received_mono_s=call.received_mono,
+            user_id=call.user_id,
+            app_title=call.app_title,
+            app_referer=call.app_referer,
+            client_request_id=call.client_request_id,
+        )
+        run = Run(self, call, prepared, settlement, on_event)
+        self.runs.add(run)
+        try:
+            run.generation.start()
+        except BaseException as exc:
+            run.settle(exc)
+            raise
+        return run
+
+    def finished(self, run: "Run", record: UsageRecord) -> None:
+        """Forget a run that has settled and tell whoever wants to know."""
+        self.runs.discard(run)
+        self._plugins.notify(hookspecs.request_finished, record=record)
+
+    def _check_queue(self, model: ServedModel, num_sequences: int, num_prompt_tokens: int) -> None:
+        load = model.engine.load()
+        rate = self._rates.setdefault(model.spec.id, PrefillRate())
+        if load.num_waiting_prompt_tokens:
+            rate.observe(load.num_prompt_tokens, monotonic())
+        check_queue(
+            load,
+            self.settings.limits,
+            num_sequences=num_sequences,
+            num_prompt_tokens=num_prompt_tokens,
+            prefill_tokens_per_s=rate.tokens_per_s,
+        )
+
+
+class Run:
+    """One generation from submission to settlement.
+
+    Attributes:
+        error: Why it failed, once it did; a client that left is no failure.
+        finish_reason: Of the first choice that ended.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        call: Call,
+        prepared: Prepared,
+        settlement: Settlement,
+        on_event: Callable[[Event], bool | None],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._call = call
+        self._settlement = settlement
+        self._model = prepared.model
+        self._model.num_open += 1
+        self._on_event = on_event
+        self.error: Exception | None = None
+        self.finish: Finished | None = None
+        self.generation = Generation(
+            self._model.engine,
+            self._model.tokenizer,
+            prepared.requests,
+            stop=prepared.stop,
+            num_choices=prepared.num_choices,
+            on_event=self._observe,
+        )
+
+    def _observe(self, event: Event) -> bool | None:
+        if type(event) is Finished:
+            if event.error is not None and self.error is None:
+                self.error = event.error
+            if self.finish is None or event.index == 0:
+                self.finish = event
+        return self._on_event(event)
+
+    async def wait(self) -> None:
+        """Until every choice has finished, well or not."""
+        await self.generation.wait()
+
+    def cut(self, error: ProviderError) -> None:
+        """End it now with an error that the client sees."""
+        if self.error is None:
+            self.error = error
+        self.generation.close()
+
+    def settle(self, cause: BaseException | None = None) -> UsageRecord:
+        """End the generation if it still runs, and write its one usage line.
+
+        The first call decides; later ones return its record.
+
+        Args:
+            cause: What ended the request early: `CancelledError` for a client that left, else a
+                failure. `None` if the generation ended by itself.
+        """
+        record = self._settlement.record
+        if record is not None:
+            return record
+        self.generation.close()
+        self._model.num_open -= 1
+        generation = self.generation
+        if generation.first_token_s is not None:
+            self._settlement.mark_first_token(generation.first_token_s)
+        status, http_status, code = _outcome(cause or self.error)
+        finish = self.finish
+        record = self._settlement.settle(
+            status=status,
+            usage=generation.usage,
+            http_status=http_status,
+            finish_reason=_client_reason(finish),
+            native_finish_reason=finish.native_finish_reason if finish else None,
+            error_code=code,
+            cancel_stage=_stage(generation) if status == "cancelled" else None,
+        )
+        call = self._call
+        call.record = record
+        call.error_code = code
+        self._dispatcher.finished(self, record)
+        return record
+
+
+async def _encode(model: ServedModel, prompt: str | RenderedPrompt, param: str) -> tuple[int, ...]:
+    limit = model.spec.max_model_len
+    try:
+        ids = await encode_prompt(model.tokenizer, prompt, max_tokens=limit - 1)
+    except ContextLengthExceeded as exc:
+        raise ContextLengthExceeded(
+            f"this model's maximum context length is {limit} tokens: {exc.message}", param=param
+        ) from exc
+    if not ids:
+        raise InvalidRequest("the prompt has no tokens", param=param)
+    return ids
+
+
+def _for_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
+    """Give the choices of a seeded request different seeds; the first keeps the client's."""
+    if sampling.seed is None or choice == 0:
+        return sampling
+    return replace(sampling, seed=(sampling.seed + choice * _SEED_STEP) % 2**64)
+
+
+def _outcome(cause: BaseException | None) -> tuple[Status, int, str | None]:
+    """Status, HTTP status and error code of an ending."""
+    match cause:
+        case None:
+            return "ok", 200, None
+        case asyncio.CancelledError():
+            return "cancelled", 499, None
+        case ProviderError():
+            return "error", cause.status, cause.code
+        case _:
+            return "error", 500, "internal_error"
+
+
+def _client_reason(finish: Finished | None) -> ClientFinishReason | None:
+    """The first choice's ending as a client may see it."""
+    if finish is None or finish.finish_reason == "abort":
+        return None
+    return finish.finish_reason
+
+
+def _stage(generation: Generation) -> CancelStage:
+    return "prefill" if generation.first_token_s is None else "decode"

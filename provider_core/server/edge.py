@@ -1,0 +1,127 @@
+"""The outermost layer of every request: its id, its errors, its access line, its CORS headers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from provider_core.dialects.openai.errors import encode_error as encode_openai
+from provider_core.dialects.openrouter.errors import encode_error as encode_openrouter
+from provider_core.errors import ProviderError
+from provider_core.observability.logs import log_access
+from provider_core.server.call import NOBODY, Call
+from provider_core.server.connection import from_http_exception
+from provider_core.settings import Settings
+
+log = structlog.get_logger()
+
+CALL = web.RequestKey("call", Call)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_CORS_HEADERS = "Authorization, Content-Type, X-Request-Id, X-Title, HTTP-Referer"
+
+
+class Edge:
+    """Wraps every route, the unmatched ones too.
+
+    Whatever a handler raises leaves as the dialect's JSON error: the request's path decides which
+    dialect, the exception's class decides the status. A request of which nothing reached the
+    client is logged with status 499 when the client left first.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._origins = frozenset(settings.server.cors_origins)
+
+    def install(self, app: web.Application) -> None:
+        """Add the middleware and the headers."""
+        app.middlewares.append(self._make_middleware())
+        app.on_response_prepare.append(self._add_headers)
+
+    def _make_middleware(self) -> Middleware:
+        @web.middleware
+        async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+            call = Call.of(request, self._settings.limits.request_timeout_s)
+            request[CALL] = call
+            response: web.StreamResponse | None = None
+            try:
+                if request.method == "OPTIONS" and self._is_preflight(request):
+                    response = web.Response(status=204)
+                else:
+                    response = await self._answer(request, call, handler)
+                return response
+            finally:
+                self._log(call, response)
+
+        return edge
+
+    async def _answer(
+        self, request: web.Request, call: Call, handler: Handler
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ProviderError as exc:
+            failure = exc
+        except web.HTTPException as exc:
+            failure = from_http_exception(exc)
+        except ConnectionError:
+            raise asyncio.CancelledError from None  # the client left while we were writing
+        except Exception:
+            log.exception("request.failed", request_id=call.request_id, path=call.path)
+            failure = ProviderError("internal error")
+        call.error_code = failure.code
+        encode = encode_openrouter if call.is_openrouter else encode_openai
+        status, headers, body = encode(failure, call.request_id)
+        call.num_sent_bytes = len(body)
+        return web.Response(status=status, headers=headers, body=body)
+
+    def _log(self, call: Call, response: web.StreamResponse | None) -> None:
+        body = getattr(response, "body", None)
+        size = len(body) if isinstance(body, bytes) else 0
+        log_access(
+            method=call.method,
+            path=call.path,
+            http_status=499 if response is None else response.status,
+            request_id=call.request_id,
+            latency_ms=(monotonic() - call.received_mono) * 1000,
+            num_sent_bytes=call.num_sent_bytes or size,
+            api_key_id=call.principal.api_key_id if call.principal is not NOBODY else None,
+            stream=call.stream,
+            error_code=call.error_code,
+            usage_event=call.record.event if call.record else None,
+            model=call.model,
+            user_id=call.user_id,
+        )
+
+    def _is_preflight(self, request: web.Request) -> bool:
+        return self._allowed_origin(request) is not None and (
+            "Access-Control-Request-Method" in request.headers
+        )
+
+    def _allowed_origin(self, request: web.Request) -> str | None:
+        origin = request.headers.get("Origin")
+        if origin is None or not self._origins:
+            return None
+        if "*" in self._origins:
+            return "*"
+        return origin if origin in self._origins else None
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        call = request.get(CALL)
+        headers = response.headers
+        if call is not None:
+            headers["X-Request-Id"] = call.request_id
+            if call.generation_id is not None:
+                headers["X-Generation-Id"] = call.generation_id
+        origin = self._allowed_origin(request)
+        if origin is not None:
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Vary"] = "Origin"
+            headers["Access-Control-Expose-Headers"] = "X-Request-Id, X-Generation-Id, Retry-After"
+            if request.method == "OPTIONS":
+                headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+                headers["Access-Control-Allow-Headers"] = _CORS_HEADERS
+                headers["Access-Control-Max-Age"] = "600"

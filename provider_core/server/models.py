@@ -1,0 +1,204 @@
+"""The models this process serves: loading them by hooks, letting them go."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import structlog
+
+from provider_core import hookspecs
+from provider_core.catalog import apply_runner_info, complete_spec
+from provider_core.dialects.openai.logprobs import DecodeToken, make_decode_token
+from provider_core.engine.engine import LLMEngine
+from provider_core.errors import ConfigurationError, ModelNotFound, PluginError, Unavailable
+from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
+from provider_core.lifecycle import Lifecycle
+from provider_core.plugins import PluginManager
+from provider_core.settings import Settings
+from provider_core.types import ModelSpec
+
+log = structlog.get_logger()
+
+_DRAIN_POLL_S = 0.05
+
+
+@dataclass(slots=True)
+class ServedModel:
+    """A listed model and what serves it.
+
+    Attributes:
+        spec: As clients see it now; exchanged whole.
+        decode_token: A token's string and bytes, for log probabilities.
+        chat_template: `None` for a model without one; it serves completions only.
+        num_open: Generations that hold it; it is not closed before they end.
+    """
+
+    spec: ModelSpec
+    engine: Engine
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    decode_token: DecodeToken
+    num_open: int = 0
+
+
+class Models:
+    """Every model of the server.
+
+    Args:
+        plugins: Asked to fetch and load.
+        settings: Engine settings and the cache's folder.
+        lifecycle: Times the phases of loading.
+        on_dead: Called on the loop when an engine cannot go on.
+    """
+
+    def __init__(
+        self,
+        plugins: PluginManager,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        on_dead: Callable[[Exception], None],
+    ) -> None:
+        self._plugins = plugins
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._on_dead = on_dead
+        self._models: dict[str, ServedModel] = {}
+        self._by_name: dict[str, ServedModel] = {}
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(list(self._models.values()))
+
+    @property
+    def specs(self) -> list[ModelSpec]:
+        """What is listed, in order of loading."""
+        return [model.spec for model in self]
+
+    def find(self, name: str) -> ServedModel:
+        """Look a model up by id or alias.
+
+        Raises:
+            ModelNotFound: Nobody of that name.
+        """
+        model = self._by_name.get(name)
+        if model is None:
+            raise ModelNotFound(f"the model {name[:64]!r} does not exist", param="model")
+        return model
+
+    def find_ready(self, name: str) -> ServedModel:
+        """As `find`, for a request that wants an answer.
+
+        Raises:
+            ModelNotFound: Nobody of that name.
+            Unavailable: The model is listed and takes no requests now.
+        """
+        model = self.find(name)
+        if not model.spec.is_ready:
+            raise Unavailable(
+                f"the model {model.spec.id!r} takes no requests now",
+                code="model_not_ready",
+                retry_after_s=30,
+            )
+        return model
+
+    async def load(self, spec: ModelSpec) -> None:
+        """Fetch, load and warm a model, then list it.
+
+        Raises:
+            ConfigurationError: The source cannot be had.
+            PluginError: No plugin loads it.
+        """
+        plugins = self._plugins
+        with self._lifecycle.phase("fetch"):
+            model_dir = await asyncio.to_thread(
+                plugins.first,
+                hookspecs.fetch_model,
+                uri=spec.source,
+                cache_dir=self._settings.data_dir / "models",
+            )
+        if model_dir is None:
+            raise ConfigurationError(f"no plugin can fetch model source {spec.source!r}")
+        spec = complete_spec(spec, model_dir)
+        with self._lifecycle.phase("load"):
+            tokenizer, template, backend = await asyncio.gather(
+                asyncio.to_thread(
+                    plugins.first, hookspecs.load_tokenizer, model=spec, model_dir=model_dir
+                ),
+                asyncio.to_thread(
+                    plugins.first, hookspecs.load_chat_template, model=spec, model_dir=model_dir
+                ),
+                asyncio.to_thread(
+                    plugins.first, hookspecs.load_model, model=spec, model_dir=model_dir
+                ),
+            )
+        engine = await self._make_engine(spec, backend)
+        if tokenizer is None:
+            await engine.close()
+            raise PluginError(f"no plugin loads a tokenizer for the model {spec.id!r}")
+        spec = apply_runner_info(spec, engine.info)
+        self._models[spec.id] = ServedModel(
+            spec, engine, tokenizer, template, make_decode_token(tokenizer.token_bytes)
+        )
+        self._index()
+        log.info(
+            "model.loaded",
+            model=spec.id,
+            backend=engine.info.backend,
+            device=engine.info.device,
+            max_model_len=spec.max_model_len,
+            max_num_seqs=spec.max_num_seqs,
+            chat=template is not None,
+        )
+
+    async def _make_engine(self, spec: ModelSpec, backend: ModelRunner | Engine | None) -> Engine:
+        if backend is None:
+            asked = f" by backend {spec.backend!r}" if spec.backend else ""
+            names = ", ".join(info.name for info in self._plugins.describe())
+            raise PluginError(
+                f"no plugin loads the model {spec.id!r} of {spec.source!r}{asked}; asked: {names}"
+            )
+        if isinstance(backend, ModelRunner):
+            with self._lifecycle.phase("warm_up"):
+                await asyncio.to_thread(backend.warm_up)
+            return LLMEngine(
+                backend,
+                loop=asyncio.get_running_loop(),
+                prefill_chunk_tokens=self._settings.engine.prefill_chunk_tokens,
+                max_kv_tokens=self._settings.engine.max_kv_tokens,
+                on_dead=self._on_dead,
+            )
+        return backend
+
+    def update(self, spec: ModelSpec) -> None:
+        """Exchange facts (prices, aliases, readiness) without touching what is loaded."""
+        model = self.find(spec.id)
+        known = model.spec
+        spec = replace(
+            spec,
+            name=spec.name or known.name,
+            family=spec.family or known.family,
+            created=spec.created or known.created,
+            max_model_len=known.max_model_len,
+            eos_token_ids=spec.eos_token_ids or known.eos_token_ids,
+            quantization=spec.quantization or known.quantization,
+        )
+        model.spec = apply_runner_info(spec, model.engine.info)
+        self._index()
+
+    async def remove(self, model_id: str) -> None:
+        """Stop taking requests, let the running ones end, free the memory."""
+        model = self._models.pop(model_id)
+        self._index()
+        while model.num_open:  # noqa: ASYNC110 - rare, and an event would cost every request
+            await asyncio.sleep(_DRAIN_POLL_S)
+        await model.engine.close()
+        log.info("model.removed", model=model_id)
+
+    async def close(self) -> None:
+        """Close every engine."""
+        await asyncio.gather(*(self.remove(model.spec.id) for model in self))
+
+    def _index(self) -> None:
+        # The configuration has made sure that every name means one model.
+        self._by_name = {
+            name: model for model in self for name in (model.spec.id, *model.spec.aliases)
+        }
