@@ -91,6 +91,7 @@ class AccessSettings(_Table):
 
     require_key: bool = Field(True, description="`false` serves everybody as `anonymous`.")  # noqa: FBT003
     public_models: bool = Field(False, description="GET /v1/models without a key.")  # noqa: FBT003
+    private_models: bool = Field(False, description="GET /api/v1/models needs a key.")  # noqa: FBT003
 
 
 class PricingSettings(_Table):
