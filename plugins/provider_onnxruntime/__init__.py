@@ -1,1 +1,32 @@
-"""ModelRunner on ONNX Runtime (CPU, CUDA)."""
+"""ModelRunner on ONNX Runtime, on the CPU or on CUDA: the plugin `onnxruntime`."""
+
+from pathlib import Path
+
+from provider_core import ConfigurationError, ModelRunner, ModelSpec, hookimpl
+
+NAME = "onnxruntime"
+
+
+@hookimpl
+def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
+    """Load a folder that holds an ONNX decoder, unless another backend is named for it."""
+    if model.backend not in {None, NAME}:
+        return None
+    from provider_onnxruntime.model_folder import find_decoder_file, read_decoder
+
+    path = find_decoder_file(model_dir)
+    if path is None:
+        if model.backend is None:
+            return None
+        raise ConfigurationError(f"{model_dir} holds no ONNX decoder (model.onnx)")
+    decoder = read_decoder(model_dir, path)
+
+    from provider_onnxruntime.runner import OnnxRuntimeRunner
+    from provider_onnxruntime.settings import read_settings
+
+    return OnnxRuntimeRunner(
+        decoder,
+        read_settings(model.options),
+        max_num_seqs=model.max_num_seqs,
+        max_model_len=model.max_model_len,
+    )

@@ -1,0 +1,227 @@
+"""Which file of a folder is the decoder, and whether it may be opened.
+
+A model's files are data from strangers. A decoder is refused when it names weights outside its own
+folder, needs operators from a library of its own, or carries compiled code for a device.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from provider_core import ConfigurationError
+from provider_core.decoder_io import DecoderIO, DecoderNames, describe_decoder, read_genai_names
+from provider_onnxruntime.onnx_file import OnnxFile, StoredTensor, read_onnx_file
+
+CANDIDATES = ("model.onnx", "onnx/model.onnx")
+GENAI_CONFIG = "genai_config.json"
+OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc"})
+DEVICE_CODE_OPERATOR = "EPContext"  # carries or names a compiled engine
+BITS_OF = {"int4": 4, "uint4": 4, "float4_e2m1": 4, "bool": 8}
+QUANTIZED_NAMES = {2: "int2", 4: "int4", 8: "int8"}
+PRECISION_NAMES = {
+    "float64": "fp32",
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "int8": "int8",
+    "uint8": "int8",
+    "int4": "int4",
+    "uint4": "int4",
+    "float8_e4m3fn": "fp8",
+    "float8_e5m2": "fp8",
+    "float4_e2m1": "fp4",
+}
+"""OpenRouter's vocabulary by a weight's dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderFile:
+    """A decoder that may be opened.
+
+    Attributes:
+        precision: Of most of its weights as stored, in OpenRouter's vocabulary.
+    """
+
+    path: Path
+    io: DecoderIO
+    precision: str | None
+
+
+def find_decoder_file(folder: Path) -> Path | None:
+    """The decoder's file: what `genai_config.json` names, or one of the usual places.
+
+    Raises:
+        ConfigurationError: `genai_config.json` is malformed or names something it must not.
+    """
+    genai = _read_genai_config(folder)
+    if genai is not None:
+        name = genai.get("filename", CANDIDATES[0])
+        if not isinstance(name, str):
+            raise ConfigurationError(f"{GENAI_CONFIG}: filename must be a string")
+        return resolve_beneath(folder, name, what=f"{GENAI_CONFIG}: filename")
+    for name in CANDIDATES:
+        if (folder / name).is_file():
+            return resolve_beneath(folder, name, what="the decoder's file")
+    return None
+
+
+def read_decoder(folder: Path, path: Path) -> DecoderFile:
+    """Describe a decoder and refuse what must not be opened.
+
+    Args:
+        folder: The model's folder; nothing outside it is ever opened.
+        path: The decoder's file in it.
+
+    Raises:
+        ConfigurationError: The file is malformed, unsafe, or no decoder we know.
+    """
+    file = read_onnx_file(path)
+    check_operators(file)
+    check_external_data(folder, path, file.weights)
+    op_types = {op_type for _, op_type in file.operators}
+    io = describe_decoder(file.inputs, file.outputs, op_types, _genai_names(folder))
+    return DecoderFile(path, io, read_precision(file))
+
+
+def resolve_beneath(folder: Path, name: str, *, what: str) -> Path:
+    """A file inside `folder`, reached without links.
+
+    Raises:
+        ConfigurationError: The name is absolute, climbs, goes through a link, or is no file.
+    """
+    parts = PurePosixPath(name).parts
+    if not name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute():
+        raise ConfigurationError(f"{what} {name!r} must be a path inside the model's folder")
+    if ".." in parts or "\\" in name or "\0" in name or PureWindowsPath(name).drive:
+        raise ConfigurationError(f"{what} {name!r} must not leave the model's folder")
+    path = folder.joinpath(*parts)
+    if Path(os.path.realpath(path)) != Path(os.path.realpath(folder)).joinpath(*parts):
+        raise ConfigurationError(
+            f"{what} {name!r} is a link; copy the model into a folder of plain files"
+        )
+    if not path.is_file():
+        raise ConfigurationError(f"{what} {name!r} is not a file in {folder}")
+    return path
+
+
+def check_operators(file: OnnxFile) -> None:
+    """Refuse operators that only a library beside the model could run, and compiled engines.
+
+    Raises:
+        ConfigurationError: Naming the operator.
+    """
+    for domain, op_type in sorted(file.operators - file.functions):
+        if domain not in OPERATOR_DOMAINS:
+            raise ConfigurationError(
+                f"operator {domain}.{op_type} needs a custom operator library; none is ever loaded"
+            )
+        if op_type == DEVICE_CODE_OPERATOR:
+            raise ConfigurationError("the model carries a compiled engine, which is code; refused")
+    if "ort_config" in file.metadata:
+        raise ConfigurationError("the model's metadata sets session options (ort_config); refused")
+
+
+def check_external_data(folder: Path, path: Path, weights: Iterable[StoredTensor]) -> None:
+    """Check that weights outside the model's file are plain ranges of plain files beside it.
+
+    Args:
+        folder: The model's folder.
+        path: The model's file; locations are relative to where it lies.
+        weights: Of the model.
+
+    Raises:
+        ConfigurationError: A location leaves the folder or is a link, symbolic or hard; a range
+            leaves its file, has the wrong size, or overlaps another.
+    """
+    ranges: dict[Path, list[tuple[int, int, str]]] = {}
+    for weight in weights:
+        if weight.external is None:
+            continue
+        what = f"weight {weight.name!r}: external data"
+        location = weight.external.get("location", "")
+        target = resolve_beneath(path.parent, location, what=what)
+        if not target.is_relative_to(folder):
+            raise ConfigurationError(f"{what} {location!r} must not leave the model's folder")
+        status = target.stat()
+        if status.st_nlink != 1:
+            raise ConfigurationError(f"{what} {location!r} is a hard link; copy the file")
+        start, size = _external_range(weight, status.st_size, what)
+        ranges.setdefault(target, []).append((start, start + size, weight.name))
+    for used in ranges.values():
+        used.sort()
+        for (_, end, name), (start, _, other) in pairwise(used):
+            if start < end:
+                raise ConfigurationError(f"weights {name!r} and {other!r} overlap in their file")
+
+
+def read_precision(file: OnnxFile) -> str | None:
+    """The precision that most weights are stored in."""
+    if file.weight_bits:
+        return QUANTIZED_NAMES.get(min(file.weight_bits))
+    bits_by_dtype: dict[str, int] = {}
+    for weight in file.weights:
+        if len(weight.shape) > 1 and weight.dtype in PRECISION_NAMES:
+            bits_by_dtype.setdefault(weight.dtype, 0)
+            bits_by_dtype[weight.dtype] += math.prod(weight.shape)
+    if not bits_by_dtype:
+        return None
+    return PRECISION_NAMES[max(bits_by_dtype, key=lambda dtype: bits_by_dtype[dtype])]
+
+
+def _external_range(weight: StoredTensor, file_size: int, what: str) -> tuple[int, int]:
+    """Offset and size in bytes."""
+    external = weight.external or {}
+    try:
+        start, size = int(external.get("offset", "0")), int(external.get("length", "-1"))
+    except ValueError as error:
+        raise ConfigurationError(f"{what} has an offset or length that is no number") from error
+    expected = _size_bytes(weight)
+    if size == -1 and "length" not in external:
+        size = expected
+    if start < 0 or size < 0 or start + size > file_size:
+        raise ConfigurationError(
+            f"{what} takes bytes {start} to {start + size} of a file of {file_size}"
+        )
+    if size != expected:
+        raise ConfigurationError(f"{what} has {size} bytes, its shape needs {expected}")
+    return start, size
+
+
+def _size_bytes(weight: StoredTensor) -> int:
+    if weight.dtype == "string" or weight.dtype.startswith("type "):
+        raise ConfigurationError(f"weight {weight.name!r} of {weight.dtype} cannot be external")
+    if any(size > 2**62 for size in weight.shape):
+        raise ConfigurationError(f"weight {weight.name!r} has a negative dimension")
+    bits = BITS_OF.get(weight.dtype) or _digits(weight.dtype)
+    return (math.prod(weight.shape) * bits + 7) // 8
+
+
+def _digits(dtype: str) -> int:
+    """Bits of a dtype by its name: `float16` is 16, `float8_e4m3fn` is 8."""
+    return int("".join(c for c in dtype.split("_", maxsplit=1)[0] if c.isdigit()))
+
+
+def _genai_names(folder: Path) -> DecoderNames | None:
+    path = folder / GENAI_CONFIG
+    return read_genai_names(json.loads(path.read_bytes())) if path.is_file() else None
+
+
+def _read_genai_config(folder: Path) -> dict[str, object] | None:
+    """`model.decoder` of the folder's `genai_config.json`, checked."""
+    path = folder / GENAI_CONFIG
+    if not path.is_file():
+        return None
+    try:
+        decoder = json.loads(path.read_bytes())["model"]["decoder"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path} has no model.decoder table") from error
+    if not isinstance(decoder, dict):
+        raise ConfigurationError(f"{path}: model.decoder is not a table")
+    options = decoder.get("session_options", {})
+    if isinstance(options, dict) and "custom_ops_library" in options:
+        raise ConfigurationError(f"{path}: custom_ops_library is code; none is ever loaded")
+    return decoder

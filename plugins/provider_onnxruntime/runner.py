@@ -1,0 +1,99 @@
+"""The model runner: one session, one pool of slots."""
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from provider_core import Batch, RunnerInfo, StepFailed
+from provider_onnxruntime.kv_pool import KvPool
+from provider_onnxruntime.model_folder import DecoderFile
+from provider_onnxruntime.session import open_session
+from provider_onnxruntime.settings import OnnxRuntimeSettings
+from provider_onnxruntime.shared_cache import SharedCacheDecoder
+
+
+class OnnxRuntimeRunner:
+    """Runs an exported decoder.
+
+    Args:
+        decoder: The checked file and its description.
+        settings: How to run it.
+        max_num_seqs: Slots.
+        max_model_len: Positions of a slot.
+
+    Raises:
+        ConfigurationError: The session cannot be made as asked.
+    """
+
+    def __init__(
+        self,
+        decoder: DecoderFile,
+        settings: OnnxRuntimeSettings,
+        *,
+        max_num_seqs: int,
+        max_model_len: int,
+    ) -> None:
+        session = open_session(decoder.path, settings)
+        io = decoder.io
+        self._pool = KvPool(io.caches, io.cache_dtype, max_num_seqs, max_model_len)
+        self._decoder = SharedCacheDecoder(session, io, self._pool)
+        self._runs_row_by_row = io.batch_size == 1
+        self._info = RunnerInfo(
+            backend="onnxruntime",
+            backend_version=ort.__version__,
+            device="cpu" if settings.provider == "cpu" else f"cuda:{settings.device_id}",
+            max_num_seqs=max_num_seqs,
+            max_model_len=max_model_len,
+            vocab_size=io.vocab_size,
+            precision=decoder.precision,
+        )
+
+    @property
+    def info(self) -> RunnerInfo:
+        """Facts that do not change while the runner lives."""
+        return self._info
+
+    def warm_up(self) -> None:
+        """Run one prefill and one decode; slot 0 holds nothing of worth afterwards."""
+        num_new = min(8, self._info.max_model_len - 1)
+        prompt = np.zeros((1, num_new), np.int64)
+        self._decoder.run(0, prompt, np.array([0], np.int32), 1)
+        self._decoder.run(0, prompt[:, :1], np.array([num_new], np.int32), 1)
+
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Compute one step and store the new keys and values in the rows' slots.
+
+        Raises:
+            StepFailed: The runtime refused this step.
+        """
+        run = self._run_row_by_row if self._runs_row_by_row else self._decoder.run
+        try:
+            return run(
+                int(batch.slots[0]), batch.token_ids, batch.num_computed_tokens, batch.num_logits
+            )
+        except (RuntimeError, ValueError) as error:  # onnxruntime's own classes are RuntimeErrors
+            raise StepFailed("the model could not compute this step") from error
+
+    def move_slot(self, source: int, target: int, num_tokens: int) -> None:
+        """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
+        self._pool.move(source, target, num_tokens)
+
+    def close(self) -> None:
+        """Give the memory back. Idempotent."""
+        self._decoder.close()
+        self._pool.close()
+
+    def _run_row_by_row(
+        self,
+        first_slot: int,
+        token_ids: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int32],
+        num_logits: int,
+    ) -> npt.NDArray[np.float32]:
+        rows = [
+            self._decoder.run(
+                first_slot + row, token_ids[row : row + 1], starts[row : row + 1], num_logits
+            ).copy()
+            for row in range(len(token_ids))
+        ]
+        return np.concatenate(rows)

@@ -1,0 +1,65 @@
+"""Settings of this backend: `PROVIDER_ONNXRUNTIME_*`, or one model's `options` over them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from provider_core import ConfigurationError
+
+
+def count_physical_cores() -> int:
+    """Physical cores among those this process may run on; all of them where Linux cannot say."""
+    try:
+        usable = os.sched_getaffinity(0)
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+    cores = set()
+    for cpu in usable:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text())
+        except OSError:
+            return len(usable)
+    return len(cores)
+
+
+class OnnxRuntimeSettings(BaseSettings):
+    """How sessions run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PROVIDER_ONNXRUNTIME_", extra="forbid", frozen=True
+    )
+
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
+    device_id: int = Field(0, ge=0, description="Which GPU, for `cuda`.")
+    intra_op_num_threads: int = Field(
+        default_factory=count_physical_cores,
+        ge=1,
+        description="Threads of one step; default: physical cores this process may use.",
+    )
+    spin_duration_us: int = Field(
+        200, ge=0, description="Idle threads spin so long before they sleep; 0 never spins."
+    )
+
+
+def read_settings(options: Mapping[str, object]) -> OnnxRuntimeSettings:
+    """The environment's settings, a model's own options over them.
+
+    Raises:
+        ConfigurationError: An option is unknown or invalid; named.
+    """
+    for name in options:
+        if name not in OnnxRuntimeSettings.model_fields:
+            known = ", ".join(OnnxRuntimeSettings.model_fields)
+            raise ConfigurationError(f"onnxruntime option {name!r} is not one of {known}")
+    values: dict[str, Any] = dict(options)  # pydantic checks them
+    try:
+        return OnnxRuntimeSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"onnxruntime option {name}: {first['msg']}") from error

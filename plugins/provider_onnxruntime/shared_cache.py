@@ -1,0 +1,125 @@
+"""Decoders that write keys and values in place: the `genai` and `scatter` conventions.
+
+A step binds the slots' own memory as past and as present, so that nothing is copied. A shape of
+step (which slots, how many new tokens) is bound once and kept; running it again costs writing a
+few numbers into the arrays that are bound.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from provider_core.decoder_io import CacheTensor, DecoderIO, InputRole
+from provider_onnxruntime.kv_pool import KvPool
+from provider_onnxruntime.step_inputs import fill_inputs, make_inputs, make_length_mask
+
+MAX_STEPS = 256  # shapes kept bound; the least recently used goes first
+CPU = "cpu"
+
+
+class SharedCacheDecoder:
+    """Runs steps over a pool.
+
+    Args:
+        session: Of the decoder.
+        io: The decoder's inputs and outputs.
+        pool: Holds what the session writes.
+    """
+
+    def __init__(self, session: ort.InferenceSession, io: DecoderIO, pool: KvPool) -> None:
+        self._session = session
+        self._io = io
+        self._pool = pool
+        self._logits = np.empty((pool.max_num_seqs, io.vocab_size), io.logits.dtype)
+        self._steps: dict[tuple[int, int, int, int], _BoundStep] = {}
+
+    def run(
+        self,
+        first_slot: int,
+        token_ids: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int32],
+        num_logits: int,
+    ) -> npt.NDArray[np.float32]:
+        """Run `[n, s]` new tokens of the n slots from `first_slot` on.
+
+        Args:
+            first_slot: Row i lives in slot `first_slot + i`.
+            token_ids: int64 `[n, s]`.
+            starts: int32 `[n]`, the position of each row's first new token.
+            num_logits: Of each row, how many last positions are wanted.
+
+        Returns:
+            float32 `[n * num_logits, vocab_size]`, valid until the next step.
+        """
+        key = (first_slot, *token_ids.shape, num_logits)
+        step = self._steps.pop(key, None) or self._bind(*key)
+        if step.logits.base is self._logits:
+            self._steps[key] = step  # last: the most recently used
+            if len(self._steps) > MAX_STEPS:
+                del self._steps[next(iter(self._steps))]
+        return step.run(token_ids, starts, num_logits)
+
+    def close(self) -> None:
+        """Let go of the pool's memory."""
+        self._steps.clear()
+
+    def _bind(self, first_slot: int, num_rows: int, num_new: int, num_logits: int) -> "_BoundStep":
+        io, end = self._io, first_slot + num_rows
+        per_row = max(num_logits, 1) if "num_logits_to_keep" in io.inputs else num_new
+        shape = (num_rows, per_row, io.vocab_size)
+        if num_rows * per_row <= len(self._logits):
+            logits = self._logits[: num_rows * per_row].reshape(shape)
+        else:
+            logits = np.empty(shape, io.logits.dtype)  # rare and large: not kept
+        step = _BoundStep(self._session, io, make_inputs(io, num_rows, num_new), logits)
+        if "num_logits_to_keep" in step.inputs:
+            step.inputs["num_logits_to_keep"][...] = per_row
+        for cache, array in zip(io.caches, self._pool.arrays, strict=True):
+            step.bind_cache(cache, array[first_slot:end])
+        return step
+
+
+class _BoundStep:
+    """One shape of step, bound to arrays of its own, to logits and to slots."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        io: DecoderIO,
+        inputs: dict[InputRole, npt.NDArray[Any]],
+        logits: npt.NDArray[Any],
+    ) -> None:
+        self.inputs = inputs
+        self.logits = logits
+        self._session = session
+        self._mask = io.inputs.get("attention_mask")
+        self._binding = session.io_binding()
+        for role, array in inputs.items():
+            self._bind_input(io.inputs[role].name, array)
+        self._bind_output(io.logits.name, logits)
+
+    def bind_cache(self, cache: CacheTensor, slots: npt.NDArray[Any]) -> None:
+        """Bind the same memory as past and as present."""
+        self._bind_input(cache.past, slots)
+        self._bind_output(cache.present, slots)
+
+    def run(
+        self, token_ids: npt.NDArray[np.int64], starts: npt.NDArray[np.int32], num_logits: int
+    ) -> npt.NDArray[np.float32]:
+        """Run on new values; the answer is as `SharedCacheDecoder.run` says."""
+        fill_inputs(self.inputs, token_ids, starts)
+        if self._mask is not None:
+            num_new = token_ids.shape[1]
+            mask = make_length_mask(starts + num_new, self._mask.dtype)
+            self._bind_input(self._mask.name, mask)
+        self._session.run_with_iobinding(self._binding)
+        wanted = self.logits[:, self.logits.shape[1] - num_logits :]
+        return wanted.reshape(-1, wanted.shape[-1]).astype(np.float32, copy=False)
+
+    def _bind_input(self, name: str, array: npt.NDArray[Any]) -> None:
+        self._binding.bind_input(name, CPU, 0, array.dtype, array.shape, array.ctypes.data)
+
+    def _bind_output(self, name: str, array: npt.NDArray[Any]) -> None:
+        self._binding.bind_output(name, CPU, 0, array.dtype, array.shape, array.ctypes.data)

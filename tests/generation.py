@@ -1,0 +1,53 @@
+"""Greedy generation straight on a model runner, as the engine's scheduler would drive it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from provider_core import Batch, ModelRunner
+
+
+def prefill(runner: ModelRunner, slot: int, prompt: Sequence[int], chunk: int = 256) -> int:
+    """Compute a prompt in chunks; return the likeliest next token."""
+    for start in range(0, len(prompt), chunk):
+        piece = prompt[start : start + chunk]
+        is_last = start + len(piece) == len(prompt)
+        logits = runner.execute_model(
+            Batch(
+                phase="prefill",
+                slots=np.array([slot], np.int32),
+                token_ids=np.array([piece], np.int64),
+                num_computed_tokens=np.array([start], np.int32),
+                num_logits=int(is_last),
+            )
+        )
+        assert logits.shape == (int(is_last), runner.info.vocab_size)
+    return int(logits[0].argmax())
+
+
+def decode(runner: ModelRunner, token_ids: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """One step of the slots 0 to n-1; return each row's likeliest next token."""
+    logits = runner.execute_model(
+        Batch(
+            phase="decode",
+            slots=np.arange(len(token_ids), dtype=np.int32),
+            token_ids=np.array(token_ids, np.int64)[:, np.newaxis],
+            num_computed_tokens=np.array(lengths, np.int32),
+            num_logits=1,
+        )
+    )
+    assert logits.shape == (len(token_ids), runner.info.vocab_size)
+    return [int(token_id) for token_id in logits.argmax(axis=-1)]
+
+
+def generate_greedily(
+    runner: ModelRunner, prompts: Sequence[Sequence[int]], num_tokens: int, chunk: int = 256
+) -> list[list[int]]:
+    """Continue all prompts together, prompt i in slot i."""
+    answers = [[prefill(runner, slot, prompt, chunk)] for slot, prompt in enumerate(prompts)]
+    for step in range(num_tokens - 1):
+        lengths = [len(prompt) + step for prompt in prompts]
+        new = decode(runner, [answer[-1] for answer in answers], lengths)
+        for answer, token_id in zip(answers, new, strict=True):
+            answer.append(token_id)
+    return answers

@@ -1,0 +1,82 @@
+"""What our own exporter writes, run by the ONNX Runtime backend, against a plain forward pass."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from provider_core import ModelRunner, ModelSpec
+from provider_export.export import export_decoder
+from provider_onnxruntime import load_model
+from tests.generation import decode, generate_greedily, prefill
+from tests.reference_decoder import ReferenceDecoder
+from tests.tiny_checkpoints import write_checkpoint
+
+MAX_NUM_SEQS, MAX_MODEL_LEN, VOCAB_SIZE = 32, 160, 96
+LENGTHS = (3, 17, 9, 1, 40, 5, 30, 12)
+
+
+def make_prompts(lengths: tuple[int, ...]) -> list[list[int]]:
+    """Random prompts of these lengths."""
+    rng = np.random.default_rng(11)
+    return [rng.integers(0, VOCAB_SIZE, size=length).tolist() for length in lengths]
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint of each family."""
+    return write_checkpoint(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module", params=["cpu", "tensorrt"])
+def runner(
+    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ModelRunner]:
+    """Its export for each target, loaded."""
+    target: Literal["cpu", "tensorrt"] = request.param
+    folder = tmp_path_factory.mktemp("decoder")
+    export_decoder(checkpoint, folder, target=target)
+    spec = ModelSpec(
+        id="tiny", source=str(folder), max_num_seqs=MAX_NUM_SEQS, max_model_len=MAX_MODEL_LEN
+    )
+    runner = load_model(spec, folder)
+    assert runner is not None
+    runner.warm_up()
+    yield runner
+    runner.close()
+
+
+def test_greedy_tokens_equal_a_plain_forward_pass(runner: ModelRunner, checkpoint: Path) -> None:
+    """Sixty-four tokens of eight rows of different lengths, one after the other."""
+    reference, prompts = ReferenceDecoder(checkpoint), make_prompts(LENGTHS)
+    expected = [reference.greedy(prompt, 64) for prompt in prompts]
+    assert generate_greedily(runner, prompts, 64) == expected
+
+
+def test_a_row_does_not_depend_on_its_neighbours(runner: ModelRunner) -> None:
+    """Thirty-two rows together get what each gets alone in slot 0."""
+    prompts = make_prompts(LENGTHS * 4)
+    alone = [generate_greedily(runner, [prompt], 16)[0] for prompt in prompts]
+    assert generate_greedily(runner, prompts, 16) == alone
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 16])
+def test_chunked_prefill_equals_whole_prefill(runner: ModelRunner, chunk: int) -> None:
+    """Where a prompt is cut changes nothing."""
+    prompts = make_prompts((40, 23))
+    whole = generate_greedily(runner, prompts, 16)
+    assert generate_greedily(runner, prompts, 16, chunk) == whole
+
+
+def test_a_moved_slot_goes_on_where_it_was(runner: ModelRunner) -> None:
+    """A sequence moved from slot 5 into slot 0 continues with the same tokens."""
+    [prompt] = make_prompts((21,))
+    [expected] = generate_greedily(runner, [prompt], 12)
+    answer = [prefill(runner, 5, prompt)]
+    runner.move_slot(5, 0, len(prompt))
+    prefill(runner, 5, [1, 2, 3])  # the source is free for another
+    for step in range(11):
+        answer += decode(runner, answer[-1:], [len(prompt) + step])
+    assert answer == expected
