@@ -233,10 +233,7 @@ def build_usage_final(
         "started_at": _moment(received, timeline.started_s),
         "first_token_at": _moment(received, timeline.first_token_s),
         "finished_at": finished_at,
-        "queue_ms": _milliseconds(
-            timeline.admitted_s,
-            timeline.finished_s if timeline.started_s is None else timeline.started_s,
-        ),
+        "queue_ms": _milliseconds(timeline.admitted_s, _latest_start(timeline)),
         "ttft_ms": _duration(0.0, timeline.first_token_s),
         "generation_ms": _duration(timeline.first_token_s, timeline.finished_s),
         "latency_ms": _milliseconds(0.0, timeline.finished_s),
@@ -333,6 +330,13 @@ def _text(value: str | None, max_bytes: int) -> str | None:
 
 def _moment(received_wall_s: float, after_s: float | None) -> str | None:
     return None if after_s is None else format_timestamp(received_wall_s + after_s)
+
+
+def _latest_start(timeline: Timeline) -> float:
+    """When work began; where nobody said so, the latest that it can have begun."""
+    if timeline.started_s is not None:
+        return timeline.started_s
+    return timeline.finished_s if timeline.first_token_s is None else timeline.first_token_s
 
 
 def _duration(start_s: float | None, end_s: float | None) -> float | None:

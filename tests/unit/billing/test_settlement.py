@@ -218,6 +218,18 @@ def test_what_never_happened_is_null(open_settlement: Open, clock: HandClock) ->
     assert event["queue_ms"] == event["latency_ms"] == 2000
 
 
+def test_an_unknown_start_was_at_the_first_token_at_the_latest(
+    open_settlement: Open, clock: HandClock
+) -> None:
+    """An engine that does not say when it began is not charged with the whole generation."""
+    settlement = open_settlement()
+    clock.advance(0.5)
+    settlement.mark_first_token()
+    clock.advance(2)
+    event = settlement.settle(status="ok", usage=USED, finish_reason="stop").event
+    assert (event["started_at"], event["queue_ms"]) == (None, 500)
+
+
 def test_a_clock_set_back_harms_neither_durations_nor_order(
     open_settlement: Open, clock: HandClock, sink: ListSink
 ) -> None:
