@@ -125,16 +125,21 @@ class ScriptedRunner:
             The hashes at the positions that need logits, `[n * num_logits]`.
         """
         slots, starts = batch.slots, batch.num_computed_tokens
-        values = (batch.token_ids + 1).astype(np.uint64)
-        num_new = values.shape[1]
-        for i in range(num_new):
-            before = self._hashes[slots, starts + i]
-            mixed = (before ^ (before >> np.uint64(29))) + values[:, i]
-            self._hashes[slots, starts + i + 1] = mixed * np.uint64(_HASH_FACTOR)
-        if batch.phase == "prefill":
-            self._reply_starts[slots] = starts + num_new
-        wanted = np.arange(num_new - batch.num_logits + 1, num_new + 1)
-        return self._hashes[slots[:, None], starts[:, None] + wanted].reshape(-1)
+        if batch.phase == "decode":
+            before = self._hashes[slots, starts]
+            mixed = (before ^ (before >> np.uint64(29))) + (batch.token_ids[:, 0] + 1).view(
+                np.uint64
+            )
+            after = mixed * np.uint64(_HASH_FACTOR)
+            self._hashes[slots, starts + 1] = after
+            return after
+        slot, start = int(slots[0]), int(starts[0])
+        history = int(self._hashes[slot, start])
+        histories = [history := _extend(history, i) for i in batch.token_ids[0].tolist()]
+        end = start + len(histories)
+        self._hashes[slot, start + 1 : end + 1] = histories
+        self._reply_starts[slot] = end
+        return self._hashes[slot, end + 1 - batch.num_logits : end + 1]
 
     def _write_script(
         self, batch: Batch, hashes: npt.NDArray[np.uint64], logits: npt.NDArray[np.float32]

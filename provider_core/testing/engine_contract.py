@@ -1,0 +1,222 @@
+"""`EngineContract`: what every `Engine` must do, as tests to inherit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from provider_core.errors import EngineDead
+from provider_core.interfaces import Engine
+from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
+from provider_core.types import SamplingParams
+
+
+class EngineContract:
+    """Inherit, name the class `Test...`, and say how an engine is made.
+
+    ::
+
+        class TestMyEngine(EngineContract):
+            def make_engine(self) -> Engine:
+                return MyEngine(...)
+
+    Every test makes an engine on an event loop of its own, and closes it. Prompts are short and
+    made of any ids of the vocabulary.
+
+    Attributes:
+        num_new_tokens: Ids each sequence makes.
+        num_sequences: Sequences that run together; more than there are slots is best.
+    """
+
+    num_new_tokens: ClassVar[int] = 12
+    num_sequences: ClassVar[int] = 11
+
+    def make_engine(self) -> Engine:
+        """A new engine. Called on a running event loop."""
+        raise NotImplementedError
+
+    def test_batched_equals_alone(self) -> None:
+        """Greedy text does not depend on what runs beside it."""
+        self.run(self._check_batched_equals_alone)
+
+    def test_staggered_admission_equals_alone(self) -> None:
+        """Sequences that enter while others run, and leave before them, make the same text."""
+        self.run(self._check_staggered_admission)
+
+    def test_seed_repeats(self) -> None:
+        """The same seed makes the same text, alone and in a batch."""
+        self.run(self._check_seed_repeats)
+
+    def test_token_limit_and_stop_tokens_end_a_sequence(self) -> None:
+        """`length` after `max_tokens` ids; `stop` at a stop token, which is the last id."""
+        self.run(self._check_ends)
+
+    def test_abort_ends_a_sequence_and_frees_its_place(self) -> None:
+        """More sequences than places, aborted one by one as they start: the last one runs."""
+        self.run(self._check_abort)
+
+    def test_abort_in_the_turn_of_submission(self) -> None:
+        """A client that leaves at once still gets exactly one last output."""
+        self.run(self._check_abort_at_once)
+
+    def test_close_is_idempotent_and_ends_everything(self) -> None:
+        """Open sequences end with `abort`; later requests are refused."""
+        self.run(self._check_close)
+
+    def run(
+        self,
+        check: Callable[[Engine], Awaitable[None]],
+        make_engine: Callable[[], Engine] | None = None,
+    ) -> None:
+        """Run one check with a fresh engine, and close it."""
+
+        async def main() -> None:
+            engine = (make_engine or self.make_engine)()
+            try:
+                await check(engine)
+            finally:
+                await engine.close()
+
+        asyncio.run(main())
+
+    def prompts(self, engine: Engine) -> list[tuple[int, ...]]:
+        """`num_sequences` different prompts of 1 to 40 ids, the same each time."""
+        info = engine.info
+        longest = max(1, min(40, info.max_model_len - self.num_new_tokens))
+        return [
+            tuple(
+                (7 + 31 * i + 17 * j * (i + 1)) % info.vocab_size
+                for j in range(1 + i * 7 % longest)
+            )
+            for i in range(self.num_sequences)
+        ]
+
+    def greedy(self) -> SamplingParams:
+        """Parameters without chance that make `num_new_tokens` ids."""
+        return SamplingParams(max_tokens=self.num_new_tokens, temperature=0.0, ignore_eos=True)
+
+    async def alone(self, engine: Engine, sampling: SamplingParams) -> list[list[int]]:
+        """The ids of each prompt when nothing else runs."""
+        return [
+            await generate(engine, f"alone-{i}", prompt, sampling)
+            for i, prompt in enumerate(self.prompts(engine))
+        ]
+
+    async def _check_batched_equals_alone(self, engine: Engine) -> None:
+        await self._compare_together(engine, self.greedy(), "greedy")
+
+    async def _check_seed_repeats(self, engine: Engine) -> None:
+        sampling = SamplingParams(max_tokens=self.num_new_tokens, seed=7, ignore_eos=True)
+        await self._compare_together(engine, sampling, "seeded")
+
+    async def _compare_together(self, engine: Engine, sampling: SamplingParams, kind: str) -> None:
+        expected = await self.alone(engine, sampling)
+        recorders = [
+            submit(engine, f"together-{i}", prompt, sampling)
+            for i, prompt in enumerate(self.prompts(engine))
+        ]
+        for i, recorder in enumerate(recorders):
+            actual = succeeded(recorder, await recorder.result())
+            if actual != expected[i]:
+                raise ContractViolation(
+                    f"the {kind} text of prompt {i} in a batch is {actual},"
+                    f" and alone it is {expected[i]}"
+                )
+
+    async def _check_staggered_admission(self, engine: Engine) -> None:
+        prompts = self.prompts(engine)
+        lengths = [1 + (5 * i) % self.num_new_tokens for i in range(len(prompts))]
+        expected = await self.alone(engine, self.greedy())
+        recorders = []
+        for i, prompt in enumerate(prompts):
+            sampling = SamplingParams(max_tokens=lengths[i], temperature=0.0, ignore_eos=True)
+            recorders.append(submit(engine, f"staggered-{i}", prompt, sampling))
+            if i % 3 == 0:
+                await recorders[i // 3].wait_for(recorders[i // 3].started, "never started")
+        for i, recorder in enumerate(recorders):
+            actual = succeeded(recorder, await recorder.result())
+            if actual != expected[i][: lengths[i]]:
+                raise ContractViolation(
+                    f"prompt {i}, admitted while others ran, made {actual},"
+                    f" and alone {expected[i][: lengths[i]]}"
+                )
+
+    async def _check_ends(self, engine: Engine) -> None:
+        prompt = self.prompts(engine)[1]
+        whole = submit(engine, "whole", prompt, self.greedy())
+        last = await whole.result()
+        if (len(whole.token_ids), last.finish_reason) != (self.num_new_tokens, "length"):
+            raise ContractViolation(
+                f"max_tokens={self.num_new_tokens} made {len(whole.token_ids)} ids"
+                f" and ended with {last.finish_reason!r}, not 'length'"
+            )
+        stop_id = whole.token_ids[2]
+        expected = whole.token_ids[: whole.token_ids.index(stop_id) + 1]
+        sampling = SamplingParams(
+            max_tokens=self.num_new_tokens, temperature=0.0, stop_token_ids=frozenset({stop_id})
+        )
+        stopped = submit(engine, "stopped", prompt, sampling)
+        last = await stopped.result()
+        seen = (stopped.token_ids, last.finish_reason, last.stop_token_id)
+        if seen != (expected, "stop", stop_id):
+            raise ContractViolation(
+                f"with stop token {stop_id} the ids, reason and stop id are {seen},"
+                f" not {(expected, 'stop', stop_id)}"
+            )
+
+    async def _check_abort(self, engine: Engine) -> None:
+        engine.abort("nobody")  # unknown ids are ignored
+        info = engine.info
+        prompt = self.prompts(engine)[0]
+        endless = SamplingParams(
+            max_tokens=info.max_model_len - len(prompt), temperature=0.0, ignore_eos=True
+        )
+        recorders = [
+            submit(engine, f"endless-{i}", prompt, endless) for i in range(info.max_num_seqs)
+        ]
+        successor = submit(engine, "successor", prompt, self.greedy())
+        for recorder in recorders:
+            engine.abort(recorder.request_id)
+            last = await recorder.result()
+            if last.finish_reason not in {"abort", "length"}:
+                raise ContractViolation(
+                    f"an aborted sequence ended with {last.finish_reason!r}: {last.error!r}"
+                )
+        succeeded(successor, await successor.result())
+        self.check_empty(engine)
+
+    async def _check_abort_at_once(self, engine: Engine) -> None:
+        recorder = submit(engine, "gone", self.prompts(engine)[0], self.greedy())
+        engine.abort("gone")
+        engine.abort("gone")
+        last = await recorder.result()
+        if last.finish_reason not in {"abort", "length"}:
+            raise ContractViolation(f"ended with {last.finish_reason!r} after an abort")
+        self.check_empty(engine)
+
+    async def _check_close(self, engine: Engine) -> None:
+        prompt = self.prompts(engine)[0]
+        sampling = SamplingParams(
+            max_tokens=engine.info.max_model_len - len(prompt), temperature=0.0, ignore_eos=True
+        )
+        recorder = submit(engine, "open", prompt, sampling)
+        engine.check_health()
+        await engine.close()
+        await engine.close()
+        last = await recorder.result()
+        if last.finish_reason not in {"abort", "length"}:
+            raise ContractViolation(f"close ended a sequence with {last.finish_reason!r}")
+        try:
+            submit(engine, "late", prompt, self.greedy())
+        except EngineDead:
+            return
+        raise ContractViolation("a closed engine took a request")
+
+    def check_empty(self, engine: Engine) -> None:
+        """After the last output of the last sequence nothing is left.
+
+        Raises:
+            ContractViolation: The load still counts something.
+        """
+        load = engine.load()
+        if load.num_running or load.num_waiting or load.num_waiting_prompt_tokens:
+            raise ContractViolation(f"every sequence ended, and the load is {load}")

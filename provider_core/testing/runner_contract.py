@@ -1,0 +1,220 @@
+"""`RunnerContract`: what every `ModelRunner` must do, as tests to inherit."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+
+import numpy as np
+import numpy.typing as npt
+
+from provider_core.engine import LLMEngine
+from provider_core.interfaces import Engine, ModelRunner, RunnerInfo
+from provider_core.testing.batches import decode_batch, prefill_batch
+from provider_core.testing.engine_contract import EngineContract
+from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
+from provider_core.testing.wrapped_runners import BlockingRunner, FailingRunner
+
+
+class RunnerContract(EngineContract):
+    """Inherit, name the class `Test...`, and say how a runner is made.
+
+    ::
+
+        class TestMyRunner(RunnerContract):
+            def make_runner(self) -> ModelRunner:
+                return MyRunner(...)
+
+    The tests compare greedy ids, so make it in a mode whose results do not depend on the size of
+    the batch. Three slots and 128 positions are enough. The tests of `EngineContract` run over
+    the core's own engine on top of it.
+    """
+
+    def make_runner(self) -> ModelRunner:
+        """A new runner, not warmed up."""
+        raise NotImplementedError
+
+    def make_engine(self) -> Engine:
+        """The core's engine over a new runner."""
+        runner = self.make_runner()
+        runner.warm_up()
+        return LLMEngine(runner, prefill_chunk_tokens=64)
+
+    def test_info_is_possible(self) -> None:
+        """Facts a scheduler can work with."""
+        runner = self.make_runner()
+        info = runner.info
+        runner.close()
+        for name in ("max_num_seqs", "max_model_len", "vocab_size"):
+            if getattr(info, name) < 1:
+                raise ContractViolation(f"info.{name} is {getattr(info, name)}")
+        if not (info.backend and info.backend_version and info.device):
+            raise ContractViolation(f"info does not say what runs, and where: {info}")
+
+    def test_logits_have_the_promised_shape(self) -> None:
+        """For no, one and all positions of a prefill, and for a decode: float32 and finite."""
+        with closing(self._warm_runner()) as runner:
+            for num_logits in (0, 1, 5):
+                logits = runner.execute_model(prefill_batch(0, range(5), num_logits=num_logits))
+                _check_logits(
+                    logits, num_logits, runner.info, f"prefill with num_logits={num_logits}"
+                )
+            logits = runner.execute_model(decode_batch([1], [5]))
+            _check_logits(logits, 1, runner.info, "decode of one row")
+
+    def test_logits_of_all_positions_agree_with_those_of_the_last(self) -> None:
+        """Asking for more positions does not change the last one's likeliest id."""
+        with closing(self._warm_runner()) as runner:
+            every = runner.execute_model(prefill_batch(0, range(6), num_logits=6))
+            expected = int(every[-1].argmax())
+            last = runner.execute_model(prefill_batch(0, range(6), num_logits=1))
+            _compare(expected, int(last[0].argmax()), "the last of all positions", "the last alone")
+
+    def test_chunked_prefill_equals_whole(self) -> None:
+        """A prompt computed in pieces of any size is the same prompt."""
+        with closing(self._warm_runner()) as runner:
+            prompt = self._prompt(runner, 23)
+            expected = self._continue(runner, prompt, [len(prompt)])
+            for size in (1, 4, 22):
+                chunks = [size] * (len(prompt) // size)
+                if len(prompt) % size:
+                    chunks.append(len(prompt) % size)
+                actual = self._continue(runner, prompt, chunks)
+                _compare(
+                    expected, actual, "the text after a whole prefill", f"after chunks of {size}"
+                )
+
+    def test_a_reused_slot_forgets(self) -> None:
+        """What a longer, earlier sequence left in a slot changes nothing."""
+        with closing(self._warm_runner()) as runner:
+            prompt = self._prompt(runner, 5)
+            expected = self._continue(runner, prompt, [5])
+            longer = self._prompt(runner, 40)[::-1]
+            self._continue(runner, longer, [len(longer)])
+            actual = self._continue(runner, prompt, [5])
+            _compare(expected, actual, "the text in a fresh slot", "in a used slot")
+
+    def test_every_slot_is_alike(self) -> None:
+        """The same prompt makes the same id in each slot."""
+        with closing(self._warm_runner()) as runner:
+            prompt = self._prompt(runner, 9)
+            slots = range(runner.info.max_num_seqs)
+            first = [self._first(runner, slot, prompt) for slot in slots]
+            if len(set(first)) != 1:
+                raise ContractViolation(f"the first id of one prompt by slot is {first}")
+
+    def test_move_slot_moves_the_text(self) -> None:
+        """The target goes on as the source would have, and other slots keep theirs."""
+        with closing(self._warm_runner()) as runner:
+            if runner.info.max_num_seqs < 3:
+                raise ContractViolation("make_runner must give at least 3 slots for this test")
+            moved, kept = self._prompt(runner, 11), self._prompt(runner, 7)[::-1]
+            expected = [self._continue(runner, kept, [7]), self._continue(runner, moved, [11])]
+            actual = [[self._first(runner, 0, kept)]]
+            self._first(runner, 1, self._prompt(runner, 30)[::-1])
+            actual.append([self._first(runner, 2, moved)])
+            runner.move_slot(2, 1, len(moved))
+            for i in range(len(expected[0]) - 1):
+                batch = decode_batch([ids[-1] for ids in actual], [len(kept) + i, len(moved) + i])
+                for row, token_id in enumerate(runner.execute_model(batch).argmax(axis=1).tolist()):
+                    actual[row].append(token_id)
+            _compare(expected[0], actual[0], "the text of slot 0", "after a move beside it")
+            _compare(expected[1], actual[1], "the text before the move", "after the move")
+
+    def test_a_failed_step_hurts_only_its_batch(self) -> None:
+        """After one failure the next sequence makes what it would have made."""
+        runner = FailingRunner(self._warm_runner())
+
+        async def check(engine: Engine) -> None:
+            prompt = self.prompts(engine)[3]
+            expected = await generate(engine, "before", prompt, self.greedy())
+            runner.fails_next = True
+            failed = submit(engine, "failed", prompt, self.greedy())
+            last = await failed.result()
+            if last.finish_reason != "error":
+                raise ContractViolation(f"a failed step ended with {last.finish_reason!r}")
+            engine.check_health()
+            actual = await generate(engine, "after", prompt, self.greedy())
+            _compare(expected, actual, "the text before a failed step", "after it")
+
+        self._run_on(runner, check)
+
+    def test_abort_within_a_step(self) -> None:
+        """An abort that comes while the runner computes ends that sequence and no other."""
+        runner = BlockingRunner(self._warm_runner())
+
+        async def check(engine: Engine) -> None:
+            prompts = self.prompts(engine)
+            expected = await generate(engine, "alone", prompts[2], self.greedy())
+            runner.hold()
+            gone = submit(engine, "gone", prompts[1], self.greedy())
+            stays = submit(engine, "stays", prompts[2], self.greedy())
+            await runner.is_inside()
+            engine.abort("gone")
+            runner.let_go()
+            last = await gone.result()
+            if last.finish_reason != "abort" or len(gone.token_ids) > 1:
+                raise ContractViolation(
+                    f"aborted within its first step, it ended with {last.finish_reason!r}"
+                    f" after {len(gone.token_ids)} ids"
+                )
+            actual = succeeded(stays, await stays.result())
+            _compare(expected, actual, "the text alone", "after a neighbour was aborted")
+
+        self._run_on(runner, check)
+
+    def test_runner_close_is_idempotent(self) -> None:
+        """Twice, also without having run."""
+        unused = self.make_runner()
+        unused.close()
+        unused.close()
+        runner = self._warm_runner()
+        runner.execute_model(prefill_batch(0, [1], num_logits=1))
+        runner.close()
+        runner.close()
+
+    def _warm_runner(self) -> ModelRunner:
+        runner = self.make_runner()
+        runner.warm_up()
+        return runner
+
+    def _run_on(self, runner: ModelRunner, check: Callable[[Engine], Awaitable[None]]) -> None:
+        self.run(check, lambda: LLMEngine(runner, prefill_chunk_tokens=64))
+
+    def _prompt(self, runner: ModelRunner, length: int) -> list[int]:
+        return [(3 + 11 * i) % runner.info.vocab_size for i in range(length)]
+
+    def _first(self, runner: ModelRunner, slot: int, prompt: list[int]) -> int:
+        """Prefill a slot; return the likeliest id after it."""
+        return int(runner.execute_model(prefill_batch(slot, prompt))[0].argmax())
+
+    def _continue(self, runner: ModelRunner, prompt: list[int], chunks: list[int]) -> list[int]:
+        """Prefill slot 0 in chunks of these sizes; return the next few greedy ids."""
+        start = 0
+        logits = np.zeros((1, 1), dtype=np.float32)
+        for size in chunks:
+            is_last = start + size == len(prompt)
+            piece = prompt[start : start + size]
+            batch = prefill_batch(0, piece, num_computed_tokens=start, num_logits=int(is_last))
+            logits = runner.execute_model(batch)
+            start += size
+        token_ids = [int(logits[-1].argmax())]
+        for position in range(len(prompt), len(prompt) + self.num_new_tokens - 1):
+            logits = runner.execute_model(decode_batch([token_ids[-1]], [position]))
+            token_ids.append(int(logits[0].argmax()))
+        return token_ids
+
+
+def _compare(expected: object, actual: object, what: str, against: str) -> None:
+    if expected != actual:
+        raise ContractViolation(f"{what} is {expected}, and {against} it is {actual}")
+
+
+def _check_logits(
+    logits: npt.NDArray[np.float32], num_rows: int, info: RunnerInfo, where: str
+) -> None:
+    expected = (num_rows, info.vocab_size)
+    if logits.shape != expected or logits.dtype != np.float32:
+        raise ContractViolation(
+            f"{where} gave {logits.dtype} logits of shape {logits.shape}, not float32 {expected}"
+        )
+    if not np.isfinite(logits).all():
+        raise ContractViolation(f"{where} gave logits that are not finite")
