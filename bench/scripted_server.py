@@ -6,11 +6,14 @@ serves until it gets SIGTERM. What it burns is the cost of the core alone.
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 
 import uvloop
 
+from provider_core.observability.logs import start_logging
+from provider_core.settings import LoggingSettings
 from tests.serving import ids_of, scripted_runner, serving
 
 REPLY = ids_of("the quick brown fox jumps over the lazy dog ")
@@ -22,6 +25,7 @@ async def main() -> None:
     parser.add_argument("--step-ms", type=float, default=5.0)
     parser.add_argument("--slots", type=int, default=32)
     arguments = parser.parse_args()
+    writer = start_logging(LoggingSettings(format="json"), os.open(os.devnull, os.O_WRONLY))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     runner = scripted_runner(step_time_s=arguments.step_ms / 1000, reply=REPLY * 100)
@@ -29,6 +33,7 @@ async def main() -> None:
         sys.stdout.write(f"{served.port}\n")
         sys.stdout.flush()
         await stop.wait()
+    writer.close()
 
 
 if __name__ == "__main__":
