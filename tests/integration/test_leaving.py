@@ -1,0 +1,158 @@
+"""Clients that leave: the slot is free within a step, and the usage line is written anyway."""
+
+import asyncio
+import os
+import threading
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+import pytest
+
+from provider_core.interfaces import Batch
+from tests.serving import Serving, scripted_runner, serving
+
+LONG: dict[str, Any] = {"max_tokens": 2000, "ignore_eos": True}
+
+
+class Gate:
+    """Lets a runner's steps through one by one."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.num_steps = 0
+        self._steps = threading.Semaphore(0)
+
+    def __call__(self, _: Batch) -> None:
+        """Wait for permission, before each call of the runner."""
+        self.num_steps += 1
+        if not self.is_open:
+            self._steps.acquire()
+
+    def let(self, steps: int) -> None:
+        """Allow so many calls."""
+        self._steps.release(steps)
+
+
+async def open_stream(served: Serving, **fields: Any) -> aiohttp.ClientResponse:
+    """Begin a long streamed chat and read its first bytes."""
+    response = await served.session.post(
+        served.url + "/v1/chat/completions",
+        json={
+            "model": "test-model",
+            "messages": [{"role": "user", "content": "hi"}],
+            "stream": True,
+            **LONG,
+            **fields,
+        },
+    )
+    assert response.status == 200
+    await response.content.readany()
+    return response
+
+
+async def test_bug_14_a_cancelled_stream_frees_its_slot_within_one_step() -> None:
+    """After the client's FIN the runner is called at most once more."""
+    gate = Gate()
+    async with serving(scripted_runner(on_execute=gate)) as served:
+        response = await open_stream(served)
+        gate.is_open = False
+        model = served.server.models.find("test-model")
+        response.close()
+        await served.wait_until(lambda: not served.server.dispatcher.runs)
+        steps = gate.num_steps
+        gate.let(1)  # the step that was under way when the client left
+        await served.wait_until(lambda: model.engine.load().num_running == 0)
+        assert gate.num_steps <= steps + 1
+        gate.is_open = True
+        gate.let(10)
+        assert (await served.chat(max_tokens=1)).status == 200
+
+
+async def test_bug_24_a_cancelled_stream_is_counted_and_marked() -> None:
+    """One line: cancelled, with what was handed over, never more than was generated."""
+    async with serving(scripted_runner(step_time_s=0.001)) as served:
+        response = await open_stream(served)
+        for _ in range(5):
+            await response.content.readany()
+        response.close()
+        await served.settled()
+        (event,) = served.usage.events
+    assert event["status"] == "cancelled"
+    assert event["cancelled"] is True
+    assert event["cancel_stage"] == "decode"
+    assert event["finish_reason"] is None
+    assert 5 <= event["completion_tokens"] <= event["generated_tokens"]
+    assert event["cost"] != "0"
+
+
+async def test_a_client_that_leaves_a_whole_request_cancels_it() -> None:
+    """Without a stream nothing was handed over, so nothing of the completion is charged."""
+    gate = Gate()
+    gate.is_open = False
+    async with serving(scripted_runner(on_execute=gate)) as served:
+        request = asyncio.create_task(served.chat(**LONG))
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        request.cancel()
+        with suppress(asyncio.CancelledError):
+            await request
+        await served.wait_until(lambda: not served.server.dispatcher.runs)
+        gate.is_open = True
+        gate.let(10)
+        await served.settled()
+        (event,) = served.usage.events
+    assert event["status"] == "cancelled"
+    assert event["http_status"] == 499
+    assert event["cancel_stage"] == "prefill"
+
+
+async def test_a_client_that_leaves_while_waiting_takes_no_slot() -> None:
+    """A queued request whose client left is never run."""
+    gate = Gate()
+    gate.is_open = False
+    async with serving(scripted_runner(on_execute=gate), max_num_seqs=1) as served:
+        first = asyncio.create_task(served.chat(**LONG))
+        await served.wait_until(lambda: gate.num_steps == 1)
+        second = asyncio.create_task(served.chat(**LONG))
+        await served.wait_until(lambda: len(served.server.dispatcher.runs) == 2)
+        for request in (second, first):
+            request.cancel()
+            with suppress(asyncio.CancelledError):
+                await request
+        await served.wait_until(lambda: not served.server.dispatcher.runs)
+        gate.is_open = True
+        gate.let(10)
+        await served.settled()
+        assert gate.num_steps == 1
+        assert [event["status"] for event in served.usage.events] == ["cancelled"] * 2
+
+
+@pytest.mark.parametrize("num_requests", [200, pytest.param(1000, marks=pytest.mark.soak)])
+async def test_many_requests_leave_nothing_behind(num_requests: int) -> None:
+    """Tasks, slots and descriptors return to where they were; one usage line per request."""
+    async with serving(scripted_runner()) as served:
+        await served.chat(max_tokens=2)
+        tasks, descriptors = len(asyncio.all_tasks()), _num_descriptors()
+        crowd = asyncio.Semaphore(16)
+
+        async def one(i: int) -> None:
+            async with crowd:
+                if i % 3 == 0:
+                    (await open_stream(served)).close()
+                else:
+                    assert (await served.chat(max_tokens=3, stream=i % 3 == 1)).status == 200
+
+        await asyncio.gather(*(one(i) for i in range(num_requests)))
+        await served.settled()
+        await served.session.close()
+        await served.wait_until(lambda: _num_descriptors() <= descriptors)
+        await served.wait_until(lambda: len(asyncio.all_tasks()) <= tasks)
+        events = served.usage.events
+        assert len(events) == num_requests + 1
+        assert len({event["event_id"] for event in events}) == len(events)
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+        assert all(model.num_open == 0 for model in served.server.models)
+
+
+def _num_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the kernel's own list
