@@ -4,7 +4,6 @@
 `apply_runner_info` what was really loaded, and `diff` says what a changed file asks for.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -179,14 +178,11 @@ def _from_table(model: ModelSettings, default_backend: str | None) -> ModelSpec:
 
 def _prices(pricing: PricingSettings) -> Prices:
     amounts = {
-        name: amount
+        name: Decimal(amount)
         for name, amount in pricing.model_dump(exclude={"version"}).items()
         if amount is not None
     }
-    # The same prices give the same version on every machine and in every run.
-    canonical = json.dumps({k: str(Decimal(v).normalize()) for k, v in sorted(amounts.items())})
-    version = pricing.version or hashlib.sha256(canonical.encode()).hexdigest()[:12]
-    return Prices(**{name: Decimal(amount) for name, amount in amounts.items()}, version=version)
+    return Prices(**amounts, version=pricing.version or Prices().version)
 
 
 @dataclass(frozen=True, slots=True)

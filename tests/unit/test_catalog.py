@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_core import ConfigurationError, ModelSpec, RunnerInfo, hookimpl
+from provider_core import ConfigurationError, ModelSpec, Prices, RunnerInfo, hookimpl
 from provider_core.catalog import (
     FALLBACK_MODEL_LEN,
     CatalogDiff,
@@ -60,15 +60,11 @@ def test_a_table_becomes_a_spec() -> None:
     assert spec.prices.version == "v1"
 
 
-def test_the_price_version_is_a_digest_of_the_amounts() -> None:
-    """Equal prices have equal versions however they are written; other prices another."""
+def test_prices_without_a_version_are_unversioned() -> None:
+    """Billing then names them by their digest."""
+    (spec,) = specs(ModelSettings(id="a", source="a", pricing=PricingSettings(prompt="0.1")))
 
-    def version(prompt: str) -> str:
-        pricing = PricingSettings(prompt=prompt)
-        return specs(ModelSettings(id="a", source="a", pricing=pricing))[0].prices.version
-
-    assert version("0.10") == version("0.1")
-    assert version("0.1") != version("0.2")
+    assert spec.prices == Prices(prompt=Decimal("0.1"))
 
 
 def test_the_command_line_adds_to_the_file() -> None:
