@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from provider_core.text.vocabulary import Vocabulary
+from provider_core.text.vocabulary import METASPACE, Vocabulary
 
 _LOSSLESS_PRE_TOKENIZERS = {"ByteLevel", "Metaspace", "Digits", "Punctuation", "Split", "Sequence"}
 _PRINTABLE = range(0x21, 0x7F)
@@ -46,6 +46,8 @@ class TokenBound:
             return 0
         for form in self._forms:
             text = unicodedata.normalize(form, text)
+        if self._vocabulary.is_metaspace:
+            text = text.replace(METASPACE, " ")
         data = np.frombuffer(text.encode(), np.uint8)
         counts = np.bincount(data, minlength=256)
         known = self._max_counts > 0

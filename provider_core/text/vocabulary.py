@@ -15,6 +15,7 @@ from typing import Any
 
 from provider_core.errors import ConfigurationError
 
+METASPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -46,6 +47,7 @@ class Vocabulary:
     Attributes:
         token_bytes: By id; empty for special ids and gaps.
         texts: The same as text, `None` where the bytes alone are not whole characters.
+        is_metaspace: Whether `▁` and the space are one.
         strips_first_space: Whether text that begins with an id drops that id's leading space.
     """
 
@@ -59,7 +61,8 @@ class Vocabulary:
     ) -> None:
         steps = list(_flatten(decoder))
         kinds = {step.get("type") for step in steps}
-        if "ByteLevel" in kinds:
+        self.is_metaspace = "ByteLevel" not in kinds
+        if not self.is_metaspace:
             spell = _spell_byte_level
         elif kinds & {"Metaspace", "ByteFallback", "Replace"}:
             spell = _spell_metaspace
@@ -146,7 +149,7 @@ def _spell_byte_level(token: str) -> bytes:
 def _spell_metaspace(token: str) -> bytes:
     if match := _BYTE_TOKEN.fullmatch(token):
         return bytes.fromhex(match[1])
-    return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
+    return token.replace(METASPACE, " ").encode()
 
 
 def _decode_or_none(token: bytes) -> str | None:
