@@ -55,7 +55,7 @@ _MEDIA = "is not supported by this model, which reads and writes text only"
 _CONSTRAINTS = "needs a later version of this server: output cannot be constrained yet"
 _SERVER = "is not supported by this server"
 
-_FIELDS: Mapping[str, tuple[_IsNeutral, str]] = {
+UNSUPPORTED_FIELDS: Mapping[str, tuple[_IsNeutral, str]] = {
     "tools": (_is_empty, _TOOLS),
     "tool_choice": (_one_of("none", "auto"), _TOOLS),
     "functions": (_is_empty, _TOOLS),
@@ -98,8 +98,8 @@ def refuse_unsupported(body: Mapping[str, Any]) -> None:
         UnsupportedParameter: A field asks for what is not served; `param` names it.
     """
     for name, value in body.items():
-        if value is None or name not in _FIELDS:
+        if value is None or name not in UNSUPPORTED_FIELDS:
             continue
-        is_neutral, reason = _FIELDS[name]
+        is_neutral, reason = UNSUPPORTED_FIELDS[name]
         if not is_neutral(value):
             raise UnsupportedParameter(f"{name} {reason}", param=name)
