@@ -159,6 +159,7 @@ async def serving(
     plugins: tuple[object, ...] = (),
     max_model_len: int = 2048,
     max_num_seqs: int = 8,
+    aliases: tuple[str, ...] = ("openai/gpt-test",),
     chat: bool = True,
     load: bool = True,
     **overrides: Any,
@@ -170,6 +171,7 @@ async def serving(
         plugins: Further plugins.
         max_model_len: Of the model.
         max_num_seqs: Its slots.
+        aliases: Its other names.
         chat: Whether the model has a chat template.
         load: Load the models and be ready.
         overrides: Settings.
@@ -178,7 +180,8 @@ async def serving(
         source = make_model_dir(
             Path(data_dir) / "test-model", max_model_len=max_model_len, chat=chat
         )
-        settings = _settings(data_dir, source, max_num_seqs, overrides)
+        model = {"source": str(source), "max_num_seqs": max_num_seqs, "aliases": aliases}
+        settings = _settings(data_dir, model, overrides)
         manager = make_plugin_manager(settings)
         manager.register(TextDefaults(settings), "core-text")
         store, _ = load_or_mint(settings.data_dir, settings.api_key)
@@ -200,22 +203,13 @@ async def serving(
             await server.close()
 
 
-def _settings(
-    data_dir: str, source: Path, max_num_seqs: int, overrides: dict[str, Any]
-) -> Settings:
+def _settings(data_dir: str, model: dict[str, Any], overrides: dict[str, Any]) -> Settings:
+    pricing = {"prompt": "0.000001", "completion": "0.000002"}
     values: dict[str, Any] = {
         "port": 0,
         "api_key": KEY,
         "data_dir": Path(data_dir) / "data",
         "plugins": (),
-        "models": (
-            {
-                "id": "test-model",
-                "source": str(source),
-                "aliases": ("openai/gpt-test",),
-                "max_num_seqs": max_num_seqs,
-                "pricing": {"prompt": "0.000001", "completion": "0.000002"},
-            },
-        ),
+        "models": ({"id": "test-model", "pricing": pricing, **model},),
     }
     return load_settings(**{**values, **overrides})
