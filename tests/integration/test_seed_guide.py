@@ -41,7 +41,7 @@ def headers() -> dict[str, str]:
 
 
 async def test_the_openai_sdk_listing(served: Serving) -> None:
-    """ "Using OpenAI SDK (Recommended)"."""
+    """Section "Using OpenAI SDK (Recommended)"."""
 
     def listing() -> str | None:
         client = openai.OpenAI(base_url=f"{served.url}/api/v1", api_key=KEY)
@@ -58,7 +58,7 @@ async def test_the_openai_sdk_listing(served: Serving) -> None:
 
 
 async def test_the_requests_listing_and_its_attribution(served: Serving) -> None:
-    """ "Using Requests Library": the app's name and referer end up in the usage line."""
+    """Section "Using Requests Library": the app's name and referer end up in the usage line."""
 
     def listing() -> Any:
         data: dict[str, Any] = {
@@ -80,7 +80,7 @@ async def test_the_requests_listing_and_its_attribution(served: Serving) -> None
 
 
 async def test_the_streaming_listing_indexes_every_chunk(served: Serving) -> None:
-    """ "Streaming Responses": `choices[0]` of each chunk must be there."""
+    """Section "Streaming Responses": `choices[0]` of each chunk must be there."""
 
     def listing() -> str:
         url = f"{served.url}/api/v1/chat/completions"
@@ -105,7 +105,7 @@ async def test_the_streaming_listing_indexes_every_chunk(served: Serving) -> Non
 
 
 async def test_the_provider_routing_listing(served: Serving) -> None:
-    """ "Provider Routing": preferences are accepted."""
+    """Section "Provider Routing": preferences are accepted."""
     response = await served.post(
         "/api/v1/chat/completions",
         {
@@ -122,7 +122,7 @@ async def test_the_provider_routing_listing(served: Serving) -> None:
 
 
 async def test_the_partial_response_listing(served: Serving) -> None:
-    """ "Partial Response Completion": a trailing assistant message is continued."""
+    """Section "Partial Response Completion": a trailing assistant message is continued."""
     response = await served.chat()
     messages = [
         {"role": "user", "content": "List three benefits of exercise"},
@@ -135,7 +135,7 @@ async def test_the_partial_response_listing(served: Serving) -> None:
 
 
 async def test_the_aiohttp_and_models_listings(served: Serving) -> None:
-    """ "Async Implementation with aiohttp", and the client class's `list_models`."""
+    """Section "Async Implementation with aiohttp", and the client class's `list_models`."""
     async with aiohttp.ClientSession() as session:
         async with session.post(
             f"{served.url}/api/v1/chat/completions",
@@ -152,7 +152,7 @@ async def test_the_aiohttp_and_models_listings(served: Serving) -> None:
 
 
 async def test_the_authentication_troubleshooting(served: Serving) -> None:
-    """ "Authentication Errors": a wrong key is a 401."""
+    """Section "Authentication Errors": a wrong key is a 401."""
     response = await served.post(
         "/api/v1/chat/completions",
         {"model": "test-model", "messages": [{"role": "user", "content": "hi"}]},

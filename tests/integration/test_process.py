@@ -1,0 +1,201 @@
+"""The process: starting, reloading, draining, and what plugins may do in it."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from provider_core import PermissionDenied, Principal, UsageRecord, hookimpl
+from provider_core.interfaces import Batch
+from provider_core.lifecycle import State
+from provider_core.server.reload import Reloader
+from provider_core.types import ModelSpec
+from tests.serving import Serving, make_model_dir, saying, scripted_runner, serving
+from tests.sse_checker import check_stream
+
+
+async def get_json(served: Serving, path: str) -> tuple[int, Any]:
+    """A GET's status and body."""
+    async with served.session.get(served.url + path) as response:
+        return response.status, await response.json()
+
+
+async def test_the_socket_answers_before_the_model_is_loaded() -> None:
+    """Probes say why it is not ready; requests get 503 with `Retry-After`."""
+    async with serving(load=False) as served:
+        assert (await get_json(served, "/livez"))[0] == 200
+        status, body = await get_json(served, "/readyz")
+        assert (status, body["reason"]) == (503, "starting")
+        assert (await get_json(served, "/startupz"))[0] == 503
+        response = await served.chat()
+        assert response.status == 503
+        assert int(response.headers["Retry-After"]) >= 1
+        assert (await response.json())["error"]["code"] == "model_loading"
+        await served.server.load()
+        assert (await get_json(served, "/readyz"))[0] == 200
+        assert (await served.chat()).status == 200
+
+
+async def test_draining_finishes_what_runs_and_refuses_the_rest() -> None:
+    """After the signal a running stream ends well, `/readyz` and new requests say 503."""
+    go_on = threading.Event()
+    async with serving(
+        saying("Hello!", on_execute=lambda _: go_on.wait(30)), server={"drain_delay_s": 0.2}
+    ) as served:
+        running = asyncio.create_task(served.chat(stream=True))
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        draining = asyncio.create_task(served.server.drain())
+        await served.wait_until(lambda: served.server.lifecycle.state is State.DRAINING)
+        assert (await get_json(served, "/readyz"))[0] == 503
+        refused = await served.chat()
+        assert (refused.status, (await refused.json())["error"]["code"]) == (503, "draining")
+        go_on.set()
+        response = await running
+        await draining
+    stream = check_stream(await response.read())
+    assert stream.texts == {0: "Hello!"}
+    assert [event["status"] for event in served.usage.events] == ["ok"]
+
+
+async def test_what_outlasts_the_grace_is_cut_with_an_error_and_settled() -> None:
+    """The stream ends with an error event, not with a bare close."""
+    async with serving(
+        scripted_runner(step_time_s=0.002), server={"grace_s": 3.2}, max_model_len=32768
+    ) as served:
+        running = asyncio.create_task(served.chat(stream=True, ignore_eos=True, max_tokens=30000))
+        await served.wait_until(
+            lambda: any(m.engine.load().num_generated_tokens > 3 for m in served.server.models)
+        )
+        await served.server.drain()
+        response = await running
+    stream = check_stream(await response.read())
+    assert stream.error is not None
+    assert stream.error["code"] == "draining"
+    (event,) = served.usage.events
+    assert (event["status"], event["error_code"]) == ("error", "draining")
+
+
+async def test_models_are_added_changed_and_removed_while_serving(tmp_path: Path) -> None:
+    """A new configuration is served without a restart."""
+    folder = make_model_dir(tmp_path / "second")
+    first = ModelSpec(id="first", source=str(folder), max_num_seqs=2)
+    wanted = [first]
+    async with serving() as served:
+        models = served.server.models
+        await models.load(first)
+        reloader = Reloader(models, lambda: list(wanted), None)
+        wanted[:] = [
+            ModelSpec(id="first", source=str(folder), max_num_seqs=2, aliases=("other-name",)),
+            ModelSpec(id="second", source=str(folder), max_num_seqs=2),
+        ]
+        await reloader.reload()
+        assert {spec.id for spec in models.specs} == {"test-model", "first", "second"}
+        assert models.find("other-name") is models.find("first")
+        wanted[:] = [ModelSpec(id="first", source=str(folder), max_num_seqs=2, is_ready=False)]
+        await reloader.reload()
+        status, listed = await get_json(served, "/v1/models")
+        assert status == 200
+        assert {item["id"] for item in listed["data"]} == {"test-model", "first"}
+        response = await served.post(
+            "/v1/completions", {"model": "first", "prompt": "x", "max_tokens": 1}
+        )
+        assert response.status == 503
+
+
+class House:
+    """A plugin that knows one guest, refuses long answers, counts and adds a route."""
+
+    def __init__(self) -> None:
+        self.records: list[UsageRecord] = []
+
+    @hookimpl
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+        """Know a guest."""
+        if headers.get("X-Guest") == "ada":
+            return Principal(api_key_id="key_guest", account_id="ada")
+        return None
+
+    @hookimpl
+    def admit_request(self, principal: Principal, max_tokens: int) -> Awaitable[None] | None:
+        """Guests get short answers."""
+        if principal.account_id == "ada" and max_tokens > 5:
+            raise PermissionDenied("guests get five tokens", param="max_tokens")
+        return None
+
+    @hookimpl
+    def request_finished(self, record: UsageRecord) -> None:
+        """Remember, then fail: nobody else may notice."""
+        self.records.append(record)
+        raise RuntimeError("a plugin's own trouble")
+
+    @hookimpl
+    def setup_app(self, app: web.Application) -> None:
+        """Say hello."""
+
+        async def hello(_: web.Request) -> web.Response:
+            return web.json_response({"hello": True})
+
+        app.router.add_get("/hello", hello)
+
+
+async def test_plugins_authenticate_admit_hear_and_add_routes() -> None:
+    """The hooks at a request's edges are asked and isolated as their contracts say."""
+    house = House()
+    async with serving(plugins=(house,)) as served:
+        body = {"model": "test-model", "prompt": "x", "max_tokens": 5}
+        served.session.headers.pop("Authorization")
+        response = await served.post("/v1/completions", body, headers={"X-Guest": "ada"})
+        assert response.status == 200
+        refused = await served.post(
+            "/v1/completions", {**body, "max_tokens": 6}, headers={"X-Guest": "ada"}
+        )
+        assert refused.status == 403
+        assert (await served.post("/v1/completions", body)).status == 401
+        assert await get_json(served, "/hello") == (200, {"hello": True})
+    (record,) = house.records
+    (event,) = served.usage.events
+    assert event["api_key_id"] == "key_guest"
+    assert record.event["event_id"] == event["event_id"]
+
+
+async def test_an_engine_that_fails_before_the_first_token_has_a_status() -> None:
+    """502 with a body, streamed or not; the next request works."""
+    failures = {0: RuntimeError("secret detail"), 1: RuntimeError("secret detail")}
+    async with serving(saying("Hello!", failures=failures)) as served:
+        for stream in (False, True):
+            response = await served.chat(stream=stream)
+            text = await response.text()
+            assert response.status == 502
+            assert json.loads(text)["error"]["code"] == "backend_error"
+            assert "secret" not in text
+        assert (await served.chat()).status == 200
+        statuses = [event["status"] for event in served.usage.events]
+    assert statuses == ["error", "error", "ok"]
+
+
+async def test_bug_13_an_engine_that_fails_in_mid_stream_says_so() -> None:
+    """An error event and the terminator, never a bare close or a `stop`."""
+    has_begun = threading.Event()
+
+    def fail_once_begun(batch: Batch) -> None:
+        if batch.phase == "decode":
+            has_begun.wait(30)
+
+    runner = saying("Hello!", failures={3: RuntimeError("x")}, on_execute=fail_once_begun)
+    async with serving(runner) as served:
+        body = {"model": "test-model", "messages": [{"role": "user", "content": "hi"}]}
+        async with served.session.post(
+            served.url + "/v1/chat/completions", json={**body, "stream": True}
+        ) as response:
+            first = await response.content.readany()
+            has_begun.set()
+            stream = check_stream(first + await response.read())
+        assert (await served.chat()).status == 200
+    assert response.status == 200
+    assert stream.error is not None
+    assert stream.error["code"] == "backend_error"
+    assert served.usage.events[0]["status"] == "error"
