@@ -1,41 +1,43 @@
-# Every target sets up what it needs: a fresh checkout and a Python are enough.
+# Every target sets up what it needs: a fresh checkout and a Python of 3.11 or newer are enough.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SERVE_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: install install-dev serve test soak check bench gpu clean
+.PHONY: install install-dev serve test soak lint check bench gpu clean
 
 install: $(VENV)/.serve
 install-dev: $(VENV)/.dev
 
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.serve: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable ".[onnxruntime]"
-	touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[onnxruntime]"
+	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	touch $@ $(VENV)/.serve
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $(VENV)/.serve $@
 
 serve: install
-	$(BIN)/provider serve
+	$(BIN)/provider serve $(SERVE_ARGS)
 
 test: install-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
 
 soak: install-dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
-check: install-dev
+lint: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/codespell
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint test
 
 bench: install-dev
 	$(BIN)/python -m bench
