@@ -106,58 +106,70 @@ class EngineCore:
             EngineDead: The runner said so, or failed too often; nothing more can be run.
         """
         self._drop_expired()
-        scheduler = self.scheduler
-        scheduler.start_step()
-        while (batch := scheduler.schedule()) is not None:
-            if batch.phase == "decode":
-                self._decode(batch)
-            else:
-                self._prefill(batch)
+        self.scheduler.start_step()
+        while (scheduled := self.scheduler.schedule()) is not None:
+            batch, rows = scheduled
+            try:
+                sampled = self._compute(batch, rows)
+            except EngineDead:
+                raise
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                self._count_failure(error)
+                self._end(list(rows), "error", _as_backend_error(error))
+                continue
+            self._num_failures = 0
+            if batch.phase == "prefill":
+                self._note_prefilled(rows[0], batch.token_ids.shape[1])
+            if sampled is not None:
+                self._update(batch, rows, sampled)
         self.num_steps += 1
 
-    def _decode(self, batch: Batch) -> None:
-        rows = self.scheduler.rows
-        logits = self._execute(batch, rows)
-        if logits is None:
-            return
-        metadata = self._metadata
-        if metadata is None:
-            metadata = self._metadata = SamplingMetadata(rows, self._vocab_size)
-        sampled = sample(logits, metadata)
-        self.scheduler.advance(sampled.token_ids)
-        self.num_generated_tokens += len(rows) - len(sampled.failed_rows)
-        finished = self._emit(rows, sampled)
-        if sampled.failed_rows:
-            finished += self._fail_rows([rows[row] for row in sampled.failed_rows])
-        if finished:
-            self._release(finished)
+    def _compute(self, batch: Batch, rows: list[Sequence]) -> Sampled | None:
+        """Run the model and draw from what it says; `None` for a prefill that is not complete.
 
-    def _prefill(self, batch: Batch) -> None:
-        sequence = self.scheduler.prefilling
-        if sequence is None:  # schedule() made the batch for it
-            raise AssertionError
-        logits = self._execute(batch, [sequence])
-        if logits is None:
-            return
-        num_tokens = batch.token_ids.shape[1]
-        if sequence.request.sampling.prompt_logprobs is not None:
-            self._note_prompt_logprobs(sequence, logits)
+        Raises:
+            StepFailed: The logits have a wrong shape, or not one row is finite.
+            Exception: Whatever the runner raises.
+        """
+        logits = self.runner.execute_model(batch)
+        _check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
+        if batch.phase == "decode":
+            if self._metadata is None:
+                self._metadata = SamplingMetadata(rows, self._vocab_size)
+            metadata = self._metadata
+        else:
+            (sequence,) = rows
+            if sequence.request.sampling.prompt_logprobs is not None:
+                _note_prompt_logprobs(sequence, logits)
+            num_computed_tokens = sequence.num_computed_tokens + batch.token_ids.shape[1]
+            if num_computed_tokens < sequence.num_prompt_tokens:
+                return None
+            logits = logits[-1:]
+            metadata = SamplingMetadata(rows, self._vocab_size)
+        sampled = sample(logits, metadata)
+        if len(sampled.failed_rows) == len(rows):
+            raise StepFailed("the model's logits are not finite")
+        return sampled
+
+    def _note_prefilled(self, sequence: Sequence, num_tokens: int) -> None:
         self.scheduler.prefilled(sequence, num_tokens)
         self.num_prompt_tokens += num_tokens
         self.num_settled_prompt_tokens += num_tokens
-        if sequence.num_computed_tokens < sequence.num_prompt_tokens:
-            return
-        sampled = sample(logits[-1:], SamplingMetadata([sequence], self._vocab_size))
-        if sampled.failed_rows:
-            self._release(self._fail_rows([sequence]))
-            return
-        self.num_generated_tokens += 1
-        finished = self._emit([sequence], sampled)
-        if finished:
-            self._release(finished)
-        else:
-            self.scheduler.start_decoding(sequence, int(sampled.token_ids[0]))
+
+    def _update(self, batch: Batch, rows: list[Sequence], sampled: Sampled) -> None:
+        """Hand out what the rows drew, and let go of those that ended."""
+        self.num_generated_tokens += len(rows) - len(sampled.failed_rows)
+        if batch.phase == "decode":
+            self.scheduler.advance(sampled.token_ids)
+        finished = self._emit(rows, sampled)
+        for row in sampled.failed_rows:
+            self._emit_end(rows[row], "error", StepFailed("the model's logits are not finite"))
+            finished.append(rows[row])
+        if batch.phase == "prefill" and not finished:
+            self.scheduler.start_decoding(rows[0], int(sampled.token_ids[0]))
             self._metadata = None
+        elif finished:
+            self._release(finished)
 
     def _emit(self, rows: list[Sequence], sampled: Sampled) -> list[Sequence]:
         """Make each row's output. The per-token path: keep it short.
@@ -199,42 +211,10 @@ class EngineCore:
                 finished.append(sequence)
         return finished
 
-    def _execute(self, batch: Batch, rows: list[Sequence]) -> npt.NDArray[np.float32] | None:
-        """Call the runner; if it fails, end the batch's sequences and return `None`."""
-        try:
-            logits = self.runner.execute_model(batch)
-            _check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
-        except EngineDead:
-            raise
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            self._count_failure(error)
-            self._end(list(rows), "error", _as_backend_error(error))
-            return None
-        self._num_failures = 0
-        return logits
-
     def _count_failure(self, error: Exception) -> None:
         self._num_failures += 1
         if self._num_failures >= MAX_CONSECUTIVE_FAILURES:
             raise EngineDead(f"{self._num_failures} steps failed one after another") from error
-
-    def _fail_rows(self, sequences: list[Sequence]) -> list[Sequence]:
-        error = StepFailed("the model's logits are not finite")
-        for sequence in sequences:
-            self._emit_end(sequence, "error", error)
-        return sequences
-
-    def _note_prompt_logprobs(self, sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
-        """The logits at a position are of the next prompt token; the first token has none."""
-        start = sequence.num_computed_tokens
-        prompt = sequence.request.prompt_token_ids
-        notes = sequence.prompt_logprobs
-        if start == 0:
-            notes.append(TokenLogprobs(prompt[0], None))
-        next_ids = np.array(prompt[start + 1 : start + 1 + len(logits)], dtype=np.int64)
-        if len(next_ids):
-            num_top = sequence.request.sampling.prompt_logprobs or 0
-            notes += token_logprobs(logits[: len(next_ids)], next_ids, num_top)
 
     def _drop_expired(self) -> None:
         earliest = self._earliest_deadline_s
@@ -295,6 +275,18 @@ class EngineCore:
                 lost.append(sequence)
         if lost:
             self._release(lost)
+
+
+def _note_prompt_logprobs(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
+    """Add those of one chunk: the logits at a position are of the token after it."""
+    start = sequence.num_computed_tokens
+    prompt = sequence.request.prompt_token_ids
+    if start == 0:
+        sequence.prompt_logprobs.append(TokenLogprobs(prompt[0], None))
+    next_ids = np.array(prompt[start + 1 : start + 1 + len(logits)], dtype=np.int64)
+    if len(next_ids):
+        num_top = sequence.request.sampling.prompt_logprobs or 0
+        sequence.prompt_logprobs += token_logprobs(logits[: len(next_ids)], next_ids, num_top)
 
 
 def _check_logits(logits: npt.NDArray[np.float32], expected: tuple[int, int]) -> None:

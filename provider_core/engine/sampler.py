@@ -170,7 +170,7 @@ def _edit(edits: LogitEdits, metadata: SamplingMetadata) -> None:
     for row, sequence in metadata.held_back:
         if sequence.num_generated_tokens < sequence.request.sampling.min_tokens:
             columns = np.array(
-                [i for i in sequence.stop_ids if i < metadata.vocab_size], dtype=np.int64
+                [i for i in sequence.stop_ids if 0 <= i < metadata.vocab_size], dtype=np.int64
             )
             edits.forbid(np.full(len(columns), row), columns)
 
@@ -182,7 +182,7 @@ def _concatenate_biases(
         (row, token_id, value)
         for row, p in enumerate(params)
         for token_id, value in dict(p.logit_bias).items()
-        if token_id < vocab_size
+        if 0 <= token_id < vocab_size
     ]
     if not triples:
         return None

@@ -114,22 +114,24 @@ class Scheduler:
         self._budget = self._chunk
         self._is_decode_due = bool(self.rows)
 
-    def schedule(self) -> Batch | None:
-        """The next batch of this step, or `None` when the step is over.
+    def schedule(self) -> tuple[Batch, list[Sequence]] | None:
+        """The next batch of this step and its rows, or `None` when the step is over.
 
-        After a decode batch call `advance`, after a prefill batch `prefilled`.
+        After a decode batch call `advance`; after a prefill batch `prefilled`, and when that was
+        the last of the prompt `start_decoding`; for those that end instead, `release`.
         """
         if self._is_decode_due:
             self._is_decode_due = False
             n = len(self.rows)
-            return Batch("decode", self._slots[:n], self._token_ids[:n], self._positions[:n], 1)
+            batch = Batch("decode", self._slots[:n], self._token_ids[:n], self._positions[:n], 1)
+            return batch, self.rows
         if self._budget <= 0:
             return None
         if self.prefilling is None:
             self.prefilling = self._admit()
         if self.prefilling is None:
             return None
-        return self._prefill_batch(self.prefilling)
+        return self._prefill_batch(self.prefilling), [self.prefilling]
 
     def advance(self, token_ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Take the ids that the decode batch's rows drew, `[n]`: they are fed next."""
