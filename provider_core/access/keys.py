@@ -80,10 +80,10 @@ class KeyStore:
             ConfigurationError: The files are there and cannot be read.
         """
         path = data_dir / "keys.json"
-        if not path.exists():
-            return None
         try:
-            return cls((data_dir / "pepper").read_bytes(), _read(path), path)
+            if not path.exists():
+                return None
+            return cls(_read_pepper(data_dir / "pepper"), _read(path), path)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(
                 f"{path} or the pepper beside it is missing, unreadable or damaged"
@@ -170,20 +170,29 @@ def load_or_mint(data_dir: Path, fixed_key: str | None) -> tuple[KeyStore, str |
     """
     store = KeyStore.load(data_dir)
     if fixed_key is not None:
-        store = store or KeyStore(secrets.token_bytes(_PEPPER_BYTES))
+        if store is None:
+            store = KeyStore(secrets.token_bytes(_PEPPER_BYTES))
         store.add_fixed(fixed_key)
         return store, None
     if store is not None and len(store) > 0:
         return store, None
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pepper = _create_or_read(data_dir / "pepper", secrets.token_bytes(_PEPPER_BYTES))
-        store = KeyStore(pepper, path=data_dir / "keys.json")
+        # Of two servers that start at once on one folder both use the pepper of the first.
+        _create_unless_there(data_dir / "pepper", secrets.token_bytes(_PEPPER_BYTES))
+        store = KeyStore(_read_pepper(data_dir / "pepper"), path=data_dir / "keys.json")
         return store, store.mint(label="first")
     except OSError as error:
         raise ConfigurationError(
             f"data_dir {data_dir} cannot store a key ({error.strerror}); set api_key instead"
         ) from error
+
+
+def _read_pepper(path: Path) -> bytes:
+    pepper = path.read_bytes()
+    if len(pepper) != _PEPPER_BYTES:
+        raise ConfigurationError(f"{path} must hold {_PEPPER_BYTES} bytes, not {len(pepper)}")
+    return pepper
 
 
 def _read(path: Path) -> list[StoredKey]:
@@ -200,16 +209,17 @@ def _document(keys: Iterable[StoredKey]) -> bytes:
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def _create_or_read(path: Path, content: bytes) -> bytes:
-    """Create a file unless it exists, whole or not at all; return what it then holds."""
+def _create_unless_there(path: Path, content: bytes) -> None:
+    """Create a file, whole or not at all."""
     draft = _write_draft(path, content)
     try:
         os.link(draft, path)
     except FileExistsError:
-        return path.read_bytes()
+        return
+    except OSError:  # a file system without hard links, as some mounted volumes are
+        draft.replace(path)
     finally:
-        draft.unlink()
-    return content
+        draft.unlink(missing_ok=True)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -6,20 +6,21 @@ Under pressure logs are dropped and counted; usage lines are kept, in memory, un
 
 import os
 import queue
-import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from provider_core.json_lines import encode_line, format_timestamp
 
 _ATOMIC_BYTES = 4096  # PIPE_BUF: a write up to here is never interleaved with another process's
+_FULL_PIPE_S = 0.01
 
 
 class LineWriter:
     """Writes lines to a file descriptor, in order, from its own thread.
 
-    It is the `UsageSink` of usage lines and the output of structlog.
+    It is the `UsageSink` of usage lines and the output of structlog. What is given after `close`
+    is not written.
 
     Args:
         fd: Duplicated, so that nobody else's closing of it matters.
@@ -34,7 +35,7 @@ class LineWriter:
         fd: int,
         *,
         max_waiting: int = 8192,
-        render: Callable[[bytes], bytes] | None = None,
+        render: Callable[[bytes], bytes] = bytes,
         retry_s: float = 1.0,
     ) -> None:
         self._fd = os.dup(fd)
@@ -94,31 +95,37 @@ class LineWriter:
 
     def _run(self) -> None:
         num_reported = 0
-        is_open = True
-        while is_open:
-            item = self._lines.get()
-            batch: list[tuple[bytes, bool]] = []
-            size = 0
-            while item is not None:
-                line, must_stay = item
-                data = self._rendered(line)
-                if batch and size + len(data) > _ATOMIC_BYTES:
-                    self._write_batch(batch)
-                    batch, size = [], 0
-                batch.append((data, must_stay))
-                size += len(data)
-                try:
-                    item = self._lines.get_nowait()
-                except queue.Empty:
-                    break
-            is_open = item is not None
-            if self._num_dropped > num_reported:
-                dropped = self._num_dropped
-                batch.append((self._rendered(_dropped_line(dropped - num_reported)), False))
-                num_reported = dropped
-            if batch:
-                self._write_batch(batch)
+        for batch in self._batches():
+            self._write_batch(batch)
+            num_dropped = self._num_dropped
+            if num_dropped > num_reported:
+                report = self._render(_dropped_line(num_dropped - num_reported))
+                if self._write_all(report):
+                    num_reported = num_dropped
         os.close(self._fd)
+
+    def _batches(self) -> Iterator[list[tuple[bytes, bool]]]:
+        """What waits, as many lines at a time as one write may hold, until closed."""
+        batch: list[tuple[bytes, bool]] = []
+        size = 0
+        while True:
+            try:
+                item = self._lines.get(block=not batch)
+            except queue.Empty:
+                yield batch
+                batch, size = [], 0
+                continue
+            if item is None:
+                break
+            line, is_usage = item
+            data = self._render(line)
+            if batch and size + len(data) > _ATOMIC_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append((data, is_usage))
+            size += len(data)
+        if batch:
+            yield batch
 
     def _write_batch(self, batch: list[tuple[bytes, bool]]) -> None:
         """Write lines in one piece; on failure keep trying with the usage lines only."""
@@ -126,8 +133,8 @@ class LineWriter:
         if self._write_all(data):
             return
         with self._lock:
-            self._num_dropped += sum(not must_stay for _, must_stay in batch)
-        kept = b"".join(line for line, must_stay in batch if must_stay)
+            self._num_dropped += sum(not is_usage for _, is_usage in batch)
+        kept = b"".join(line for line, is_usage in batch if is_usage)
         while kept:
             is_last_try = self._is_closing.wait(self._retry_s)
             # The failed write may have ended amid a line; a newline keeps the next one whole.
@@ -137,16 +144,13 @@ class LineWriter:
                 self._has_lost_usage = True
                 return
 
-    def _rendered(self, line: bytes) -> bytes:
-        return line if self._render is None else self._render(line)
-
     def _write_all(self, data: bytes) -> bool:
         view = memoryview(data)
         while view:
             try:
                 view = view[os.write(self._fd, view) :]
-            except BlockingIOError:  # somebody made the shared descriptor non-blocking
-                select.select([], [self._fd], [], self._retry_s)
+            except BlockingIOError:  # full, and somebody made the shared descriptor non-blocking
+                time.sleep(_FULL_PIPE_S)
             except OSError as error:
                 self._error = error.strerror or type(error).__name__
                 return False

@@ -45,7 +45,7 @@ def start_logging(settings: LoggingSettings, fd: int | None = None) -> LineWrite
     """
     fd = sys.stdout.fileno() if fd is None else fd
     is_pretty = settings.format == "pretty" or (settings.format == "auto" and os.isatty(fd))
-    writer = LineWriter(fd, render=PrettyLines(colors=os.isatty(fd)) if is_pretty else None)
+    writer = LineWriter(fd, render=PrettyLines(colors=os.isatty(fd)) if is_pretty else bytes)
     level = _LEVELS[settings.level]
     structlog.configure(
         processors=[

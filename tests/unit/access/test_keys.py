@@ -2,7 +2,10 @@
 
 import json
 import re
+import secrets
 import stat
+import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,25 @@ def test_a_missing_pepper_stops_start_up(tmp_path: Path) -> None:
         load_or_mint(tmp_path, None)
 
 
+def test_a_damaged_pepper_stops_start_up(tmp_path: Path) -> None:
+    """A pepper cut short would turn every stored key away."""
+    load_or_mint(tmp_path, None)
+    (tmp_path / "pepper").write_bytes(b"short")
+    with pytest.raises(ConfigurationError, match="32 bytes"):
+        load_or_mint(tmp_path, None)
+
+
+def test_servers_that_start_at_once_share_a_folder(tmp_path: Path) -> None:
+    """A pepper that another server has just written is used, not replaced."""
+    (tmp_path / "pepper").write_bytes(PEPPER)
+    _, key = load_or_mint(tmp_path, None)
+    assert key is not None
+    assert (tmp_path / "pepper").read_bytes() == PEPPER
+    again = KeyStore.load(tmp_path)
+    assert again is not None
+    assert again.authenticate(key) is not None
+
+
 def test_a_folder_that_cannot_be_written_stops_start_up(tmp_path: Path) -> None:
     """The message names the setting that helps."""
     (tmp_path / "file").write_text("")
@@ -173,3 +195,25 @@ def test_store_file_is_documented_json(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "keys.json").read_text())
     assert document["version"] == 1
     assert sorted(document["keys"][0]) == ["account_id", "created_at", "digest", "id", "label"]
+
+
+@pytest.mark.soak
+def test_time_does_not_tell_how_close_a_guess_is() -> None:
+    """Guesses that share a key's beginning take as long as wholly wrong ones (A2).
+
+    Welch's t of 10^5 interleaved pairs stays below 4.5, as for two equal distributions it does
+    in all but one of 10^5 runs.
+    """
+    store = KeyStore(PEPPER)
+    key = store.mint()
+    samples: tuple[list[int], list[int]] = ([], [])
+    for turn in range(100_000):
+        close, far = key[:-8] + secrets.token_hex(4), secrets.token_hex(30)[: len(key)]
+        pairs = [(samples[0], close), (samples[1], far)]
+        for times, guess in pairs if turn % 2 else reversed(pairs):
+            start = time.perf_counter_ns()
+            store.authenticate(guess)
+            times.append(time.perf_counter_ns() - start)
+    difference = statistics.mean(samples[0]) - statistics.mean(samples[1])
+    spread = sum(statistics.variance(times) / len(times) for times in samples)
+    assert abs(difference) / spread**0.5 < 4.5
