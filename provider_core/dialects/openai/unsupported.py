@@ -87,6 +87,7 @@ UNSUPPORTED_FIELDS: Mapping[str, tuple[_IsNeutral, str]] = {
     "use_beam_search": (_is_false, _SERVER),
     "include_stop_str_in_output": (_is_false, _SERVER),
     "skip_special_tokens": (_is_true, _SERVER),
+    "prompt_logprobs": (_never, "is not supported by this server; use echo with logprobs"),
     "truncate_prompt_tokens": (_never, _SERVER),
 }
 

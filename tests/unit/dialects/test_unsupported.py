@@ -54,6 +54,7 @@ ASKS: list[tuple[str, Any]] = [
     ("include_stop_str_in_output", True),
     ("skip_special_tokens", False),
     ("truncate_prompt_tokens", 5),
+    ("prompt_logprobs", 0),
     ("suffix", "end"),
 ]
 ASKS_NOTHING: list[tuple[str, Any]] = [
