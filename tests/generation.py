@@ -3,26 +3,35 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from provider_core import Batch, ModelRunner
 
 
-def prefill(runner: ModelRunner, slot: int, prompt: Sequence[int], chunk: int = 256) -> int:
-    """Compute a prompt in chunks; return the likeliest next token."""
+def prefill_logits(
+    runner: ModelRunner, slot: int, prompt: Sequence[int], chunk: int = 256
+) -> npt.NDArray[np.float32]:
+    """Compute a prompt in chunks; return the last position's logits, `[1, vocab_size]`."""
+    logits = np.empty((0, runner.info.vocab_size), np.float32)
     for start in range(0, len(prompt), chunk):
         piece = prompt[start : start + chunk]
-        is_last = start + len(piece) == len(prompt)
+        num_logits = int(start + len(piece) == len(prompt))
         logits = runner.execute_model(
             Batch(
                 phase="prefill",
                 slots=np.array([slot], np.int32),
                 token_ids=np.array([piece], np.int64),
                 num_computed_tokens=np.array([start], np.int32),
-                num_logits=int(is_last),
+                num_logits=num_logits,
             )
         )
-        assert logits.shape == (int(is_last), runner.info.vocab_size)
-    return int(logits[0].argmax())
+        assert logits.shape == (num_logits, runner.info.vocab_size)
+    return logits.copy()
+
+
+def prefill(runner: ModelRunner, slot: int, prompt: Sequence[int], chunk: int = 256) -> int:
+    """Compute a prompt in chunks; return the likeliest next token."""
+    return int(prefill_logits(runner, slot, prompt, chunk).argmax())
 
 
 def decode(runner: ModelRunner, token_ids: Sequence[int], lengths: Sequence[int]) -> list[int]:

@@ -29,7 +29,7 @@ class KvPool:
     def __init__(
         self, caches: Sequence[CacheTensor], dtype: str, max_num_seqs: int, max_model_len: int
     ) -> None:
-        self.max_num_seqs = max_num_seqs
+        self.max_num_seqs, self.max_model_len = max_num_seqs, max_model_len
         shapes = [
             (max_num_seqs, cache.num_heads, max_model_len, cache.head_dim) for cache in caches
         ]

@@ -5,6 +5,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from provider_core import Batch, RunnerInfo, StepFailed
+from provider_onnxruntime.growing_cache import GrowingCacheDecoder
 from provider_onnxruntime.kv_pool import KvPool
 from provider_onnxruntime.model_folder import DecoderFile
 from provider_onnxruntime.session import open_session
@@ -19,7 +20,7 @@ class OnnxRuntimeRunner:
         decoder: The checked file and its description.
         settings: How to run it.
         max_num_seqs: Slots.
-        max_model_len: Positions of a slot.
+        max_model_len: Positions of a slot, unless the graph fixes them.
 
     Raises:
         ConfigurationError: The session cannot be made as asked.
@@ -35,8 +36,15 @@ class OnnxRuntimeRunner:
     ) -> None:
         session = open_session(decoder.path, settings)
         io = decoder.io
+        if io.max_cache_len is not None:
+            max_model_len = io.max_cache_len  # a fixed buffer is bound whole
         self._pool = KvPool(io.caches, io.cache_dtype, max_num_seqs, max_model_len)
-        self._decoder = SharedCacheDecoder(session, io, self._pool)
+        grows = io.convention == "optimum"
+        make_decoder = GrowingCacheDecoder if grows else SharedCacheDecoder
+        self._decoder: GrowingCacheDecoder | SharedCacheDecoder = make_decoder(
+            session, io, self._pool
+        )
+        self._tails = _Tails(max_num_seqs)
         self._runs_row_by_row = io.batch_size == 1
         self._info = RunnerInfo(
             backend="onnxruntime",
@@ -66,17 +74,23 @@ class OnnxRuntimeRunner:
         Raises:
             StepFailed: The runtime refused this step.
         """
+        first_slot, token_ids, starts = (
+            int(batch.slots[0]),
+            batch.token_ids,
+            batch.num_computed_tokens,
+        )
+        if batch.phase == "prefill":
+            token_ids, starts = self._tails.extend(first_slot, token_ids, starts)
         run = self._run_row_by_row if self._runs_row_by_row else self._decoder.run
         try:
-            return run(
-                int(batch.slots[0]), batch.token_ids, batch.num_computed_tokens, batch.num_logits
-            )
+            return run(first_slot, token_ids, starts, batch.num_logits)
         except (RuntimeError, ValueError) as error:  # onnxruntime's own classes are RuntimeErrors
             raise StepFailed("the model could not compute this step") from error
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
         self._pool.move(source, target, num_tokens)
+        self._tails.move(source, target)
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""
@@ -97,3 +111,32 @@ class OnnxRuntimeRunner:
             for row in range(len(token_ids))
         ]
         return np.concatenate(rows)
+
+
+class _Tails:
+    """The last token that each slot's prefill has seen.
+
+    A single new token behind a past goes through another attention kernel than several do, with
+    other rounding. So a prefill chunk of one token is run as two, the one before it computed again
+    (to the same bits): where a prompt is cut then changes nothing. See ADR 0004.
+    """
+
+    def __init__(self, max_num_seqs: int) -> None:
+        self._token_ids = np.zeros(max_num_seqs, np.int64)
+        self._ends = np.zeros(max_num_seqs, np.int32)  # the position after that token
+
+    def extend(
+        self, slot: int, token_ids: npt.NDArray[np.int64], starts: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Remember a chunk `[1, s]` that starts at `starts[0]`; return what to run for it."""
+        previous = self._token_ids[slot]
+        follows = starts[0] > 0 and self._ends[slot] == starts[0]
+        self._token_ids[slot] = token_ids[0, -1]
+        self._ends[slot] = starts[0] + token_ids.shape[1]
+        if token_ids.shape[1] > 1 or not follows:
+            return token_ids, starts
+        return np.array([[previous, token_ids[0, 0]]]), starts - 1
+
+    def move(self, source: int, target: int) -> None:
+        """Follow a slot's content."""
+        self._token_ids[target], self._ends[target] = self._token_ids[source], self._ends[source]
