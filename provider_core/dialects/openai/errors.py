@@ -8,12 +8,10 @@ from typing import Any
 
 import orjson
 
-from provider_core.dialects.retry_headers import is_out_of_credit, retry_headers
+from provider_core.dialects.failures import INTERNAL_MESSAGE, error_headers, is_out_of_credit
 from provider_core.errors import ProviderError
 
-INTERNAL_MESSAGE = "the server had an error while processing the request"
-
-# Rate limits: the type says what is limited, as OpenAI's bodies do.
+# OpenAI's type says which rate is limited: type, param, code.
 _RATE_LIMIT_BY_CODE = {
     "requests_per_minute": ("requests", None, "rate_limit_exceeded"),
     "tokens_per_minute": ("tokens", None, "rate_limit_exceeded"),
@@ -41,15 +39,9 @@ def encode_error(error: ProviderError, request_id: str) -> tuple[int, dict[str, 
     Returns:
         Status, headers and body.
     """
-    headers = {
-        "Content-Type": "application/json",
-        "X-Request-Id": request_id,
-        **retry_headers(error),
-    }
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
     status = 429 if is_out_of_credit(error) else error.status
-    return status, headers, orjson.dumps({"error": error_object(error)})
+    body = orjson.dumps({"error": error_object(error)})
+    return status, error_headers(error, request_id), body
 
 
 def _object(message: str, error_type: str, param: str | None, code: str | None) -> dict[str, Any]:

@@ -8,10 +8,8 @@ from typing import Any
 
 import orjson
 
-from provider_core.dialects.retry_headers import is_out_of_credit, retry_headers
+from provider_core.dialects.failures import INTERNAL_MESSAGE, error_headers, is_out_of_credit
 from provider_core.errors import ModelNotFound, ProviderError
-
-INTERNAL_MESSAGE = "the server had an error while processing the request"
 
 _ERROR_TYPE_BY_CODE = {
     "context_length_exceeded": "context_length_exceeded",
@@ -54,14 +52,8 @@ def encode_error(error: ProviderError, request_id: str) -> tuple[int, dict[str, 
     Returns:
         Status, headers and body.
     """
-    headers = {
-        "Content-Type": "application/json",
-        "X-Request-Id": request_id,
-        **retry_headers(error),
-    }
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return _status(error), headers, orjson.dumps({"error": error_object(error)})
+    body = orjson.dumps({"error": error_object(error)})
+    return _status(error), error_headers(error, request_id), body
 
 
 def _status(error: ProviderError) -> int:
