@@ -62,6 +62,8 @@ def sanitize(text: str, max_bytes: int) -> str:
         Valid Unicode without control, line-separating and bidirectional formatting characters,
         cut on a character boundary.
     """
+    if len(text) <= max_bytes and text.isascii() and text.isprintable():
+        return text
     text = text[: 4 * max_bytes]  # a megabyte is worth no more work than that
     if not text.isascii():
         text = _utf8(text).decode("utf-8", "replace")

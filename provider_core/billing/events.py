@@ -7,7 +7,7 @@ must not be lost to a header.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
@@ -300,7 +300,9 @@ def content_sha256(event: Mapping[str, object]) -> str:
 
     Two lines of one `event_id` are the same event if and only if their hashes agree.
     """
-    content = {name: value for name, value in event.items() if name not in ENVELOPE}
+    content = dict(event)
+    for name in ENVELOPE:
+        content.pop(name, None)
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -310,8 +312,7 @@ def _billed_usage(outcome: Outcome, *, stream: bool) -> Usage:
     prompt = _count(usage.prompt_tokens)
     delivered = _count(usage.completion_tokens)
     completion = 0 if outcome.status == "cancelled" and not stream else delivered
-    return replace(
-        usage,
+    return Usage(
         prompt_tokens=prompt,
         cached_tokens=min(_count(usage.cached_tokens), prompt),
         completion_tokens=completion,

@@ -1,0 +1,127 @@
+"""What a request costs on the event loop before its first token and after its last.
+
+Run `python -m bench.request_edges`. Each row is one call, in microseconds of this thread's CPU
+time: authenticating, naming, opening and settling the account with its usage line, the access
+line, and the metrics. Lines go to a pipe that another thread empties, as in a server.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+from multidict import CIMultiDict
+
+from provider_core.access import ApiKeyPlugin, KeyStore
+from provider_core.billing import ProcessFacts, make_generation_id, make_request_id, make_ulid
+from provider_core.billing.settlement import Ledger
+from provider_core.interfaces import Engine, RunnerInfo
+from provider_core.observability import log_access, start_logging
+from provider_core.observability.metrics import Metrics
+from provider_core.settings import LoggingSettings
+from provider_core.types import ModelSpec, Prices, Principal, Usage, UsageRecord
+
+CALLS = 2000
+ROUNDS = 7
+MODEL = ModelSpec(
+    id="acme/model",
+    source="/models/acme",
+    prices=Prices(prompt=Decimal("0.00000005"), completion=Decimal("0.00000008")),
+)
+RUNNER = RunnerInfo(
+    backend="scripted",
+    backend_version="1",
+    device="cpu",
+    max_num_seqs=32,
+    max_model_len=4096,
+    vocab_size=32000,
+)
+USAGE = Usage(prompt_tokens=812, completion_tokens=120, generated_tokens=120)
+NO_ENGINES: Mapping[str, Engine] = {}
+
+
+def account(ledger: Ledger) -> UsageRecord:
+    """One generation from admission to its usage line."""
+    settlement = ledger.open(
+        generation_id=make_generation_id(),
+        request_id=make_request_id(),
+        principal=Principal(api_key_id="key_1"),
+        model=MODEL,
+        runner_info=RUNNER,
+        endpoint="chat.completions",
+        stream=True,
+        received_wall_s=time.time(),
+        received_mono_s=time.monotonic(),
+        user_id="somebody",
+    )
+    settlement.mark_first_token()
+    return settlement.settle(status="ok", usage=USAGE, finish_reason="stop")
+
+
+def log(record: UsageRecord) -> None:
+    """One access line."""
+    log_access(
+        method="POST",
+        path="/v1/chat/completions",
+        http_status=200,
+        request_id=record.request_id,
+        latency_ms=12.5,
+        num_sent_bytes=4096,
+        api_key_id="key_1",
+        stream=True,
+        usage_event=record.event,
+    )
+
+
+def measure(call: Callable[[], object]) -> float:
+    """Microseconds of one call: the lowest of several rounds."""
+    rounds = []
+    for _ in range(ROUNDS):
+        start_s = time.thread_time()
+        for _ in range(CALLS):
+            call()
+        rounds.append((time.thread_time() - start_s) / CALLS)
+    return min(rounds) * 1e6
+
+
+def drain(fd: int) -> None:
+    """Read a pipe to its end."""
+    while os.read(fd, 65536):
+        continue
+
+
+def main() -> None:
+    """Measure and print."""
+    read_end, write_end = os.pipe()
+    writer = start_logging(LoggingSettings(format="json"), write_end)
+    os.close(write_end)
+    reader = threading.Thread(target=drain, args=(read_end,))
+    reader.start()
+    process = ProcessFacts(boot_id=make_ulid(), service_version="0", instance_id="bench")
+    ledger = Ledger(writer, time, process)
+    metrics = Metrics(lambda: NO_ENGINES)
+    store = KeyStore(b"pepper")
+    headers = CIMultiDict({"Authorization": f"Bearer {store.mint()}"})
+    keys = ApiKeyPlugin(store)
+    record = account(ledger)
+    rows: dict[str, Callable[[], object]] = {
+        "authenticate": lambda: keys.authenticate(headers, {}),
+        "make an id": make_generation_id,
+        "open and settle": lambda: account(ledger),
+        "access line": lambda: log(record),
+        "metrics": lambda: metrics.observe(record),
+    }
+    total_us = 0.0
+    for name, call in rows.items():
+        cost_us = measure(call)
+        total_us += cost_us
+        print(f"{name:<16} {cost_us:6.1f} us")
+    print(f"{'all':<16} {total_us:6.1f} us")
+    writer.close()
+    reader.join()
+    os.close(read_end)
+
+
+if __name__ == "__main__":
+    main()
