@@ -120,6 +120,7 @@ class FolderChatTemplate:
             {"role": "system"}, {"role": "user"}, {"role": "system"}, {"role": "user"}
         )
         self._has_system = self._shows({"role": "system"}, {"role": "user"})
+        self._has_system_alone = self._shows({"role": "system"})
         self._has_parts = self._shows({"role": "user"}, as_parts=True)
 
     def render(
@@ -155,7 +156,9 @@ class FolderChatTemplate:
         """Bring messages into the form that this template handles."""
         adapted = [self._adapt_message(message) for message in messages]
         places = [i for i, message in enumerate(adapted) if message["role"] == "system"]
-        if not places or self._has_system_anywhere or (self._has_system and places == [0]):
+        is_alone = len(places) == len(adapted)
+        has_system = self._has_system_alone if is_alone else self._has_system
+        if not places or (has_system and (places == [0] or self._has_system_anywhere)):
             return adapted
         instructions = "\n\n".join(
             _text_of_content(message["content"])
@@ -163,7 +166,7 @@ class FolderChatTemplate:
             if message["role"] == "system"
         )
         others = [message for message in adapted if message["role"] != "system"]
-        if self._has_system:
+        if has_system:
             return [{"role": "system", "content": instructions}, *others]
         for i, message in enumerate(others):
             if message["role"] == "user":
@@ -179,9 +182,9 @@ class FolderChatTemplate:
             raise InvalidRequest(f"role {role!r} is not one of {sorted(_ROLES)}", param="messages")
         if role == "developer" and not self._has_developer:
             adapted["role"] = "system"
-        content = adapted.get("content")
-        if not (self._has_parts and isinstance(content, list)):
-            adapted["content"] = _text_of_content(content)
+        text = _text_of_content(adapted.get("content"))
+        if not (self._has_parts and isinstance(adapted.get("content"), list)):
+            adapted["content"] = text
         if adapted.get("tool_calls"):
             adapted["tool_calls"] = [_decode_arguments(call) for call in adapted["tool_calls"]]
         else:

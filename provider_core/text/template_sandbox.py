@@ -46,6 +46,8 @@ _FILTERS = _words("""
     max min reject rejectattr reverse safe select selectattr sort title trim unique upper
 """)
 _STRFTIME = re.compile(r"(?:[^%]|%-?[A-Za-z%])*")
+_MAX_SOURCE_CHARS = 2**17
+_MAX_BITS = 1024  # of a whole number that is still multiplied
 _CHARS_PER_NODE = 8  # memory of a list's entry, in characters
 
 
@@ -102,6 +104,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         Raises:
             ConfigurationError: It is not a template, or uses what cannot be bounded.
         """
+        if len(source) > _MAX_SOURCE_CHARS:
+            message = f"the chat template has {len(source)} characters, over {_MAX_SOURCE_CHARS}"
+            raise ConfigurationError(message)
         self._open_budget(time.monotonic() + 10, 2**20)  # constants are folded at compile time
         try:
             code = self.compile(add_ticks(self.parse(source), self))
@@ -181,8 +186,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Pay for sums and products."""
         self.tick()
         if isinstance(left, int | float) and isinstance(right, int | float):
-            if operator == "*" and isinstance(left, int) and isinstance(right, int):
-                self.pay((left.bit_length() + right.bit_length()) // 8)
+            if isinstance(left, int) and left.bit_length() > _MAX_BITS:
+                raise RenderLimitExceeded("size")
         elif operator == "%":
             raise jinja2.TemplateRuntimeError("only numbers have a remainder")
         elif operator == "*":

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
@@ -117,6 +117,7 @@ async def test_only_raw_prompts_get_the_prefix() -> None:
 
 @pytest.mark.parametrize("family", ["byte_level", "byte_fallback"])
 @given(text=st.text(max_size=60) | st.text("▁ ae", max_size=60))
+@example(text="▁▁▁▁▁▁")
 def test_the_bound_is_never_above_the_count(family: str, text: str) -> None:
     """Refusing by the bound refuses nothing that would fit."""
     tokenizer = FAMILIES[family]
