@@ -3,8 +3,9 @@
 import json
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from importlib import import_module
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -39,6 +40,8 @@ def chat(
     model = model or server.first_model()
     is_terminal = sys.stdin.isatty()
     if is_terminal:
+        with suppress(ImportError):  # not on every system; gives `input` editing and history
+            import_module("readline")
         typer.echo(f"{model} at {url} - /exit to leave")
     messages: list[dict[str, str]] = []
     for text in _turns(prompt="> " if is_terminal else None):

@@ -177,3 +177,19 @@ import {package}
     )
 
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("package", ["provider_core", "provider_core.cli"])
+def test_the_public_api_and_the_command_line_import_little(package: str) -> None:
+    """A plugin's import and `provider version` do not pay for a web server."""
+    slow = ("aiohttp", "jinja2", "orjson", "prometheus_client", "pydantic", "tokenizers")
+    code = f"import sys, {package}; print(*(name for name in {slow} if name in sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert loaded.stdout.split() == []

@@ -1,8 +1,13 @@
 """`provider chat` against a scripted server: what is sent, shown and said when it goes wrong."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,8 @@ from typer.testing import CliRunner, Result
 
 from provider_core.cli import make_cli
 from provider_core.errors import ConfigurationError, ProviderError
+
+ROOT = Path(__file__).parents[3]
 
 
 class ScriptedServer(ThreadingHTTPServer):
@@ -225,3 +232,38 @@ def test_help_names_the_variable_of_the_key(tmp_path: Path) -> None:
     result = CliRunner(env={"COLUMNS": "200"}).invoke(make_cli(), ["chat", "--help"])
 
     assert "PROVIDER_API_KEY" in result.output
+
+
+def test_a_terminal_gets_prompts_and_survives_errors(server: ScriptedServer) -> None:
+    """A person is greeted, told what failed, and can go on."""
+    server.answers = [MODELS, (429, b'{"error": {"message": "slow down"}}'), said("Hello!")]
+    terminal, terminal_of_child = pty.openpty()
+    command = "from provider_core.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", command, "chat", "--url", server.url],
+        stdin=terminal_of_child,
+        stdout=terminal_of_child,
+        stderr=terminal_of_child,
+        env={"PYTHONPATH": str(ROOT), "TERM": "dumb"},
+    ) as child:
+        os.close(terminal_of_child)
+        os.write(terminal, b"Hi\nHi again\n/exit\n")
+        shown = _read_all(terminal)
+    os.close(terminal)
+
+    assert child.returncode == 0
+    assert f"tiny at {server.url} - /exit to leave" in shown
+    assert "provider: slow down" in shown
+    assert "Hello!" in shown
+    assert shown.count("> ") == 3
+    messages = [body["messages"] for _, _, body in server.asked[1:]]
+    assert messages == [[{"role": "user", "content": text}] for text in ("Hi", "Hi again")]
+
+
+def _read_all(terminal: int) -> str:
+    """What was shown until the last process that could write is gone."""
+    shown = b""
+    with suppress(OSError):  # Linux's way to say that the other end is closed
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    return shown.decode()

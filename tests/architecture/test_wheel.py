@@ -1,0 +1,62 @@
+"""What `pip install` brings: the packages that serve, and nothing that only builds or tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from tests.architecture.source_files import ROOT, source_files
+
+MAX_BYTES = 12 * 2**20
+"""The built-in model is most of it."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel"]
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
+    subprocess.run([*pip, *options, str(ROOT)], check=True)
+    (built,) = folder.iterdir()
+    return built
+
+
+def names(wheel: Path) -> list[str]:
+    """Paths in the wheel."""
+    with ZipFile(wheel) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_only_packages_of_ours(wheel: Path) -> None:
+    """Nothing of ours can shadow a library, and no test is installed."""
+    top = {name.partition("/")[0] for name in names(wheel)}
+    info = {name for name in top if name.endswith(".dist-info")}
+
+    assert len(info) == 1
+    plugins = {path.name for path in (ROOT / "plugins").glob("provider_*")}
+    assert top - info == {"provider_core", *plugins}
+
+
+def test_the_wheel_holds_every_module(wheel: Path) -> None:
+    """What runs from the checkout runs from the wheel; recipes stay in the repository."""
+    modules = [file.path for file in source_files("provider_core", "plugins")]
+    shipped = {
+        str(path.relative_to("plugins") if path.parts[0] == "plugins" else path)
+        for path in modules
+        if "recipe" not in path.parts
+    }
+
+    assert {name for name in names(wheel) if name.endswith(".py")} == shipped
+
+
+def test_the_wheel_is_typed(wheel: Path) -> None:
+    """Type checkers of plugin authors read our annotations."""
+    assert "provider_core/py.typed" in names(wheel)
+
+
+def test_the_wheel_is_small(wheel: Path) -> None:
+    """A cold start downloads it."""
+    assert wheel.stat().st_size <= MAX_BYTES
