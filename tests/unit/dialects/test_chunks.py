@@ -114,6 +114,16 @@ def test_bug_19_choices_interleave(kind: str, *, include_usage: bool) -> None:
     assert checked.finish_reasons == {0: "stop", 1: "stop", 2: "length"}
 
 
+@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_bug_05_the_reason_is_null_until_the_last(kind: str, reason: Any) -> None:
+    """BUG-05: the key is always there, and holds null or a word that clients know."""
+    events: list[Event] = [TextDelta(0, "x"), TextDelta(0, "y"), Finished(0, reason, "native")]
+    checked = stream(kind, events)
+    reasons = [chunk["choices"][0]["finish_reason"] for chunk in checked.chunks]
+    assert reasons == [None] * (len(reasons) - 1) + [reason]
+
+
 def test_bug_20_id_and_model_stay() -> None:
     """BUG-20: one id, one created, one model, whatever they contain."""
     model = 'quote" \\ line\n sep\u2028 é'

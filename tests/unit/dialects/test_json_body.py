@@ -106,6 +106,12 @@ def test_j11_the_last_of_duplicate_keys_wins() -> None:
     assert parse_json_object(b'{"model": "a", "model": "b"}') == {"model": "b"}
 
 
+def test_j12_very_many_keys_are_only_many_keys() -> None:
+    """J12: unknown keys by the hundred thousand are read and ignored."""
+    fields = {f"key{index}": index for index in range(200_000)}
+    assert parse_json_object(orjson.dumps(fields)) == fields
+
+
 def test_j14_python_names_are_plain_keys() -> None:
     """J14: `__proto__` and `__class__` mean nothing."""
     body = b'{"__proto__": {"x": 1}, "__class__": "y", "self": 1}'

@@ -157,8 +157,8 @@ def test_null_is_absent() -> None:
         assert parse({**nulls, **plain}, LIMITS) == parse(plain, LIMITS)
 
 
-def test_j13_unknown_fields_are_ignored() -> None:
-    """J13: OpenRouter's routing fields, other servers' extensions and nonsense change nothing."""
+def test_j13_p22_unknown_fields_are_ignored() -> None:
+    """J13, P22: OpenRouter's routing fields, other servers' extensions and nonsense change nothing."""
     fields: dict[str, Any] = {
         "models": ["a", "b"],
         "provider": {"order": ["x"], "sort": "price"},
