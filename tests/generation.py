@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from provider_core import Batch, ModelRunner
+from provider_core import ModelRunner
+from provider_core.testing import decode_batch, prefill_batch
 
 
 def prefill_logits(
@@ -17,13 +18,7 @@ def prefill_logits(
         piece = prompt[start : start + chunk]
         num_logits = int(start + len(piece) == len(prompt))
         logits = runner.execute_model(
-            Batch(
-                phase="prefill",
-                slots=np.array([slot], np.int32),
-                token_ids=np.array([piece], np.int64),
-                num_computed_tokens=np.array([start], np.int32),
-                num_logits=num_logits,
-            )
+            prefill_batch(slot, piece, num_computed_tokens=start, num_logits=num_logits)
         )
         assert logits.shape == (num_logits, runner.info.vocab_size)
     return logits.copy()
@@ -36,15 +31,7 @@ def prefill(runner: ModelRunner, slot: int, prompt: Sequence[int], chunk: int = 
 
 def decode(runner: ModelRunner, token_ids: Sequence[int], lengths: Sequence[int]) -> list[int]:
     """One step of the slots 0 to n-1; return each row's likeliest next token."""
-    logits = runner.execute_model(
-        Batch(
-            phase="decode",
-            slots=np.arange(len(token_ids), dtype=np.int32),
-            token_ids=np.array(token_ids, np.int64)[:, np.newaxis],
-            num_computed_tokens=np.array(lengths, np.int32),
-            num_logits=1,
-        )
-    )
+    logits = runner.execute_model(decode_batch(token_ids, lengths))
     assert logits.shape == (len(token_ids), runner.info.vocab_size)
     return [int(token_id) for token_id in logits.argmax(axis=-1)]
 

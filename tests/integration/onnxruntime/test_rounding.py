@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from provider_core import Batch, ModelRunner, ModelSpec
+from provider_core import ModelRunner, ModelSpec
+from provider_core.testing import decode_batch
 from provider_export.export import export_decoder
 from provider_onnxruntime import load_model
 from tests.generation import prefill_logits
@@ -38,15 +39,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelRunner]:
 
 def decode_logits(runner: ModelRunner, lengths: list[int]) -> npt.NDArray[np.float32]:
     """One step of the token 5 in the first slots."""
-    num_rows = len(lengths)
-    batch = Batch(
-        phase="decode",
-        slots=np.arange(num_rows, dtype=np.int32),
-        token_ids=np.full((num_rows, 1), 5, np.int64),
-        num_computed_tokens=np.array(lengths, np.int32),
-        num_logits=1,
-    )
-    return runner.execute_model(batch).copy()
+    return runner.execute_model(decode_batch([5] * len(lengths), lengths)).copy()
 
 
 def test_decode_rows_are_bitwise_independent_of_the_batch(runner: ModelRunner) -> None:
