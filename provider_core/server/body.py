@@ -17,6 +17,17 @@ _GRACE_S = 5.0  # no least rate before this
 _LEAST_BYTES_PER_S = 1024.0  # after it
 
 
+def check_framing(request: web.Request) -> None:
+    """Refuse a transfer coding that we would not undo, and a proxy in front might.
+
+    Raises:
+        InvalidRequest: `Transfer-Encoding` is anything but `chunked`.
+    """
+    coding = request.headers.get("Transfer-Encoding")
+    if coding is not None and coding.lower() != "chunked":
+        raise InvalidRequest("transfer-encoding must be chunked", code="bad_http")
+
+
 def check_body_headers(request: web.Request, limits: LimitSettings) -> None:
     """Refuse what the headers alone condemn, before a byte of the body is read.
 

@@ -1,8 +1,9 @@
 """Connections as the open internet needs them: what aiohttp leaves to a proxy in front.
 
-`GuardedConnection` adds to aiohttp's `RequestHandler` a time limit on incomplete headers, a cap on
-connections, and JSON bodies for every failure, also for bytes that are no HTTP at all. It speaks
-OpenAI's error shape: a malformed request has no path that could tell the dialect.
+`GuardedConnection` adds to aiohttp's `RequestHandler` a time limit on incomplete headers and on
+clients that do not read, a cap on connections, and JSON bodies for every failure, also for bytes
+that are no HTTP at all. It speaks OpenAI's error shape: a malformed request has no path that could
+tell the dialect.
 """
 
 import asyncio
@@ -11,12 +12,17 @@ from http import HTTPStatus
 
 import structlog
 from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from aiohttp.streams import StreamReader
 
+from provider_core.billing.identifiers import make_request_id
 from provider_core.dialects.openai.errors import encode_error
 from provider_core.errors import (
+    ConfigurationError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     ProviderError,
     RequestTimeout,
     RequestTooLarge,
@@ -25,7 +31,7 @@ from provider_core.settings import LimitSettings
 
 log = structlog.get_logger()
 
-_LINGERING_S = 2.0  # how long a refused body is read and thrown away, so that the answer arrives
+_LINGERING_S = 2.0  # how long a refused request is read and thrown away, so that the answer arrives
 
 
 class HttpFailure(InvalidRequest):
@@ -52,17 +58,17 @@ def from_http_exception(exc: web.HTTPException) -> ProviderError:
             return HttpFailure(phrase, status=status, code="bad_http")
 
 
-def error_response(exc: ProviderError, request_id: str) -> web.Response:
-    """An error as a whole response in OpenAI's shape."""
-    status, headers, body = encode_error(exc, request_id)
+def error_response(exc: ProviderError) -> web.Response:
+    """An error as a whole response in OpenAI's shape, for a request that no middleware saw."""
+    status, headers, body = encode_error(exc, make_request_id())
     return web.Response(status=status, headers=headers, body=body)
 
 
 def raw_error(exc: ProviderError) -> bytes:
     """An error as bytes for a connection on which no request was understood; it is then closed."""
-    status, headers, body = encode_error(exc, "")
+    status, headers, body = encode_error(exc, make_request_id())
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items() if value]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
     return "\r\n".join(lines).encode() + body
 
@@ -70,7 +76,16 @@ def raw_error(exc: ProviderError) -> bytes:
 class GuardedConnection(web.RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_count", "_headers_timeout_s", "_headers_timer")
+    __slots__ = (
+        "_count",
+        "_headers_timeout_s",
+        "_headers_timer",
+        "_is_counted",
+        "_is_malformed",
+        "_last_body",
+        "_lingering",
+        "_write_stall_s",
+    )
 
     def __init__(
         self,
@@ -84,35 +99,65 @@ class GuardedConnection(web.RequestHandler):
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # None turns it off; we write our own line
             keepalive_timeout=limits.keepalive_timeout_s,
-            lingering_time=_LINGERING_S,
+            lingering_time=min(_LINGERING_S, limits.body_timeout_s),
             auto_decompress=False,  # an encoded body is a 415, so no bomb is ever unpacked
         )
         self._count = count
+        self._is_counted = False
         self._headers_timeout_s = limits.headers_timeout_s
         self._headers_timer: asyncio.TimerHandle | None = None
+        self._write_stall_s = limits.write_stall_s
+        self._last_body: StreamReader | None = None  # of the newest request
+        self._is_malformed = False
+        self._lingering: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection; refuse it when there are too many."""
         super().connection_made(transport)
-        if not self._count.enter():
-            failure = HttpFailure("too many connections", status=503, code="overloaded")
-            failure.retry_after_s = 1.0
-            self._refuse(failure)
+        self._is_counted = self._count.enter()
+        if not self._is_counted:
+            self._refuse(Overloaded("too many connections; try again later", retry_after_s=1))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         self._disarm()
-        self._count.leave()
+        self._lingering = None
+        if self._is_counted:
+            self._count.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; time a request whose headers began and did not end."""
         seen = self._request_count
+        was_in_body = self._last_body is not None and not self._last_body.is_eof()
         super().data_received(data)
         if self._request_count != seen:
             self._disarm()
-        elif self._headers_timer is None and not self._request_in_progress:
+            if self._messages:
+                self._last_body = self._messages[-1][1]
+        elif data and not was_in_body and self._headers_timer is None and not self._force_close:
             self._headers_timer = self._loop.call_later(self._headers_timeout_s, self._too_slow)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
+        """Close at the server's end, a connection that lingers too."""
+        await super().shutdown(timeout)
+        if self._lingering is not None:
+            self._lingering.abort()
+
+    async def start(self) -> None:
+        """Serve the connection; once it is to close, do not wait for ever for a client to read."""
+        await super().start()
+        self._limit_flushing(self.transport)
+
+    def force_close(self) -> None:
+        """Close, whatever runs; do not wait for ever for a client to read."""
+        transport = self.transport
+        super().force_close()
+        self._limit_flushing(transport)
+
+    def _limit_flushing(self, transport: asyncio.Transport | None) -> None:
+        if transport is not None and transport.get_write_buffer_size() > 0:
+            self._loop.call_later(self._write_stall_s, transport.abort)
 
     def _disarm(self) -> None:
         if self._headers_timer is not None:
@@ -121,14 +166,29 @@ class GuardedConnection(web.RequestHandler):
 
     def _too_slow(self) -> None:
         self._headers_timer = None
-        if not self._request_in_progress:
-            limit = self._headers_timeout_s
-            self._refuse(RequestTimeout(f"headers were not complete within {limit:g} s"))
+        if self._request_in_progress or self._messages:  # it pipelines, and may yet be quick
+            self._headers_timer = self._loop.call_later(self._headers_timeout_s, self._too_slow)
+            return
+        limit = self._headers_timeout_s
+        self._refuse(RequestTimeout(f"headers were not complete within {limit:g} s"))
 
     def _refuse(self, exc: ProviderError) -> None:
         if self.transport is not None:
             self.transport.write(raw_error(exc))
+            self._close_gently()
+
+    def _close_gently(self) -> None:
+        """Send no more, throw away what still comes, then close.
+
+        Closing at once would reset a connection that has unread input, and the client might lose
+        the answer (RFC 9112 section 9.6).
+        """
+        transport, self.transport = self.transport, None
         self.force_close()
+        if transport is not None:
+            self._lingering = transport
+            transport.write_eof()
+            self._loop.call_later(self._lingering_time, transport.abort)
 
     def handle_error(
         self,
@@ -141,21 +201,32 @@ class GuardedConnection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("response already begun")
         if status == HTTPStatus.BAD_REQUEST:
+            self._is_malformed = True
             failure: ProviderError = HttpFailure("malformed HTTP", status=400, code="bad_http")
         else:
             log.error("request.failed", exc_info=exc)
             failure = ProviderError("internal error")
-        response = error_response(failure, "")
+        response = error_response(failure)
+        response.headers["Connection"] = "close"
         response.force_close()
         return response
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Give JSON bodies also to what aiohttp raises before any middleware runs."""
+        """Send an answer within `write_stall_s`; give a JSON body also to aiohttp's own."""
         if isinstance(resp, web.HTTPException):
-            resp = error_response(from_http_exception(resp), "")
-        return await super().finish_response(request, resp, start_time)
+            resp = error_response(from_http_exception(resp))
+        try:
+            async with asyncio.timeout(self._write_stall_s):
+                resp, is_lost = await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            return resp, True
+        if self._is_malformed:
+            self._close_gently()
+        return resp, is_lost
 
 
 class ConnectionCount:
@@ -166,9 +237,11 @@ class ConnectionCount:
         self.open = 0
 
     def enter(self) -> bool:
-        """Count one in; `False` when it is one too many."""
+        """Count one in, unless it is one too many."""
+        if self.open >= self.limit:
+            return False
         self.open += 1
-        return self.open <= self.limit
+        return True
 
     def leave(self) -> None:
         """Count one out."""
@@ -184,6 +257,14 @@ def connection_factory(
         server: aiohttp's own, from `web.AppRunner.server`; it tracks and shuts connections.
         limits: Time-outs and caps.
         loop: The running loop.
+
+    Raises:
+        ConfigurationError: aiohttp runs without its compiled parser, which is the strict one.
     """
+    if HttpRequestParser is HttpRequestParserPy:
+        raise ConfigurationError(
+            "aiohttp has no compiled HTTP parser here; install its wheel and do not set "
+            "AIOHTTP_NO_EXTENSIONS"
+        )
     count = ConnectionCount(limits.max_connections)
     return lambda: GuardedConnection(server, count, limits, loop)

@@ -12,6 +12,7 @@ from provider_core.dialects.openai.errors import encode_error as encode_openai
 from provider_core.dialects.openrouter.errors import encode_error as encode_openrouter
 from provider_core.errors import ProviderError
 from provider_core.observability.logs import log_access
+from provider_core.server.body import check_framing
 from provider_core.server.call import NOBODY, Call
 from provider_core.server.connection import from_http_exception
 from provider_core.settings import Settings
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 CALL = web.RequestKey("call", Call)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_CLOSING_STATUSES = {408, 413}  # what is left of such a body is not worth reading
 _CORS_HEADERS = "Authorization, Content-Type, X-Request-Id, X-Title, HTTP-Referer"
 
 
@@ -62,6 +64,7 @@ class Edge:
         self, request: web.Request, call: Call, handler: Handler
     ) -> web.StreamResponse:
         try:
+            check_framing(request)
             return await handler(request)
         except ProviderError as exc:
             failure = exc
@@ -76,7 +79,10 @@ class Edge:
         encode = encode_openrouter if call.is_openrouter else encode_openai
         status, headers, body = encode(failure, call.request_id)
         call.num_sent_bytes = len(body)
-        return web.Response(status=status, headers=headers, body=body)
+        response = web.Response(status=status, headers=headers, body=body)
+        if status in _CLOSING_STATUSES or failure.code == "bad_http":
+            response.force_close()
+        return response
 
     def _log(self, call: Call, response: web.StreamResponse | None) -> None:
         body = getattr(response, "body", None)
