@@ -262,28 +262,28 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
     for reserved in {"config", "models"} & values.keys():
         raise ConfigurationError(f"{reserved} in {path}: unknown key")
-    model = values.pop("model", ())
-    if isinstance(model, list) and model and all(isinstance(item, dict) for item in model):
-        values["models"] = [_anchor(item, "source", path.parent) for item in model]
+    model = _split(values.pop("model", ()))
+    if isinstance(model, dict):
+        raise ConfigurationError(f"model in {path}: write [[model]], in double brackets")
+    if isinstance(model, list) and any(isinstance(item, dict) for item in model):
+        values["models"] = [_resolve(item, path.parent) for item in model]
     elif model:
-        sources = _split(model)
-        values["model"] = (
-            [_resolve(item, path.parent) for item in sources]
-            if isinstance(sources, Sequence)
-            else model
-        )
-    return _anchor(values, "data_dir", path.parent)
-
-
-def _anchor(values: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
-    return {**values, key: _resolve(values[key], folder)} if key in values else values
+        items = model if isinstance(model, list | tuple) else [model]
+        values["model"] = [_resolve(item, path.parent) for item in items]
+    if "data_dir" in values:
+        values["data_dir"] = _resolve(values["data_dir"], path.parent)
+    return values
 
 
 def _resolve(value: object, folder: Path) -> object:
+    """A folder named in the file, or a table's `source`, relative to the file; URIs stay."""
+    if isinstance(value, dict) and "source" in value:
+        return {**value, "source": _resolve(value["source"], folder)}
     return str(folder / value) if isinstance(value, str) and "://" not in value else value
 
 
 def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables key by key, everything else whole."""
     merged = dict(weak)
     for key, value in strong.items():
         below = merged.get(key)

@@ -1,6 +1,7 @@
 """Sizes and names of files, and what the front page promises."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,19 @@ def test_every_make_command_of_the_front_page_exists() -> None:
     told = set(re.findall(r"\bmake ([a-z][a-z-]*)", README))
 
     assert told - targets == set()
+
+
+def documents() -> list[Path]:
+    """The pages people read."""
+    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", documents(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    """A page that moves takes its links along."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_every_target_is_phony() -> None:

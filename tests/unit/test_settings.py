@@ -161,6 +161,9 @@ def test_a_named_file_must_exist(folder: Path) -> None:
         ("models = []\n", "models in provider.toml: unknown key"),
         ('config = "x"\n', "config in provider.toml: unknown key"),
         ('[[model]]\nid = "a"\n', "model[0].source in provider.toml: is required"),
+        ('model = [{}, "a"]\n', "model[1] in provider.toml: input should be a valid dictionary"),
+        ('[model]\nid = "a"\n', "model in provider.toml: write [[model]], in double brackets"),
+        ("model = 3\n", "model[0] in provider.toml: input should be a valid string, got int"),
     ],
 )
 def test_unknown_and_missing_keys_are_named(folder: Path, text: str, expected: str) -> None:
