@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from provider_core.dialects.failures import INTERNAL_MESSAGE, error_headers, is_out_of_credit
-from provider_core.errors import ProviderError
+from provider_core.errors import ModelNotFound, ProviderError
 
 # OpenAI's type says which rate is limited: type, param, code.
 _RATE_LIMIT_BY_CODE = {
@@ -29,8 +29,10 @@ def error_object(error: BaseException | None) -> dict[str, Any]:
         return _object(error.message, "insufficient_quota", None, "insufficient_quota")
     if error.code in _RATE_LIMIT_BY_CODE:
         return _object(error.message, *_RATE_LIMIT_BY_CODE[error.code])
+    # OpenAI's bodies leave out what is obvious.
+    param = None if isinstance(error, ModelNotFound) else error.param
     code = None if error.code == ProviderError.default_code else error.code
-    return _object(error.message, error.type, error.param, code)
+    return _object(error.message, error.type, param, code)
 
 
 def encode_error(error: ProviderError, request_id: str) -> tuple[int, dict[str, str], bytes]:

@@ -22,8 +22,6 @@ MAX_METADATA = 16  # pairs kept
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
 
-_CALLS = {"tool_calls", "function_call"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedRequest:
@@ -87,7 +85,7 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
     refuse_unsupported(body)
     fields = validate(ChatCompletionRequest, body)
     messages = parse_messages(fields.messages, limits.max_messages)
-    if len(messages) > 1 and _is_empty_prefill(messages[-1]):
+    if len(messages) > 1 and _is_prefill(messages[-1]) and not messages[-1]["content"]:
         messages.pop()  # continuing nothing is answering
     logprobs = None
     if fields.logprobs:
@@ -100,9 +98,7 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
     )
     return ParsedChat(
         messages=messages,
-        continue_final_message=messages[-1]["role"] == "assistant"
-        and bool(messages[-1]["content"])
-        and not messages[-1].keys() & _CALLS,
+        continue_final_message=_is_prefill(messages[-1]) and bool(messages[-1]["content"]),
         sampling=pending_sampling(
             fields,
             prompt_param="messages",
@@ -184,5 +180,5 @@ def _cut_metadata(metadata: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _is_empty_prefill(message: Mapping[str, Any]) -> bool:
-    return message["role"] == "assistant" and not message["content"] and not message.keys() & _CALLS
+def _is_prefill(message: Mapping[str, Any]) -> bool:
+    return message["role"] == "assistant" and not message.keys() & {"tool_calls", "function_call"}

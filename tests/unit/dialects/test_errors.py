@@ -105,7 +105,8 @@ def test_openrouter_errors(row: tuple[ProviderError, int, str, str | None, int, 
 
 
 def test_the_field_at_fault_is_named() -> None:
-    """As the client spelled it, in both dialects."""
+    """As the client spelled it, in both dialects; OpenAI does not blame `model`."""
+    assert openai.error_object(ModelNotFound("m", param="model"))["param"] is None
     error = InvalidRequest("n must be at most 8", param="n", code="invalid_value")
     assert openai.error_object(error)["param"] == "n"
     assert openrouter.error_object(error)["metadata"] == {

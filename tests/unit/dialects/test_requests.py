@@ -158,7 +158,7 @@ def test_null_is_absent() -> None:
 
 
 def test_j13_p22_unknown_fields_are_ignored() -> None:
-    """J13, P22: OpenRouter's routing fields, other servers' extensions and nonsense change nothing."""
+    """J13, P22: routing fields, other servers' extensions and nonsense change nothing."""
     fields: dict[str, Any] = {
         "models": ["a", "b"],
         "provider": {"order": ["x"], "sort": "price"},
