@@ -279,6 +279,8 @@ class EngineCore:
 
 def _note_prompt_logprobs(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
     """Add those of one chunk: the logits at a position are of the token after it."""
+    if not np.isfinite(logits.max(axis=1)).all():
+        raise StepFailed("the model's logits are not finite")
     start = sequence.num_computed_tokens
     prompt = sequence.request.prompt_token_ids
     if start == 0:

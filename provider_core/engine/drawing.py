@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from provider_core.engine.selection import reached_by, sorted_candidates
+
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
@@ -90,7 +92,8 @@ def draw_filtered(scaled: _Floats, uniforms: _Doubles, filters: Filters) -> _Int
         Token ids, `[r]`.
     """
     floor, whole_mass = _floors(scaled, filters)
-    ids, weights, num_candidates = _sorted_candidates(scaled, floor)
+    ids, sorted_scaled, num_candidates = sorted_candidates(scaled, floor)
+    weights = np.exp(sorted_scaled).astype(np.float64)
     cumulative = weights.cumsum(axis=1)
     rows = np.arange(len(weights))
 
@@ -143,29 +146,5 @@ def _floors(scaled: _Floats, filters: Filters) -> tuple[_Floats, _Doubles]:
         floor = np.minimum(np.log(share) - _MARGIN, 0.0)
     limited = np.flatnonzero(has_top_k)
     if len(limited):
-        kth = vocab_size - filters.top_k[limited]
-        parted = np.partition(scaled[limited], np.unique(kth), axis=1)
-        floor[limited] = parted[np.arange(len(limited)), kth]
+        floor[limited] = reached_by(scaled[limited], filters.top_k[limited])
     return floor.astype(np.float32), mass
-
-
-def _sorted_candidates(scaled: _Floats, floor: _Floats) -> tuple[_Ints, _Doubles, _Ints]:
-    """Ids and weights of the tokens at or above the floor, likeliest first, ties by id.
-
-    Returns:
-        ids and weights `[r, w]`, padded with weight 0, and the number in each row `[r]`.
-    """
-    num_rows = len(scaled)
-    rows, columns = np.nonzero(scaled >= floor[:, None])
-    counts = np.bincount(rows, minlength=num_rows)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    ids = np.zeros((num_rows, int(counts.max())), dtype=np.int64)
-    weights = np.zeros(ids.shape)
-    ids[rows, places] = columns
-    weights[rows, places] = np.exp(scaled[rows, columns].astype(np.float64))
-    order = np.argsort(-weights, axis=1, kind="stable")
-    return (
-        np.take_along_axis(ids, order, axis=1),
-        np.take_along_axis(weights, order, axis=1),
-        counts,
-    )

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from provider_core.engine.selection import reached_by, sorted_candidates
 from provider_core.types import TokenLogprobs
 
 
@@ -20,25 +21,22 @@ def token_logprobs(
         One entry per row.
     """
     num_rows, vocab_size = logits.shape
-    rows = np.arange(num_rows)
-    peak = logits.max(axis=1)
-    mass = np.exp(logits - peak[:, None]).sum(axis=1, dtype=np.float64)
-    normaliser = (peak + np.log(mass))[:, None]  # log-sum-exp of the row
-    chosen = (logits[rows, token_ids] - normaliser[:, 0]).tolist()
+    scaled = logits - logits.max(axis=1, keepdims=True)
+    log_mass = np.log(np.exp(scaled).sum(axis=1))  # of the row, relative to its highest
+    chosen = np.minimum(scaled[np.arange(num_rows), token_ids] - log_mass, 0.0).tolist()
     num_top = min(num_top, vocab_size)
     if num_top == 0:
         return [
-            TokenLogprobs(token_id, min(logprob, 0.0))
+            TokenLogprobs(token_id, logprob)
             for token_id, logprob in zip(token_ids.tolist(), chosen, strict=True)
         ]
-    top = np.sort(np.argpartition(logits, vocab_size - num_top, axis=1)[:, -num_top:], axis=1)
-    values = np.take_along_axis(logits, top, axis=1) - normaliser
-    order = np.argsort(-values, axis=1, kind="stable")
-    top_ids = np.take_along_axis(top, order, axis=1).tolist()
-    top_values = np.minimum(np.take_along_axis(values, order, axis=1), 0.0).tolist()
+    floor = reached_by(scaled, np.full(num_rows, num_top))
+    ids, sorted_scaled, _ = sorted_candidates(scaled, floor)
+    top_ids = ids[:, :num_top].tolist()
+    top_logprobs = np.minimum(sorted_scaled[:, :num_top] - log_mass[:, None], 0.0).tolist()
     return [
-        TokenLogprobs(token_id, min(logprob, 0.0), tuple(zip(ids, logprobs, strict=True)))
-        for token_id, logprob, ids, logprobs in zip(
-            token_ids.tolist(), chosen, top_ids, top_values, strict=True
+        TokenLogprobs(token_id, logprob, tuple(zip(row_ids, row_logprobs, strict=True)))
+        for token_id, logprob, row_ids, row_logprobs in zip(
+            token_ids.tolist(), chosen, top_ids, top_logprobs, strict=True
         )
     ]

@@ -242,6 +242,20 @@ def test_a_row_of_nan_hurts_only_its_sequence() -> None:
     assert bench.last("c").finish_reason == "length"
 
 
+def test_nan_inside_a_prompt_is_a_failed_step_when_its_logprobs_are_wanted() -> None:
+    """Not a logprob that no JSON can hold."""
+
+    def corrupt(batch: Batch, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        logits[0, 5] = np.nan
+        return logits
+
+    bench = Bench(corrupt=corrupt)
+    bench.add("a", prompt_logprobs=2)
+    bench.run()
+    assert isinstance(bench.last("a").error, StepFailed)
+    assert bench.last("a").prompt_logprobs == ()
+
+
 def test_failures_in_a_row_kill_the_engine() -> None:
     """One more than is bearable, and everything ends with the error."""
     bench = Bench(failures={i: RuntimeError("broken") for i in range(50)})
