@@ -19,6 +19,8 @@ from provider_core.types import EngineOutput, GenerationRequest
 class Batch:
     """One step's work for a `ModelRunner`: rectangular, one phase.
 
+    The arrays are the scheduler's own and change after the call: copy what you keep, write nothing.
+
     Attributes:
         phase: `prefill` is one row of one or more tokens; `decode` is one token for each of n rows.
         slots: int32 `[n]`, where each row's keys and values live. Decode rows are always the slots
@@ -83,7 +85,8 @@ class ModelRunner(Protocol):
 
         Returns:
             float32 `[n * batch.num_logits, vocab_size]`, rows in order, positions of a row in
-            order. Valid until the next call: the caller copies what it keeps.
+            order. Valid until the next call: the caller copies what it keeps. Until then they are
+            the caller's, who may write to them (a read-only array costs it a copy at times).
         """
         ...
 
