@@ -40,11 +40,8 @@ def specs_from_settings(settings: Settings, plugins: PluginManager) -> list[Mode
     Raises:
         ConfigurationError: There is no model at all, or two share an id or an alias.
     """
-    specs = [_from_table(model, settings.backend) for model in settings.models]
-    specs += [
-        ModelSpec(id=default_id(source), source=source, backend=settings.backend)
-        for source in settings.model
-    ]
+    specs = [_from_table(model) for model in settings.models]
+    specs += [ModelSpec(id=default_id(source), source=source) for source in settings.model]
     if not specs:
         for offered in plugins.every(hookspecs.register_models, settings=settings):
             specs += offered or ()
@@ -53,7 +50,7 @@ def specs_from_settings(settings: Settings, plugins: PluginManager) -> list[Mode
             "no model to serve: name one with --model FOLDER, PROVIDER_MODEL or a [[model]] table"
         )
     _check_names(specs)
-    return specs
+    return [replace(spec, backend=spec.backend or settings.backend) for spec in specs]
 
 
 def default_id(source: str) -> str:
@@ -165,13 +162,12 @@ def diff(old: Sequence[ModelSpec], new: Sequence[ModelSpec]) -> CatalogDiff:
     )
 
 
-def _from_table(model: ModelSettings, default_backend: str | None) -> ModelSpec:
+def _from_table(model: ModelSettings) -> ModelSpec:
     values = {
         field.name: getattr(model, field.name)
         for field in fields(ModelSpec)
         if field.name in ModelSettings.model_fields
     }
-    values["backend"] = model.backend or default_backend
     values["max_model_len"] = model.max_model_len or 0
     return ModelSpec(**values, prices=_prices(model.pricing))
 

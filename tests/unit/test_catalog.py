@@ -89,6 +89,16 @@ def test_plugins_offer_models_when_nothing_is_configured() -> None:
     assert specs_from_settings(Settings(), plugins) == [SPEC]
 
 
+def test_the_backend_setting_is_for_offered_models_too() -> None:
+    """`provider serve --backend X` loads the built-in model with X."""
+    plugins = PluginManager()
+    plugins.register(Offer())
+
+    (spec,) = specs_from_settings(Settings(backend="default"), plugins)
+
+    assert spec == replace(SPEC, backend="default")
+
+
 def test_configured_models_silence_offers() -> None:
     """Whoever names a model gets that model only."""
     plugins = PluginManager()
