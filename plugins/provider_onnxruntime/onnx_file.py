@@ -13,7 +13,7 @@ from provider_core.decoder_io import TensorSpec
 from provider_onnxruntime.protobuf import MalformedMessage, read_fields, read_varints
 
 EXTERNAL = 1  # TensorProto.DataLocation
-MAX_DEPTH = 32  # of subgraphs; exporters stay below 4
+MAX_DEPTH = 16  # of subgraphs; exporters stay below 4
 DTYPES = {
     1: "float32",
     2: "uint8",
