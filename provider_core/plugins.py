@@ -80,6 +80,7 @@ class PluginManager(pluggy.PluginManager):
     def __init__(self) -> None:
         super().__init__(GROUP)
         self.add_hookspecs(hookspecs)
+        self._distributions: dict[str, Distribution] = {}  # by plugin name
 
     def first(self, hook: Callable[P, R], *_: P.args, **arguments: P.kwargs) -> R:
         """Ask until one implementation answers; for hooks whose contract says "first".
@@ -110,9 +111,8 @@ class PluginManager(pluggy.PluginManager):
 
     def describe(self) -> list[PluginInfo]:
         """All registered plugins in the order they are asked."""
-        distributions = {id(plugin): dist for plugin, dist in self._plugin_distinfo}
         return [
-            _describe(name, plugin, distributions.get(id(plugin)), self.get_hookcallers(plugin))
+            _describe(name, plugin, self._distributions.get(name), self.get_hookcallers(plugin))
             for name, plugin in reversed(self.list_name_plugin())
             if plugin is not None
         ]
@@ -135,7 +135,7 @@ class PluginManager(pluggy.PluginManager):
         except (pluggy.PluginValidationError, ValueError) as error:
             raise PluginError(f"{origin} does not fit: {' '.join(str(error).split())}") from error
         if entry_point.dist is not None:
-            self._plugin_distinfo.append((plugin, entry_point.dist))
+            self._distributions[entry_point.name] = entry_point.dist
 
 
 def make_plugin_manager(settings: Settings) -> PluginManager:
