@@ -11,12 +11,12 @@ TEXT = "the quick brown fox 你好 👩‍👩‍👧‍👦 says hello\n\nUser:
 EOS = 0
 
 
-def make_requests(count: int, max_tokens: int = 500) -> list[GenerationRequest]:
+def make_requests(count: int, max_tokens: int = 500, name: str = "r") -> list[GenerationRequest]:
     """Requests of one prompt each, all different."""
     sampling = SamplingParams(max_tokens=max_tokens, temperature=0.0)
     return [
         GenerationRequest(
-            request_id=f"r{index}",
+            request_id=f"{name}{index}",
             prompt_token_ids=(index + 3, 4, 5),
             sampling=sampling,
             eos_token_ids=frozenset({EOS}),
@@ -39,7 +39,7 @@ def make_engine(*, ends: bool = True) -> LLMEngine:
 
 async def fill_all_slots(engine: LLMEngine) -> None:
     """Returns only if no slot is held for good."""
-    requests = make_requests(engine.info.max_num_seqs, max_tokens=1)
+    requests = make_requests(engine.info.max_num_seqs, max_tokens=1, name="new")
     generation = Generation(engine, TOKENIZER, requests, on_event=Fold())
     generation.start()
     await generation.wait()
