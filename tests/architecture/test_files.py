@@ -23,7 +23,9 @@ def ids(file: SourceFile) -> str:
 @pytest.mark.parametrize("file", FILES, ids=ids)
 def test_no_file_is_too_long(file: SourceFile) -> None:
     """Whoever passes the limit has two files in one."""
-    assert len(file.text.splitlines()) <= MAX_LINES
+    num_lines = file.text.count("\n")
+
+    assert num_lines <= MAX_LINES
 
 
 @pytest.mark.parametrize("file", FILES, ids=ids)
