@@ -11,10 +11,10 @@ from provider_core import ConfigurationError, hookimpl
 @hookimpl
 def register_commands(app: typer.Typer) -> None:
     """Add `provider export`."""
-    app.command("export")(export)
+    app.command("export")(run_export)
 
 
-def export(
+def run_export(
     source: Annotated[Path, typer.Argument(help="A Hugging Face folder with safetensors.")],
     out: Annotated[Path, typer.Argument(help="The decoder folder to write.")],
     target: Annotated[
@@ -23,12 +23,19 @@ def export(
     precision: Annotated[
         Literal["fp32", "fp16"], typer.Option(help="How matrices are stored.")
     ] = "fp32",
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of the safetensors, if not SOURCE.")
+    ] = None,
 ) -> None:
     """Turn a Hugging Face folder into an ONNX decoder folder."""
-    from provider_export.export import export_decoder  # onnx is an extra
-
     try:
-        model_file = export_decoder(source, out, target=target, precision=precision)
+        from provider_export.export import export_decoder
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(f"{error.name} is missing: install the extra [export]") from error
+    try:
+        model_file = export_decoder(
+            source, out, target=target, precision=precision, weights=weights
+        )
     except ConfigurationError as error:
         raise typer.BadParameter(error.message) from error
     typer.echo(f"{model_file}: {model_file.stat().st_size / 1e6:.1f} MB")

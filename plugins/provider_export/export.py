@@ -37,6 +37,7 @@ def export_decoder(
     *,
     target: TargetName = "cpu",
     precision: Precision = "fp32",
+    weights: Path | None = None,
 ) -> Path:
     """Write a decoder folder: `model.onnx`, its configuration, tokenizer and chat template.
 
@@ -45,6 +46,7 @@ def export_decoder(
         out: Made if it is missing; files of the same names are replaced. It may be `source`.
         target: Which runtime's operators the graph uses.
         precision: How matrices are stored; everything is computed in float32.
+        weights: Where the safetensors are, if not in `source`.
 
     Returns:
         The model file.
@@ -52,7 +54,7 @@ def export_decoder(
     Raises:
         ConfigurationError: The source cannot be exported; the message says why.
     """
-    config, checkpoint = read_config(source), Checkpoint(source)
+    config, checkpoint = read_config(source), Checkpoint(weights or source)
     graph = GraphBuilder(precision)
     operators: Target = (
         CpuTarget(config, graph) if target == "cpu" else TensorRtTarget(config, graph)

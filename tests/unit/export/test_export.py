@@ -1,0 +1,196 @@
+"""`provider export`: what it reads, what it writes, and what it refuses by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+import typer
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+from provider_core import ConfigurationError
+from provider_export import register_commands
+from provider_export.decoder_config import read_config
+from provider_export.export import COMPANION_FILES, export_decoder
+from tests.tiny_checkpoints import write_checkpoint
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A Qwen3 checkpoint."""
+    return write_checkpoint(tmp_path / "source")
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Replace keys of config.json."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def exported_bytes(source: Path, out: Path, **options: Any) -> bytes:
+    """The model file of an export."""
+    return export_decoder(source, out, **options).read_bytes()
+
+
+def test_shards_are_one_checkpoint(source: Path, tmp_path: Path) -> None:
+    """A sharded checkpoint exports to the same file as a whole one."""
+    whole = exported_bytes(source, tmp_path / "whole")
+    tensors = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    weight_map = {name: f"part-{index % 2}.safetensors" for index, name in enumerate(tensors)}
+    for shard in set(weight_map.values()):
+        names = [name for name in tensors if weight_map[name] == shard]
+        save_file({name: tensors[name] for name in names}, source / shard)
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert exported_bytes(source, tmp_path / "sharded") == whole
+
+
+def test_weights_may_lie_elsewhere(source: Path, tmp_path: Path) -> None:
+    """The configuration in one folder, the safetensors in another."""
+    whole = exported_bytes(source, tmp_path / "whole")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (source / "model.safetensors").rename(weights / "model.safetensors")
+    assert exported_bytes(source, tmp_path / "apart", weights=weights) == whole
+
+
+def test_bfloat16_is_read_exactly(source: Path, tmp_path: Path) -> None:
+    """A bfloat16 checkpoint equals a float32 one of the same values."""
+    tensors = load_file(source / "model.safetensors")
+    short = {name: tensor.astype(ml_dtypes.bfloat16) for name, tensor in tensors.items()}
+    save_file(short, source / "model.safetensors")
+    from_short = exported_bytes(source, tmp_path / "short")
+    long = {name: tensor.astype(np.float32) for name, tensor in short.items()}
+    save_file(long, source / "model.safetensors")
+    assert exported_bytes(source, tmp_path / "long") == from_short
+
+
+def test_nothing_is_stored_twice(source: Path, tmp_path: Path) -> None:
+    """Tied embeddings once, rotation tables never: the file is little more than the weights."""
+    change_config(source, max_position_embeddings=32768)
+    num_weights = sum(tensor.size for tensor in load_file(source / "model.safetensors").values())
+    sizes = {
+        precision: len(exported_bytes(source, tmp_path / precision, precision=precision))
+        for precision in ("fp32", "fp16")
+    }
+    skeleton = sizes["fp32"] - 4 * num_weights
+    assert 0 < skeleton < 16_000
+    assert sizes["fp16"] < 2 * num_weights + skeleton + 6_000
+
+
+def test_tensorrt_graphs_use_standard_operators_only(source: Path, tmp_path: Path) -> None:
+    """Opset 24 and no vendor domain; onnx's own checker agrees."""
+    model = onnx.load(export_decoder(source, tmp_path, target="tensorrt"))
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 24)]
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_companion_files_are_copied(source: Path, tmp_path: Path) -> None:
+    """Configuration, tokenizer and template travel; weights and anything else stay."""
+    for name in (*COMPANION_FILES[1:], "notes.txt"):
+        (source / name).write_text(name)
+    export_decoder(source, tmp_path / "out")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"model.onnx", *COMPANION_FILES}
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == "chat_template.jinja"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"model_type": "mamba"}, "model_type 'mamba' is not one of llama, qwen2, qwen3"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "rope type 'yarn'"),
+        ({"vocab_size": "many"}, "config.json"),
+        ({"hidden_size": 64}, r"shape \[96, 48\], config\.json implies \[96, 64\]"),
+        ({"num_hidden_layers": 3}, r"no tensor model\.layers\.2\."),
+    ],
+)
+def test_what_cannot_be_exported_is_named(
+    source: Path, tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    """The key or the tensor stands in the message."""
+    change_config(source, **changes)
+    with pytest.raises(ConfigurationError, match=complaint):
+        export_decoder(source, tmp_path / "out")
+
+
+def test_pickled_weights_are_not_looked_at(source: Path, tmp_path: Path) -> None:
+    """Only safetensors are weights."""
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    with pytest.raises(ConfigurationError, match="holds neither model"):
+        export_decoder(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x10" + b"\x00" * 7 + b"{" * 16])
+def test_malformed_safetensors_are_refused(source: Path, tmp_path: Path, content: bytes) -> None:
+    """A header that is none, or that claims 2^63 bytes."""
+    (source / "model.safetensors").write_bytes(content)
+    with pytest.raises(ConfigurationError, match="is not a safetensors file"):
+        export_decoder(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("shard", ["../model.safetensors", "/model.safetensors", 3])
+def test_shards_elsewhere_are_refused(source: Path, tmp_path: Path, shard: object) -> None:
+    """An index names files beside it."""
+    index = {"weight_map": {"model.norm.weight": shard}}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ConfigurationError, match="not a file beside it"):
+        export_decoder(source, tmp_path / "out")
+
+
+def test_weights_beyond_float16_are_refused_in_fp16(source: Path, tmp_path: Path) -> None:
+    """They would become infinite."""
+    tensors = load_file(source / "model.safetensors")
+    tensors["model.embed_tokens.weight"][0, 0] = 1e5
+    save_file(tensors, source / "model.safetensors")
+    with pytest.raises(ConfigurationError, match="does not fit into fp16"):
+        export_decoder(source, tmp_path / "out", precision="fp16")
+
+
+def test_llama3_scaling_slows_long_wavelengths_only(source: Path) -> None:
+    """Short wavelengths stay, long ones are slowed by the factor, those between lie between."""
+    plain = read_config(source).inv_freq
+    rope = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 512,
+    }
+    change_config(source, rope_scaling=rope)
+    ratios = read_config(source).inv_freq / plain
+    wavelengths = 2 * np.pi / plain
+    np.testing.assert_allclose(ratios[wavelengths < 512 / 4], 1)
+    np.testing.assert_allclose(ratios[wavelengths > 512 / 1], 1 / 8)
+    between = ratios[(wavelengths > 512 / 4) & (wavelengths < 512 / 1)]
+    assert between.size
+    assert ((between > 1 / 8) & (between < 1)).all()
+
+
+def test_rope_parameters_of_newer_configurations_are_read(source: Path) -> None:
+    """Version 5 of transformers writes theta and type into one table."""
+    change_config(source, rope_theta=50000.0)
+    expected = read_config(source).inv_freq
+    table = {"rope_type": "default", "rope_theta": 50000.0}
+    change_config(source, rope_theta=None, rope_parameters=table)
+    np.testing.assert_array_equal(read_config(source).inv_freq, expected)
+
+
+def test_the_command_writes_a_folder(source: Path, tmp_path: Path) -> None:
+    """`provider export SOURCE OUT --precision fp16` says what it wrote."""
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register_commands(app)
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["export", str(source), str(out), "--precision", "fp16"])
+    assert result.exit_code == 0, result.output
+    assert (out / "model.onnx").is_file()
+    refused = CliRunner().invoke(app, ["export", str(tmp_path), str(out)])
+    assert refused.exit_code == 2
+    assert "config.json" in refused.output
