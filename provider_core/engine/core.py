@@ -218,9 +218,8 @@ class EngineCore:
 
     def _drop_expired(self) -> None:
         earliest = self._earliest_deadline_s
-        if earliest is None or self._clock.monotonic() < earliest:
+        if earliest is None or (now := self._clock.monotonic()) < earliest:
             return
-        now = self._clock.monotonic()
         left = [
             (sequence, sequence.request.deadline_s)
             for sequence in self._sequences.values()

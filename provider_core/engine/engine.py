@@ -7,6 +7,7 @@ and the sequences. What a step made for all sequences returns in one `call_soon_
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from queue import SimpleQueue
 from threading import Thread
 
@@ -154,7 +155,7 @@ class LLMEngine:
     def _run(self) -> None:
         """The engine's thread, from start to end."""
         core = self._core
-        death = None
+        death: EngineDead | None = None
         try:
             while self._take_commands():
                 self._step_started_s = self._clock.monotonic()
@@ -166,17 +167,15 @@ class LLMEngine:
         except BaseException as error:  # noqa: BLE001 - whatever it was, nobody may wait forever
             death = EngineDead("the engine's own code failed")
             death.__cause__ = error
-        finally:
-            self._step_started_s = None
+        self._step_started_s = None
+        with ExitStack() as stack:  # each of these runs, in this reverse order, if others raise
+            stack.callback(self._call_on_loop, self._finish, death)
+            stack.callback(core.runner.close)
+            stack.callback(self._hand_over)
             if death is None:
                 core.abort_all()
             else:
                 core.fail_all(death)
-            self._hand_over()
-            try:
-                core.runner.close()
-            finally:
-                self._call_on_loop(self._finish, death)
 
     def _take_commands(self) -> bool:
         """Read the inbox, waiting if there is nothing else to do; `False` means close."""

@@ -7,7 +7,7 @@ share a step.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -23,18 +23,16 @@ class WaitingQueue:
 
     def __init__(self) -> None:
         self._by_key: OrderedDict[str, dict[str, Sequence]] = OrderedDict()
+        self._length = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_key.values()))
-
-    def __iter__(self) -> Iterator[Sequence]:
-        for sequences in self._by_key.values():
-            yield from sequences.values()
+        return self._length
 
     def append(self, sequence: Sequence) -> None:
         """Add at the end of its key's line."""
         request = sequence.request
         self._by_key.setdefault(request.fairness_key, {})[request.request_id] = sequence
+        self._length += 1
 
     def peek(self) -> Sequence | None:
         """The next one, or `None`."""
@@ -46,6 +44,7 @@ class WaitingQueue:
         """Take what `peek` shows; its key goes to the end of the round."""
         key, sequences = self._by_key.popitem(last=False)
         sequence = sequences.pop(next(iter(sequences)))
+        self._length -= 1
         if sequences:
             self._by_key[key] = sequences
         return sequence
@@ -56,6 +55,7 @@ class WaitingQueue:
         sequences = self._by_key.get(request.fairness_key, {})
         if sequences.pop(request.request_id, None) is None:
             return False
+        self._length -= 1
         if not sequences:
             del self._by_key[request.fairness_key]
         return True

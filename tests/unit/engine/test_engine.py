@@ -225,6 +225,25 @@ async def test_an_exception_that_ends_threads_leaves_nobody_waiting(error: BaseE
         assert isinstance((await told).__cause__, type(error))
 
 
+async def test_a_runner_that_cannot_close_does_not_hold_up_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error goes where a thread's errors go, and `close` returns."""
+    hooked: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", hooked.append)
+
+    class CannotClose(ScriptedRunner):
+        def close(self) -> None:
+            """Fail."""
+            raise RuntimeError("handle is busy")
+
+    engine = LLMEngine(CannotClose())
+    recorder = submit(engine, "a", PROMPT, ENDLESS)
+    await engine.close()
+    assert recorder.finished.is_set()
+    assert [str(arguments.exc_value) for arguments in hooked] == ["handle is busy"]
+
+
 async def test_a_callback_that_raises_does_not_starve_the_others() -> None:
     """The loop's exception handler hears of it."""
     reports: list[dict[str, Any]] = []

@@ -113,7 +113,7 @@ def test_discarding_takes_one_out_and_keeps_the_order() -> None:
         queue.append(sequence)
     assert queue.discard(sequences[1])
     assert not queue.discard(sequences[1])
-    assert _names(list(queue)) == "ac"
+    assert len(queue) == 2
     assert _drain(queue) == "ac"
 
 
