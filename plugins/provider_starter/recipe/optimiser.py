@@ -47,40 +47,33 @@ class Optimiser:
     def _is_matrix(self, name: str) -> bool:
         return name.endswith("_proj.weight")
 
-    def step(self, scale: float, momentum: float) -> None:
-        """Update every weight from its gradient, and clear the gradients."""
-        with torch.no_grad():
-            self._step(scale, momentum)
-
-    def _step(self, scale: float, momentum: float) -> None:
+    def step(self, gradients: dict[str, Tensor], scale: float, momentum: float) -> None:
+        """Update every weight from its float32 gradient."""
         self.steps += 1
-        for names in self._groups.values():
-            grads = []
-            for name in names:
-                grad = self._gradient(name)
-                self._first[name].lerp_(grad, 1 - momentum)
-                grads.append(grad.lerp(self._first[name], momentum))
-            stacked = torch.stack(grads)
-            updates = orthogonal(stacked)
-            ratio = max(1.0, stacked.shape[-2] / stacked.shape[-1]) ** 0.5
-            for name, update in zip(names, updates, strict=True):
-                self.masters[name].mul_(1 - _MUON_LR * scale * 0.01)
-                self._apply(name, update, _MUON_LR * scale * ratio)
-        for name, second in self._second.items():
-            grad = self._gradient(name)
-            self._first[name].lerp_(grad, 0.1)
-            second.lerp_(grad.square(), 0.05)
-            first = self._first[name] / (1 - 0.9**self.steps)
-            root = (second / (1 - 0.95**self.steps)).sqrt_().add_(1e-10)
-            self._apply(name, first / root, _ADAM_LR * scale)
+        with torch.no_grad():
+            for names in self._groups.values():
+                self._step_matrices(names, gradients, scale, momentum)
+            for name, second in self._second.items():
+                grad = gradients[name]
+                self._first[name].lerp_(grad, 0.1)
+                second.lerp_(grad.square(), 0.05)
+                first = self._first[name] / (1 - 0.9**self.steps)
+                root = (second / (1 - 0.95**self.steps)).sqrt_().add_(1e-10)
+                self._apply(name, first / root, _ADAM_LR * scale)
 
-    def _gradient(self, name: str) -> Tensor:
-        grad = self._weights[name].grad
-        if grad is None:
-            message = f"no gradient for {name}"
-            raise RuntimeError(message)
-        self._weights[name].grad = None
-        return grad.float()
+    def _step_matrices(
+        self, names: list[str], gradients: dict[str, Tensor], scale: float, momentum: float
+    ) -> None:
+        """Update matrices of one shape together."""
+        ahead = []
+        for name in names:
+            self._first[name].lerp_(gradients[name], 1 - momentum)
+            ahead.append(gradients[name].lerp(self._first[name], momentum))
+        stacked = torch.stack(ahead)
+        ratio = max(1.0, stacked.shape[-2] / stacked.shape[-1]) ** 0.5
+        for name, update in zip(names, orthogonal(stacked), strict=True):
+            self.masters[name].mul_(1 - _MUON_LR * scale * 0.01)
+            self._apply(name, update, _MUON_LR * scale * ratio)
 
     def _apply(self, name: str, update: Tensor, rate: float) -> None:
         self.masters[name].sub_(update, alpha=rate)
