@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from provider_core.errors import ConfigurationError, InvalidRequest, UnsupportedParameter
 from provider_core.interfaces import RenderedPrompt
 from provider_core.text.client_text import ClientText, ControlTokens, unguessable_digits
@@ -25,8 +23,8 @@ from provider_core.text.template_sandbox import (
     TemplateRaised,
 )
 from provider_core.text.tokenizer import (
+    read_json_object,
     read_special_tokens,
-    read_tokenizer_config,
     special_token_text,
 )
 
@@ -50,7 +48,7 @@ def load_chat_template(model_dir: Path, *, timeout_s: float = 1.0) -> "FolderCha
     Raises:
         ConfigurationError: The template is broken, or takes too long or too much.
     """
-    config = read_tokenizer_config(model_dir)
+    config = read_json_object(model_dir / "tokenizer_config.json")
     sources = _read_sources(model_dir, config)
     if not sources:
         return None
@@ -71,8 +69,7 @@ def _read_sources(model_dir: Path, config: Mapping[str, Any]) -> dict[str, str]:
     path = model_dir / "chat_template.jinja"
     if path.exists():
         return {"default": path.read_text(encoding="utf-8")}
-    path = model_dir / "chat_template.json"
-    field = (orjson.loads(path.read_bytes()) if path.exists() else config).get("chat_template")
+    field = (read_json_object(model_dir / "chat_template.json") or config).get("chat_template")
     if field is None:
         return {}
     if isinstance(field, str):
@@ -178,15 +175,15 @@ class FolderChatTemplate:
     def _adapt_message(self, message: Mapping[str, Any]) -> _Message:
         adapted = dict(message)
         role = adapted.get("role")
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise InvalidRequest(f"role {role!r} is not one of {sorted(_ROLES)}", param="messages")
         if role == "developer" and not self._has_developer:
             adapted["role"] = "system"
         text = _text_of_content(adapted.get("content"))
         if not (self._has_parts and isinstance(adapted.get("content"), list)):
             adapted["content"] = text
-        if adapted.get("tool_calls"):
-            adapted["tool_calls"] = [_decode_arguments(call) for call in adapted["tool_calls"]]
+        if calls := adapted.get("tool_calls"):
+            adapted["tool_calls"] = [_decode_arguments(call) for call in calls]
         else:
             adapted.pop("tool_calls", None)  # absent, never null: templates ask whether it is there
         return adapted
@@ -272,17 +269,23 @@ def _append(message: _Message, text: str) -> _Message:
     return message | {"content": content + text}
 
 
-def _decode_arguments(call: Mapping[str, Any]) -> _Message:
+def _decode_arguments(call: object) -> _Message:
     """OpenAI's calls carry arguments as JSON text; templates iterate over an object.
 
     Text that is no JSON stays as it is: a model wrote it, and the client sent it back.
+
+    Raises:
+        InvalidRequest: It is no call of a function.
     """
-    function = dict(call.get("function") or {})
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(function, Mapping):
+        raise InvalidRequest("tool_calls holds what is no call of a function", param="messages")
     arguments = function.get("arguments")
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
         arguments = "{}"
     if isinstance(arguments, str):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)
-    function["arguments"] = {} if arguments is None else arguments  # the text may be `null`
-    return {**call, "function": function}
+    if arguments is None:  # the text was `null`
+        arguments = {}
+    return {**call, "function": {**function, "arguments": arguments}}

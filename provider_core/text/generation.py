@@ -58,6 +58,7 @@ class Generation:
 
     Attributes:
         first_token_s: When the engine's first token arrived, on the clock; `None` before.
+        started_s: When the engine began to work on that one, if it says.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Generation:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.first_token_s: float | None = None
+        self.started_s: float | None = None
         self._engine = engine
         self._num_choices = num_choices
         self._monotonic = monotonic
@@ -133,10 +135,11 @@ class Generation:
         """End a choice's sequence in the engine."""
         self._engine.abort(choice.request.request_id)
 
-    def note_first_token(self) -> None:
-        """Take the time of the response's first token."""
+    def note_first_token(self, started_s: float | None) -> None:
+        """Take the times of the response's first token and of the work on it."""
         if self.first_token_s is None:
             self.first_token_s = self._monotonic()
+            self.started_s = started_s
 
     def note_finished(self) -> None:
         """Count one choice as finished."""
@@ -280,7 +283,7 @@ class _Choice:
         self._is_plain = self._matcher is None and self.request.sampling.logprobs is None
         self.num_cached = output.num_cached_tokens
         if output.token_ids:
-            self._generation.note_first_token()
+            self._generation.note_first_token(output.started_s)
         if output.prompt_logprobs:
             self._emit(PromptEcho(self._index, output.prompt_logprobs), 0)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from jinja2 import Environment, nodes
+from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
 from jinja2.parser import Parser
@@ -28,6 +28,10 @@ class BoundedCodeGenerator(CodeGenerator):
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
         """`a == b`, `a in b`: not before a look at the clock, which returns nothing."""
         self._wrap("environment.tick() or ", super().visit_Compare, node, frame)
+
+    def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:  # noqa: ARG002, N802
+        """A look at the clock; templates have no statement of this kind (see `add_ticks`)."""
+        self.writeline("environment.tick()", node)
 
     def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802
         """A list display: paid for."""
@@ -75,7 +79,7 @@ class GenerationBlock(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def add_ticks(tree: nodes.Template, environment: Environment) -> nodes.Template:
+def add_ticks(tree: nodes.Template) -> nodes.Template:
     """Make every turn of every loop look at the clock.
 
     Raises:
@@ -83,9 +87,7 @@ def add_ticks(tree: nodes.Template, environment: Environment) -> nodes.Template:
     """
     _check(tree)
     for loop in tree.find_all(nodes.For):
-        tick = nodes.Call(nodes.EnvironmentAttribute("tick"), [], [], None, None)
-        statement = nodes.ExprStmt(tick).set_lineno(loop.lineno, override=True)
-        loop.body.insert(0, statement.set_environment(environment))
+        loop.body.insert(0, nodes.ExprStmt(nodes.Const(None), lineno=loop.lineno))
     return tree
 
 

@@ -109,7 +109,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             raise ConfigurationError(message)
         self._open_budget(time.monotonic() + 10, 2**20)  # constants are folded at compile time
         try:
-            code = self.compile(add_ticks(self.parse(source), self))
+            code = self.compile(add_ticks(self.parse(source)))
         except (jinja2.TemplateError, SyntaxError, RecursionError, MemoryError) as error:
             raise ConfigurationError(f"the chat template cannot be compiled: {error}") from error
         return jinja2.Template.from_code(self, code, self.make_globals(None))
@@ -139,8 +139,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def pay(self, chars: int) -> None:
         """Take from the budget."""
-        self._local.chars_left -= chars
-        if self._local.chars_left < 0:
+        local = self._local
+        local.chars_left -= chars
+        if local.chars_left < 0:
             raise RenderLimitExceeded("size")
 
     def paid(self, value: object) -> object:
@@ -185,6 +186,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Pay for sums and products."""
         self.tick()
+        if operator == "+" and isinstance(left, str) and isinstance(right, str):
+            self.pay(len(left) + len(right))
+            return left + right
         if isinstance(left, int | float) and isinstance(right, int | float):
             if isinstance(left, int) and left.bit_length() > _MAX_BITS:
                 raise RenderLimitExceeded("size")
@@ -193,13 +197,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "*":
             times, value = (left, right) if isinstance(left, int) else (right, left)
             self.pay(len(value) * max(times, 0))
-        elif isinstance(left, str) and isinstance(right, str):
-            self.pay(len(left) + len(right))
-        return self.paid_container(super().call_binop(context, operator, left, right))
-
-    def paid_container(self, value: object) -> object:
-        """Pay for a list that an operator made; its text is paid already."""
-        return value if isinstance(value, str) else self.paid(value)
+        result = super().call_binop(context, operator, left, right)
+        return result if isinstance(result, str) else self.paid(result)  # text is paid already
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a macro, a function, or a method of a string."""

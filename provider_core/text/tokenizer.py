@@ -29,7 +29,8 @@ def load_tokenizer(model_dir: Path) -> "FolderTokenizer":
     """
     try:
         definition = (model_dir / "tokenizer.json").read_bytes()
-        return FolderTokenizer(definition, read_tokenizer_config(model_dir))
+        config = read_json_object(model_dir / "tokenizer_config.json")
+        return FolderTokenizer(definition, config)
     except ConfigurationError:
         raise
     except FileNotFoundError:
@@ -38,30 +39,26 @@ def load_tokenizer(model_dir: Path) -> "FolderTokenizer":
         raise ConfigurationError(f"cannot read tokenizer.json in {model_dir}") from error
 
 
-def read_tokenizer_config(model_dir: Path) -> Mapping[str, Any]:
-    """Return the object in tokenizer_config.json, empty if the file is absent.
+def read_json_object(path: Path) -> Mapping[str, Any]:
+    """Return the object in a JSON file, empty if the file is absent.
 
     Raises:
         ConfigurationError: The file is not a JSON object.
     """
-    path = model_dir / "tokenizer_config.json"
     if not path.exists():
         return {}
     try:
-        config = orjson.loads(path.read_bytes())
+        content = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
         raise ConfigurationError(f"{path} is not JSON") from error
-    if not isinstance(config, dict):
+    if not isinstance(content, dict):
         raise ConfigurationError(f"{path} is not a JSON object")
-    return config
+    return content
 
 
 def read_special_tokens(model_dir: Path) -> tuple[str, ...]:
     """Return the spellings of the control tokens in a folder's tokenizer.json, if it has one."""
-    path = model_dir / "tokenizer.json"
-    if not path.exists():
-        return ()
-    added = orjson.loads(path.read_bytes()).get("added_tokens", ())
+    added = read_json_object(model_dir / "tokenizer.json").get("added_tokens", ())
     return tuple(token["content"] for token in added if token["special"])
 
 
@@ -121,14 +118,20 @@ class FolderTokenizer:
         return self._bound(text)
 
     def encode(self, text: str, *, allow_special: bool) -> list[int]:
-        """Encode without adding anything; long text with the interpreter lock released."""
-        needs_plain = not allow_special and (
-            self._hides_specials or self._special_pattern.search(text)
-        )
-        parser = self._plain_parser if needs_plain else self._parser
-        if len(text) < _LONG_TEXT:
-            return parser.encode(text, add_special_tokens=False).ids
-        return parser.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        """Encode without adding anything; long text with the interpreter lock released.
+
+        Even where they are allowed, control tokens are only those that the text spells out, not
+        those that normalising it would make of other characters.
+        """
+        if not allow_special:
+            needs_plain = self._hides_specials or self._special_pattern.search(text)
+            return _encode(self._plain_parser if needs_plain else self._parser, text)
+        ids = _encode(self._parser, text)
+        if self._hides_specials:
+            num_special = sum(map(self._special_ids.__contains__, ids))
+            if num_special > sum(1 for _ in self._special_pattern.finditer(text)):
+                return self._encode_spelled(text)
+        return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decode whole, special tokens left out, invalid bytes as U+FFFD.
@@ -156,6 +159,16 @@ class FolderTokenizer:
         parser.encode_special_tokens = True
         return parser
 
+    def _encode_spelled(self, text: str) -> list[int]:
+        """Encode the spelled control tokens as such and all between them as plain text."""
+        ids: list[int] = []
+        begin = 0
+        for match in self._special_pattern.finditer(text):
+            ids += _encode(self._plain_parser, text[begin : match.start()])
+            ids += _encode(self._parser, match[0])
+            begin = match.end()
+        return ids + _encode(self._plain_parser, text[begin:])
+
     def _find_prefix(self, config: Mapping[str, Any]) -> tuple[int, ...]:
         adds_bos = config.get("add_bos_token")
         if adds_bos is None:
@@ -166,6 +179,12 @@ class FolderTokenizer:
         bos = special_token_text(config.get("bos_token"))
         bos_id = self._parser.token_to_id(bos) if adds_bos and bos else None
         return () if bos_id is None else (bos_id,)
+
+
+def _encode(parser: tokenizers.Tokenizer, text: str) -> list[int]:
+    if len(text) < _LONG_TEXT:
+        return parser.encode(text, add_special_tokens=False).ids
+    return parser.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
 
 def special_token_text(token: object) -> str | None:

@@ -126,7 +126,7 @@ def test_bug_17_historic_arguments_are_objects_in_the_template(
 
 
 @pytest.mark.parametrize("source", [CHATML, ITERATING])
-@pytest.mark.parametrize("arguments", ["{broken", "[1]", "7"])
+@pytest.mark.parametrize("arguments", ["{broken", "[1]", "7", "[" * 5000])
 def test_bug_17_arguments_that_are_no_object_are_shown_or_refused(
     source: str, arguments: str
 ) -> None:
@@ -314,6 +314,9 @@ def test_t7_a_templates_refusal_is_a_fixed_message() -> None:
     "message",
     [
         {"role": "wizard", "content": "x"},
+        {"role": [], "content": "x"},
+        {"role": "assistant", "content": "x", "tool_calls": ["f"]},
+        {"role": "assistant", "content": "x", "tool_calls": [{"function": "f"}]},
         {"content": "x"},
         {"role": "user", "content": 7},
         {"role": "user", "content": [7]},

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
 
 from provider_core.errors import ConfigurationError, ContextLengthExceeded
 from provider_core.interfaces import RenderedPrompt
@@ -15,8 +15,8 @@ from provider_core.text.prompt import encode_prompt
 from provider_core.text.tokenizer import (
     FolderTokenizer,
     load_tokenizer,
+    read_json_object,
     read_special_tokens,
-    read_tokenizer_config,
 )
 from tests.unit.text.tokenizer_folders import (
     SPECIAL,
@@ -56,7 +56,7 @@ def test_a_broken_tokenizer_config_is_a_configuration_error(tmp_path: Path, cont
     """It is not silently taken for an empty one."""
     (tmp_path / "tokenizer_config.json").write_bytes(content)
     with pytest.raises(ConfigurationError, match="tokenizer_config"):
-        read_tokenizer_config(tmp_path)
+        read_json_object(tmp_path / "tokenizer_config.json")
 
 
 def test_t3_control_tokens_are_ids_only_where_the_template_wrote_them() -> None:
@@ -68,15 +68,22 @@ def test_t3_control_tokens_are_ids_only_where_the_template_wrote_them() -> None:
     assert TOKENIZER.decode(plain) == text
 
 
-def test_t3_a_control_token_cannot_be_hidden_behind_normalisation() -> None:
-    """NFKC makes a control token of full-width letters; a client's stay text."""
+@pytest.mark.parametrize("allow_special", [True, False])
+def test_t3_a_control_token_cannot_be_hidden_behind_normalisation(
+    allow_special: bool,  # noqa: FBT001 - pytest's argument
+) -> None:
+    """NFKC makes a control token of full-width brackets; only a spelled one is one."""
     parser = byte_level()
     parser.normalizer = normalizers.NFKC()
     parser.add_special_tokens([AddedToken("<END>", special=True, normalized=True)])
     tokenizer = served(parser)
-    text = "\uff1cEND\uff1e"
-    assert not tokenizer.special_token_ids.isdisjoint(parser.encode(text).ids)
-    assert tokenizer.special_token_ids.isdisjoint(tokenizer.encode(text, allow_special=False))
+    end = parser.token_to_id("<END>")
+    text = "a\uff1cEND\uff1e<END>b"
+    assert end is not None
+    assert parser.encode(text).ids.count(end) == 2
+    ids = tokenizer.encode(text, allow_special=allow_special)
+    assert ids.count(end) == int(allow_special)
+    assert tokenizer.decode(ids) == ("a<END>b" if allow_special else "a<END><END>b")
 
 
 @pytest.mark.parametrize("allow_special", [True, False])
@@ -162,6 +169,31 @@ async def test_t1_the_loop_runs_on_while_a_long_prompt_is_encoded() -> None:
         num_turns += 1
     assert tuple(TOKENIZER.encode(text, allow_special=False)) == await encoding
     assert num_turns > 20  # with the lock held it is the two or three around the call
+
+
+CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@pytest.mark.parametrize("unit", [" ", "\n ", "'", " '", "a ", "\u3000", "1", "!\n", "\t\r"])
+@pytest.mark.timeout(20)
+async def test_t2_text_that_makes_pre_tokenizers_backtrack_is_encoded_in_bounded_time(
+    unit: str,
+) -> None:
+    """Runs that the published patterns try in several ways."""
+    parser = byte_level()
+    parser.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CL100K), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer = served(parser)
+    text = unit * 50_000 + "x"
+    ids = await encode_prompt(tokenizer, text, max_tokens=200_000)
+    assert tokenizer.decode(ids) == text
 
 
 @pytest.mark.parametrize(("room", "fits"), [(-1, False), (0, True), (1, True)])
