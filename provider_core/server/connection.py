@@ -31,6 +31,7 @@ from provider_core.settings import LimitSettings
 
 log = structlog.get_logger()
 
+SERVER = "provider-core"  # in place of aiohttp's, which tells versions
 _LINGERING_S = 2.0  # how long a refused request is read and thrown away, so that the answer arrives
 
 
@@ -61,7 +62,7 @@ def from_http_exception(exc: web.HTTPException) -> ProviderError:
 def error_response(exc: ProviderError) -> web.Response:
     """An error as a whole response in OpenAI's shape, for a request that no middleware saw."""
     status, headers, body = encode_error(exc, make_request_id())
-    return web.Response(status=status, headers=headers, body=body)
+    return web.Response(status=status, headers={**headers, "Server": SERVER}, body=body)
 
 
 def raw_error(exc: ProviderError) -> bytes:

@@ -14,7 +14,7 @@ from provider_core.errors import ProviderError
 from provider_core.observability.logs import log_access
 from provider_core.server.body import check_framing
 from provider_core.server.call import NOBODY, Call
-from provider_core.server.connection import from_http_exception
+from provider_core.server.connection import SERVER, from_http_exception
 from provider_core.settings import Settings
 
 log = structlog.get_logger()
@@ -118,6 +118,7 @@ class Edge:
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         call = request.get(CALL)
         headers = response.headers
+        headers["Server"] = SERVER
         if call is not None:
             headers["X-Request-Id"] = call.request_id
             if call.generation_id is not None:
