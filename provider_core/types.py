@@ -167,6 +167,8 @@ class EngineOutput:
         logprobs: One entry per new id if they were asked for, else empty.
         prompt_logprobs: On the first output only, one entry per prompt id, if asked for.
         num_cached_tokens: Prompt tokens taken from a prefix cache; on the first output only.
+        started_s: When the engine began to work on it, on the `time.monotonic` clock; on the first
+            output only, and only if the engine knows.
         error: Why, when `finish_reason` is `error`.
     """
 
@@ -177,6 +179,7 @@ class EngineOutput:
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     num_cached_tokens: int = 0
     error: Exception | None = None
+    started_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

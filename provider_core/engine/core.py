@@ -109,6 +109,8 @@ class EngineCore:
         self.scheduler.start_step()
         while (scheduled := self.scheduler.schedule()) is not None:
             batch, rows = scheduled
+            if batch.phase == "prefill" and rows[0].started_s is None:
+                rows[0].started_s = self._clock.monotonic()
             try:
                 sampled = self._compute(batch, rows)
             except EngineDead:
@@ -191,7 +193,7 @@ class EngineCore:
                 reason: FinishReason | None = "stop"
             elif num_generated >= sequence.max_new_tokens:
                 reason = "length"
-            elif special or sequence.prompt_logprobs:
+            elif special or num_generated == 1:
                 reason = None
             else:
                 append((sequence.on_output, plain[token_id]))
@@ -203,6 +205,7 @@ class EngineCore:
                 token_id if reason == "stop" else None,
                 () if logprobs is None else (logprobs,),
                 tuple(sequence.prompt_logprobs),
+                started_s=sequence.started_s if num_generated == 1 else None,
             )
             sequence.prompt_logprobs = []
             append((sequence.on_output, output))

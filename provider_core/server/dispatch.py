@@ -294,6 +294,8 @@ class Run:
         self.generation.close()
         self._model.num_open -= 1
         generation = self.generation
+        if generation.started_s is not None:
+            self._settlement.mark_started(generation.started_s)
         if generation.first_token_s is not None:
             self._settlement.mark_first_token(generation.first_token_s)
         status, http_status, code = _outcome(cause or self.error)

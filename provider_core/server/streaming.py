@@ -67,7 +67,7 @@ async def stream_reply(
         late = stream.take_backlog()
         record = run.settle()
         if run.error is not None:
-            last = encoder.error(run.error)
+            last = encoder.error(run.error, record.usage, format_money(record.cost))
         else:
             last = encoder.end(record.usage, format_money(record.cost))
         await stream.writer.close(late + last)

@@ -199,3 +199,20 @@ async def test_bug_13_an_engine_that_fails_in_mid_stream_says_so() -> None:
     assert stream.error is not None
     assert stream.error["code"] == "backend_error"
     assert served.usage.events[0]["status"] == "error"
+
+
+async def test_the_usage_line_says_how_long_a_request_waited() -> None:
+    """The second of two requests for one slot waits as long as the first runs."""
+    go_on = threading.Event()
+    runner = saying("Hello!", on_execute=lambda _: go_on.wait(30))
+    async with serving(runner, max_num_seqs=1) as served:
+        first = asyncio.create_task(served.chat())
+        await served.wait_until(lambda: len(served.server.dispatcher.runs) == 1)
+        second = asyncio.create_task(served.chat())
+        await served.wait_until(lambda: len(served.server.dispatcher.runs) == 2)
+        go_on.set()
+        await asyncio.gather(first, second)
+        events = served.usage.events
+    assert all(event["started_at"] is not None for event in events)
+    assert events[1]["queue_ms"] > events[0]["queue_ms"]
+    assert events[1]["started_at"] > events[0]["started_at"]

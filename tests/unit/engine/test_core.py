@@ -366,9 +366,9 @@ def test_ids_outside_the_vocabulary_in_parameters_do_nothing() -> None:
 
 
 def test_plain_outputs_are_shared() -> None:
-    """Two sequences that make the same id get the same frozen value."""
+    """After the first output, two sequences that make the same id get the same frozen value."""
     bench = Bench(reply=[9] * 5)
     bench.add("a")
     bench.add("b", 4)
     bench.run()
-    assert bench.outputs["a"][0] is bench.outputs["b"][0]
+    assert bench.outputs["a"][1] is bench.outputs["b"][1]
