@@ -18,11 +18,16 @@ assert ml_dtypes.bfloat16
 
 
 class ReferenceDecoder:
-    """Llama, Qwen2 or Qwen3 from a Hugging Face folder."""
+    """Llama, Qwen2 or Qwen3 from a Hugging Face folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Holds config.json.
+        weights: Holds model.safetensors, if `folder` does not.
+    """
+
+    def __init__(self, folder: Path, weights: Path | None = None) -> None:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        tensors = load_file(folder / "model.safetensors")
+        tensors = load_file((weights or folder) / "model.safetensors")
         self._tensors: dict[str, Array] = {k: v.astype(np.float64) for k, v in tensors.items()}
 
     def logits(self, token_ids: list[int]) -> Array:

@@ -20,6 +20,11 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
             return None
         raise ConfigurationError(f"{model_dir} holds no ONNX decoder (model.onnx)")
     decoder = read_decoder(model_dir, path)
+    if model.precision not in {None, decoder.precision}:
+        raise ConfigurationError(
+            f"precision of model {model.id!r} is {model.precision}, its weights are "
+            f"{decoder.precision}; weights are served as supplied"
+        )
 
     from provider_onnxruntime.runner import OnnxRuntimeRunner
     from provider_onnxruntime.settings import read_settings

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from provider_core.decoder_io import DecoderIO
-from provider_onnxruntime.kv_pool import KvPool
+from provider_onnxruntime.kv_pool import HostKvPool
 from provider_onnxruntime.step_inputs import fill_inputs, make_inputs
 
 MIN_PADDED_LEN = 16
@@ -27,10 +27,10 @@ class GrowingCacheDecoder:
     Args:
         session: Of the decoder.
         io: The decoder's inputs and outputs.
-        pool: Holds every slot's past.
+        pool: Holds every slot's past, on the host: a session elsewhere gets copies.
     """
 
-    def __init__(self, session: ort.InferenceSession, io: DecoderIO, pool: KvPool) -> None:
+    def __init__(self, session: ort.InferenceSession, io: DecoderIO, pool: HostKvPool) -> None:
         self._session = session
         self._io = io
         self._pool = pool

@@ -2,38 +2,64 @@
 
 A buffer is `[max_num_seqs, num_heads, max_model_len, head_dim]`. The first n slots are a
 contiguous array, and so is any one slot: both can be bound to a session by pointer without a copy.
-Pages are committed when they are first written, so that 32 slots of 16,384 positions cost what
-they hold.
 """
 
 import mmap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from provider_core import ConfigurationError
 from provider_core.decoder_io import CacheTensor
+from provider_onnxruntime.device_array import DeviceArray
 
 
-class KvPool:
-    """Buffers in the memory of the host.
+class KvPool(Protocol):
+    """Slots in the memory of some device."""
+
+    max_num_seqs: int
+    max_model_len: int
+
+    def slots(self, first: int, count: int) -> list[DeviceArray]:
+        """Each buffer's `[count, num_heads, max_model_len, head_dim]` from slot `first` on."""
+        ...
+
+    def move(self, source: int, target: int, num_tokens: int) -> None:
+        """Copy the first `num_tokens` positions of one slot into another."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back once nothing is bound to it."""
+        ...
+
+
+class HostKvPool:
+    """Slots in the host's memory.
+
+    Pages are committed when they are first written, so that 32 slots of 16,384 positions cost
+    what they hold.
 
     Args:
         caches: The decoder's, in order.
         dtype: Of all of them.
         max_num_seqs: Slots.
         max_model_len: Positions of a slot.
+
+    Raises:
+        ConfigurationError: The system does not grant that much address space.
     """
 
     def __init__(
         self, caches: Sequence[CacheTensor], dtype: str, max_num_seqs: int, max_model_len: int
     ) -> None:
         self.max_num_seqs, self.max_model_len = max_num_seqs, max_model_len
-        shapes = [
-            (max_num_seqs, cache.num_heads, max_model_len, cache.head_dim) for cache in caches
-        ]
-        self.arrays = [_reserve(shape, np.dtype(dtype)) for shape in shapes]
+        self.arrays = [_reserve(shape, np.dtype(dtype)) for shape in buffer_shapes(self, caches)]
+
+    def slots(self, first: int, count: int) -> list[DeviceArray]:
+        """Views of the buffers."""
+        return [DeviceArray.of(array[first : first + count]) for array in self.arrays]
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of one slot into another."""
@@ -45,6 +71,13 @@ class KvPool:
         self.arrays = []
 
 
+def buffer_shapes(pool: KvPool, caches: Sequence[CacheTensor]) -> list[tuple[int, int, int, int]]:
+    """The shape of each buffer of a pool."""
+    return [
+        (pool.max_num_seqs, cache.num_heads, pool.max_model_len, cache.head_dim) for cache in caches
+    ]
+
+
 def _reserve(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Zeros that take memory only where they are written.
 
@@ -52,7 +85,13 @@ def _reserve(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     every head of every layer.
     """
     size = int(np.prod(shape)) * dtype.itemsize
-    pages = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)  # private and anonymous
+    try:
+        pages = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)  # private and anonymous
+    except OSError as error:
+        raise ConfigurationError(
+            f"{shape[0]} slots of {shape[2]} positions need buffers of {size} bytes, which the "
+            "system does not grant; lower max_num_seqs or max_model_len"
+        ) from error
     if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
         pages.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)

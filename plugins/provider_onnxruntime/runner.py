@@ -4,13 +4,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from provider_core import Batch, RunnerInfo, StepFailed
+from provider_core import Batch, ConfigurationError, RunnerInfo
+from provider_core.decoder_io import DecoderIO
+from provider_onnxruntime.cuda_kv_pool import CudaKvPool
 from provider_onnxruntime.growing_cache import GrowingCacheDecoder
-from provider_onnxruntime.kv_pool import KvPool
+from provider_onnxruntime.kv_pool import HostKvPool
 from provider_onnxruntime.model_folder import DecoderFile
 from provider_onnxruntime.session import open_session
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 from provider_onnxruntime.shared_cache import SharedCacheDecoder
+
+DTYPES = frozenset({"float32", "float16"})  # of caches and logits; numpy has no bfloat16
 
 
 class OnnxRuntimeRunner:
@@ -34,16 +38,21 @@ class OnnxRuntimeRunner:
         max_num_seqs: int,
         max_model_len: int,
     ) -> None:
-        session = open_session(decoder.path, settings)
         io = decoder.io
+        _check_servable(io)
+        session = open_session(decoder.path, settings)
         if io.max_cache_len is not None:
             max_model_len = io.max_cache_len  # a fixed buffer is bound whole
-        self._pool = KvPool(io.caches, io.cache_dtype, max_num_seqs, max_model_len)
-        grows = io.convention == "optimum"
-        make_decoder = GrowingCacheDecoder if grows else SharedCacheDecoder
-        self._decoder: GrowingCacheDecoder | SharedCacheDecoder = make_decoder(
-            session, io, self._pool
-        )
+        size = (io.caches, io.cache_dtype, max_num_seqs, max_model_len)
+        self._pool: HostKvPool | CudaKvPool
+        self._decoder: GrowingCacheDecoder | SharedCacheDecoder
+        if io.convention == "optimum":
+            self._pool = HostKvPool(*size)
+            self._decoder = GrowingCacheDecoder(session, io, self._pool)
+        else:
+            on_cuda = settings.provider == "cuda"
+            self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
+            self._decoder = SharedCacheDecoder(session, io, self._pool)
         self._tails = _Tails(max_num_seqs)
         self._runs_row_by_row = io.batch_size == 1
         self._info = RunnerInfo(
@@ -69,11 +78,7 @@ class OnnxRuntimeRunner:
         self._decoder.run(0, prompt[:, :1], np.array([num_new], np.int32), 1)
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Compute one step and store the new keys and values in the rows' slots.
-
-        Raises:
-            StepFailed: The runtime refused this step.
-        """
+        """Compute one step and store the new keys and values in the rows' slots."""
         first_slot, token_ids, starts = (
             int(batch.slots[0]),
             batch.token_ids,
@@ -82,10 +87,7 @@ class OnnxRuntimeRunner:
         if batch.phase == "prefill":
             token_ids, starts = self._tails.extend(first_slot, token_ids, starts)
         run = self._run_row_by_row if self._runs_row_by_row else self._decoder.run
-        try:
-            return run(first_slot, token_ids, starts, batch.num_logits)
-        except (RuntimeError, ValueError) as error:  # onnxruntime's own classes are RuntimeErrors
-            raise StepFailed("the model could not compute this step") from error
+        return run(first_slot, token_ids, starts, batch.num_logits)
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
@@ -111,6 +113,14 @@ class OnnxRuntimeRunner:
             for row in range(len(token_ids))
         ]
         return np.concatenate(rows)
+
+
+def _check_servable(io: DecoderIO) -> None:
+    if io.batch_size not in {None, 1}:
+        raise ConfigurationError(f"the decoder takes batches of exactly {io.batch_size} rows")
+    for name, dtype in ((io.caches[0].past, io.cache_dtype), (io.logits.name, io.logits.dtype)):
+        if dtype not in DTYPES:
+            raise ConfigurationError(f"the decoder's {name!r} is {dtype}, not float32 or float16")
 
 
 class _Tails:

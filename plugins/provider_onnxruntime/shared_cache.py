@@ -12,11 +12,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from provider_core.decoder_io import CacheTensor, DecoderIO, InputRole
+from provider_onnxruntime.device_array import DeviceArray
 from provider_onnxruntime.kv_pool import KvPool
 from provider_onnxruntime.step_inputs import fill_inputs, make_inputs, make_length_mask
 
 MAX_STEPS = 256  # shapes kept bound; the least recently used goes first
-CPU = "cpu"
+CPU_PROVIDER = "CPUExecutionProvider"
 
 
 class SharedCacheDecoder:
@@ -66,7 +67,7 @@ class SharedCacheDecoder:
         self._steps.clear()
 
     def _bind(self, first_slot: int, num_rows: int, num_new: int, num_logits: int) -> "_BoundStep":
-        io, end = self._io, first_slot + num_rows
+        io = self._io
         per_row = max(num_logits, 1) if "num_logits_to_keep" in io.inputs else num_new
         shape = (num_rows, per_row, io.vocab_size)
         if num_rows * per_row <= len(self._logits):
@@ -76,8 +77,9 @@ class SharedCacheDecoder:
         step = _BoundStep(self._session, io, make_inputs(io, num_rows, num_new), logits)
         if "num_logits_to_keep" in step.inputs:
             step.inputs["num_logits_to_keep"][...] = per_row
-        for cache, array in zip(io.caches, self._pool.arrays, strict=True):
-            step.bind_cache(cache, array[first_slot:end])
+        slots = self._pool.slots(first_slot, num_rows)
+        for cache, memory in zip(io.caches, slots, strict=True):
+            step.bind_cache(cache, memory)
         return step
 
 
@@ -96,30 +98,42 @@ class _BoundStep:
         self._session = session
         self._mask = io.inputs.get("attention_mask")
         self._binding = session.io_binding()
-        for role, array in inputs.items():
-            self._bind_input(io.inputs[role].name, array)
-        self._bind_output(io.logits.name, logits)
+        self._names = {role: io.inputs[role].name for role in inputs}
+        # Binding to a session on another device copies there and then: bind again at every step.
+        self._binds_once = session.get_providers()[0] == CPU_PROVIDER
+        self._bind_inputs()
+        self._bind_output(io.logits.name, DeviceArray.of(logits))
 
-    def bind_cache(self, cache: CacheTensor, slots: npt.NDArray[Any]) -> None:
+    def bind_cache(self, cache: CacheTensor, memory: DeviceArray) -> None:
         """Bind the same memory as past and as present."""
-        self._bind_input(cache.past, slots)
-        self._bind_output(cache.present, slots)
+        self._bind_input(cache.past, memory)
+        self._bind_output(cache.present, memory)
 
     def run(
         self, token_ids: npt.NDArray[np.int64], starts: npt.NDArray[np.int32], num_logits: int
     ) -> npt.NDArray[np.float32]:
         """Run on new values; the answer is as `SharedCacheDecoder.run` says."""
         fill_inputs(self.inputs, token_ids, starts)
+        if not self._binds_once:
+            self._bind_inputs()
         if self._mask is not None:
             num_new = token_ids.shape[1]
             mask = make_length_mask(starts + num_new, self._mask.dtype)
-            self._bind_input(self._mask.name, mask)
+            self._bind_input(self._mask.name, DeviceArray.of(mask))
         self._session.run_with_iobinding(self._binding)
         wanted = self.logits[:, self.logits.shape[1] - num_logits :]
         return wanted.reshape(-1, wanted.shape[-1]).astype(np.float32, copy=False)
 
-    def _bind_input(self, name: str, array: npt.NDArray[Any]) -> None:
-        self._binding.bind_input(name, CPU, 0, array.dtype, array.shape, array.ctypes.data)
+    def _bind_inputs(self) -> None:
+        for role, name in self._names.items():
+            self._bind_input(name, DeviceArray.of(self.inputs[role]))
 
-    def _bind_output(self, name: str, array: npt.NDArray[Any]) -> None:
-        self._binding.bind_output(name, CPU, 0, array.dtype, array.shape, array.ctypes.data)
+    def _bind_input(self, name: str, array: DeviceArray) -> None:
+        self._binding.bind_input(
+            name, array.device, array.device_id, array.dtype, array.shape, array.pointer
+        )
+
+    def _bind_output(self, name: str, array: DeviceArray) -> None:
+        self._binding.bind_output(
+            name, array.device, array.device_id, array.dtype, array.shape, array.pointer
+        )

@@ -1,0 +1,28 @@
+"""Memory as a session binds it: where, what, and from which address on."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceArray:
+    """A contiguous array on some device. Whoever made it keeps its memory alive.
+
+    Attributes:
+        device: ONNX Runtime's name, `cpu` or `cuda`.
+        pointer: Address of the first element, on that device.
+    """
+
+    device: str
+    device_id: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    pointer: int
+
+    @classmethod
+    def of(cls, array: npt.NDArray[Any]) -> Self:
+        """A numpy array's own memory."""
+        return cls("cpu", 0, array.dtype, array.shape, array.ctypes.data)

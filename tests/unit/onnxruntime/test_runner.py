@@ -1,0 +1,142 @@
+"""What the backend promises beside the right tokens: providers, memory, settings."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from provider_core import ConfigurationError, ModelSpec
+from provider_core.decoder_io import CacheTensor
+from provider_export.export import export_decoder
+from provider_onnxruntime import load_model, session
+from provider_onnxruntime.kv_pool import HostKvPool
+from provider_onnxruntime.settings import count_physical_cores, read_settings
+from tests.tiny_checkpoints import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny decoder."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("model"))
+    export_decoder(folder, folder)
+    return folder
+
+
+def spec(**fields: Any) -> ModelSpec:
+    """A model of two slots."""
+    return ModelSpec(id="m", source="", max_num_seqs=2, max_model_len=32, **fields)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is really there."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_info_says_what_runs_and_where(folder: Path) -> None:
+    """The runtime's version, the device, and the limits that were asked for."""
+    runner = load_model(spec(), folder)
+    assert runner is not None
+    info = runner.info
+    assert (info.backend, info.backend_version) == ("onnxruntime", ort.__version__)
+    assert (info.device, info.precision, info.vocab_size) == ("cpu", "fp32", 96)
+    assert (info.max_num_seqs, info.max_model_len) == (2, 32)
+
+
+def test_a_provider_that_is_not_installed_is_an_error(folder: Path) -> None:
+    """CUDA asked of a runtime without it: no silent CPU."""
+    assert "CUDAExecutionProvider" not in ort.get_available_providers()
+    with pytest.raises(ConfigurationError, match=r"no CUDAExecutionProvider.*onnxruntime-gpu"):
+        load_model(spec(options={"provider": "cuda"}), folder)
+
+
+def test_a_session_that_fell_back_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime-gpu without a GPU lists CUDA and returns a session on the CPU."""
+
+    def fall_back(path: str, options: ort.SessionOptions, **_: Any) -> ort.InferenceSession:
+        return real_session(path, options, providers=["CPUExecutionProvider"])
+
+    real_session = ort.InferenceSession
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", fall_back)
+    with pytest.raises(ConfigurationError, match="asked for and the session runs on CPU"):
+        load_model(spec(options={"provider": "cuda"}), folder)
+
+
+def test_the_environment_and_the_options_set_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's options win over the environment; both reach the session."""
+    monkeypatch.setenv("PROVIDER_ONNXRUNTIME_INTRA_OP_NUM_THREADS", "3")
+    monkeypatch.setenv("PROVIDER_ONNXRUNTIME_SPIN_DURATION_US", "0")
+    options = session.session_options(read_settings({"intra_op_num_threads": 1}))
+    assert options.intra_op_num_threads == 1
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_threads_are_never_more_than_cores() -> None:
+    """By default one thread per physical core that this process may use."""
+    assert 1 <= read_settings({}).intra_op_num_threads == count_physical_cores()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"threads": 2}, "option 'threads' is not one of"),
+        ({"intra_op_num_threads": 0}, "option intra_op_num_threads"),
+        ({"provider": "tpu"}, "option provider"),
+    ],
+)
+def test_invalid_options_are_named(options: dict[str, object], complaint: str) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(ConfigurationError, match=complaint):
+        read_settings(options)
+
+
+def test_another_precision_than_supplied_is_refused(folder: Path) -> None:
+    """Weights are not derived silently."""
+    with pytest.raises(ConfigurationError, match="precision of model 'm' is int4, its weights are"):
+        load_model(spec(precision="int4"), folder)
+
+
+def test_batches_of_another_fixed_size_are_refused(folder: Path, tmp_path: Path) -> None:
+    """A graph for exactly four rows cannot serve one."""
+    model = onnx.load(folder / "model.onnx")
+    [ids] = [info for info in model.graph.input if info.name == "input_ids"]
+    ids.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save_model(model, tmp_path / "model.onnx")
+    with pytest.raises(ConfigurationError, match="batches of exactly 4 rows"):
+        load_model(spec(), tmp_path)
+
+
+def test_slots_cost_memory_only_for_what_they_hold() -> None:
+    """Three gigabytes of slots: nothing before the first token, pages of it after."""
+    caches = [CacheTensor(f"past.{index}", f"present.{index}", 2, 64) for index in range(12)]
+    before = resident_bytes()
+    pool = HostKvPool(caches, "float32", 32, 16_384)
+    assert sum(array.nbytes for array in pool.arrays) > 3 * 10**9
+    assert resident_bytes() - before < 10**7
+    for array in pool.arrays:
+        array[:, :, 0] = 1
+    num_pages = 12 * 32 * 2
+    assert resident_bytes() - before < 10**7 + num_pages * 4096
+    pool.close()
+
+
+def test_a_move_copies_what_the_slot_holds() -> None:
+    """The first positions of every head, and no others."""
+    pool = HostKvPool([CacheTensor("past", "present", 2, 4)], "float16", 3, 8)
+    [array] = pool.arrays
+    array[2] = np.arange(2 * 8 * 4).reshape(2, 8, 4)
+    pool.move(2, 0, 5)
+    np.testing.assert_array_equal(array[0, :, :5], array[2, :, :5])
+    assert not array[0, :, 5:].any()
+
+
+def test_slots_that_the_system_does_not_grant_are_refused() -> None:
+    """A start-up error that names what to lower, not a crash."""
+    caches = [CacheTensor("past", "present", 2**10, 2**10)]
+    with pytest.raises(ConfigurationError, match="lower max_num_seqs or max_model_len"):
+        HostKvPool(caches, "float32", 2**10, 2**24)
