@@ -125,7 +125,10 @@ def pick_best(results: Sequence[ChoiceResult], *, best_of: int, n: int) -> list[
     for begin in range(0, len(results), best_of):
         group = sorted(
             results[begin : begin + best_of],
-            key=lambda result: (result.finish_reason == "error", -result.mean_logprob),
+            key=lambda result: (
+                result.finish_reason not in {"stop", "length"},
+                -result.mean_logprob,
+            ),
         )
         kept += group[:n]
     for index, result in enumerate(kept):

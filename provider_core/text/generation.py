@@ -279,10 +279,10 @@ class _Choice:
             self._pending.clear()
 
     def _start(self, output: EngineOutput) -> None:
-        self._has_started = True
-        self._is_plain = self._matcher is None and self.request.sampling.logprobs is None
-        self.num_cached = output.num_cached_tokens
+        self.num_cached += output.num_cached_tokens
         if output.token_ids:
+            self._has_started = True
+            self._is_plain = self._matcher is None and self.request.sampling.logprobs is None
             self._generation.note_first_token(output.started_s)
         if output.prompt_logprobs:
             self._emit(PromptEcho(self._index, output.prompt_logprobs), 0)
@@ -296,9 +296,11 @@ class _Choice:
             is_hidden = i == last and output.stop_token_id is not None
             logprobs = output.logprobs[i] if output.logprobs else None
             self._pending.append((self._num_chars, logprobs))
-            text = "" if is_hidden or (matcher and matcher.matched) else self._step(token_id)
+            text = "" if is_hidden else self._step(token_id)
             self._num_chars += len(text)
-            pieces.append(matcher.feed(text) if matcher and not matcher.matched else text)
+            pieces.append(matcher.feed(text) if matcher else text)
+            if matcher and matcher.matched:
+                break  # what a speculating engine made beyond it is not of this choice
         return "".join(pieces)
 
     def _show(self, text: str, *, everything: bool) -> None:

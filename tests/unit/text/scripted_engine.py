@@ -46,9 +46,6 @@ class ScriptedEngine:
         """End a sequence; its last output comes when the test pushes it, as it does later."""
         self.aborted.append(request_id)
 
-    def set_paused(self, request_id: str, *, paused: bool) -> None:
-        """Nothing here makes tokens by itself."""
-
     def load(self) -> EngineLoad:
         """How many sequences there are."""
         return EngineLoad(

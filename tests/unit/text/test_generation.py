@@ -97,6 +97,16 @@ def test_bug_06_the_tokens_of_a_stop_string_count() -> None:
     assert session.generation.usage.generated_tokens == len(ids) + len(ids_of("hello"))
 
 
+def test_bug_18_tokens_beyond_a_stop_string_do_not_count() -> None:
+    """An engine that speculates may hand over more than was asked for."""
+    ids = ids_of("hello STOP")
+    session = Session(stop=["STOP"]).start()
+    session.push([*ids, *ids_of(" hello")])
+    assert session.text == "hello "
+    assert session.generation.usage.completion_tokens == len(ids)
+    assert session.generation.usage.generated_tokens > len(ids)
+
+
 @pytest.mark.parametrize("reason", ["stop", "length"])
 def test_bug_07_a_held_tail_is_delivered_at_the_end(reason: str) -> None:
     """A proper beginning of a stop string is text like any other."""

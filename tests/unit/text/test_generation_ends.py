@@ -146,8 +146,9 @@ def test_a_dead_engine_is_raised_by_start() -> None:
 def test_the_first_tokens_time_is_taken_once() -> None:
     """By the injected clock; outputs without ids do not count."""
     session = Session(2).start()
-    assert session.generation.first_token_s is None
     session.push([])
+    assert session.generation.first_token_s is None
+    session.push(ids_of("a"), 0)
     session.push(ids_of("a"), 1)
     session.push(ids_of("a"), 0)
     assert session.generation.first_token_s == 1.5
