@@ -6,6 +6,7 @@ sees the distribution that the one before left, renormalised. Before anything is
 first filter of a row gives a floor below which no token can pass; only the few above are looked at.
 
 All functions take scaled logits: (logit - the row's highest) / temperature, so the highest is 0.
+Uniforms are multiples of 2**-53 below 1, so that their product with a sum stays below that sum.
 """
 
 from dataclasses import dataclass
@@ -70,11 +71,12 @@ def draw_whole(scaled: _Floats, uniforms: _Doubles) -> _Ints:
     blocks = weights.reshape(num_rows, num_blocks, _BLOCK)
     cumulative = blocks.sum(axis=2).astype(np.float64).cumsum(axis=1)
     rows = np.arange(num_rows)
-    target = _below(uniforms * cumulative[:, -1], cumulative[:, -1])
+    target = uniforms * cumulative[:, -1]
     block = (cumulative <= target[:, None]).sum(axis=1)
     target -= np.where(block > 0, cumulative[rows, block - 1], 0.0)
     inner = blocks[rows, block].astype(np.float64).cumsum(axis=1)
-    target = _below(target, inner[:, -1])
+    # The block's sum was rounded otherwise: stay inside it.
+    target = np.minimum(target, np.nextafter(inner[:, -1], 0.0))
     offset = (inner <= target[:, None]).sum(axis=1)
     ids: _Ints = block * _BLOCK + offset
     return ids
@@ -111,15 +113,9 @@ def draw_filtered(scaled: _Floats, uniforms: _Doubles, filters: Filters) -> _Int
     kept = np.minimum(kept, (weights >= least[:, None]).sum(axis=1))
     kept = np.maximum(kept, 1)
 
-    total = cumulative[rows, kept - 1]
-    target = _below(uniforms * total, total)
+    target = uniforms * cumulative[rows, kept - 1]
     chosen: _Ints = ids[rows, (cumulative <= target[:, None]).sum(axis=1)]
     return chosen
-
-
-def _below(target: _Doubles, total: _Doubles) -> _Doubles:
-    """Keep a rounded product or difference inside [0, total)."""
-    return np.minimum(target, np.nextafter(total, 0.0))
 
 
 def _floors(scaled: _Floats, filters: Filters) -> tuple[_Floats, _Doubles]:

@@ -111,6 +111,17 @@ def test_impossible_tokens_are_never_drawn() -> None:
     assert draw_filtered(scaled, ends, filters).tolist() == [3, 400]
 
 
+@given(st.integers(0, 10_000), st.integers(2, 256))
+def test_the_highest_uniform_draws_a_token(seed: int, vocab_size: int) -> None:
+    """The sum in single precision may be above the one in double: the draw stays inside."""
+    scaled = np.random.default_rng(seed).normal(0, 1, (1, vocab_size)).astype(np.float32)
+    scaled -= scaled.max()
+    highest = np.array([1.0 - 2.0**-53])
+    assert draw_whole(scaled, highest).tolist() == [vocab_size - 1]
+    filters = Filters(np.array([0]), np.array([0.9]), np.array([0.0]), np.array([0.0]))
+    assert 0 <= draw_filtered(scaled, highest, filters)[0] < vocab_size
+
+
 def test_equal_logits_are_cut_at_the_lowest_ids() -> None:
     """top_k is exact even when more tokens are equally likely."""
     logits = np.zeros(9, dtype=np.float32)
