@@ -49,6 +49,7 @@ class Server:
         sink: Takes the usage lines.
         lifecycle: Shared with whoever watches.
         exit_now: Ends the process at once, for an engine that hangs.
+        num_dropped_lines: Log lines dropped so far, for the metrics.
     """
 
     def __init__(
@@ -58,12 +59,15 @@ class Server:
         sink: UsageSink,
         lifecycle: Lifecycle,
         exit_now: ExitNow = sys.exit,
+        num_dropped_lines: Callable[[], int] = lambda: 0,
     ) -> None:
         self.settings = settings
         self.plugins = plugins
         self.lifecycle = lifecycle
         self.models = Models(plugins, settings, lifecycle, self._engine_died)
-        self.metrics = Metrics(lambda: {model.spec.id: model.engine for model in self.models})
+        self.metrics = Metrics(
+            lambda: {model.spec.id: model.engine for model in self.models}, num_dropped_lines
+        )
         self.ledger = Ledger(sink, time, _process_facts(settings), self.metrics.observe)
         self.dispatcher = Dispatcher(
             settings=settings,

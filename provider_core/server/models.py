@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from provider_core import hookspecs
+from provider_core.billing.money import price_list
 from provider_core.catalog import apply_runner_info, complete_spec
 from provider_core.dialects.openai.logprobs import DecodeToken, make_decode_token
 from provider_core.engine.engine import LLMEngine
@@ -104,7 +105,7 @@ class Models:
         """Fetch, load and warm a model, then list it.
 
         Raises:
-            ConfigurationError: The source cannot be had.
+            ConfigurationError: The source cannot be had, or its prices cannot be billed.
             PluginError: No plugin loads it.
         """
         plugins = self._plugins
@@ -118,6 +119,7 @@ class Models:
         if model_dir is None:
             raise ConfigurationError(f"no plugin can fetch model source {spec.source!r}")
         spec = complete_spec(spec, model_dir)
+        price_list(spec.prices)
         with self._lifecycle.phase("load"):
             tokenizer, template, backend = await asyncio.gather(
                 asyncio.to_thread(
@@ -169,7 +171,12 @@ class Models:
         return backend
 
     def update(self, spec: ModelSpec) -> None:
-        """Exchange facts (prices, aliases, readiness) without touching what is loaded."""
+        """Exchange facts (prices, aliases, readiness) without touching what is loaded.
+
+        Raises:
+            ConfigurationError: The prices cannot be billed.
+        """
+        price_list(spec.prices)
         model = self.find(spec.id)
         known = model.spec
         spec = replace(

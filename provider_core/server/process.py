@@ -12,8 +12,8 @@ import uvloop
 from provider_core.access.keys import load_or_mint
 from provider_core.access.plugin import ApiKeyPlugin
 from provider_core.catalog import specs_from_settings
-from provider_core.interfaces import UsageSink
 from provider_core.lifecycle import Lifecycle
+from provider_core.observability.line_writer import LineWriter
 from provider_core.observability.logs import start_logging
 from provider_core.plugins import PluginManager, make_plugin_manager
 from provider_core.server.app import ExitNow, Server
@@ -48,7 +48,7 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
 
 
 async def serve(
-    settings: Settings, lifecycle: Lifecycle, sink: UsageSink, exit_now: ExitNow
+    settings: Settings, lifecycle: Lifecycle, writer: LineWriter, exit_now: ExitNow
 ) -> int:
     """Start, serve, drain; `run` on a running loop.
 
@@ -59,7 +59,7 @@ async def serve(
         plugins = make_plugin_manager(settings)
         plugins.register(TextDefaults(settings), "core-text")
         minted = _register_keys(settings, plugins)
-    server = Server(settings, plugins, sink, lifecycle, exit_now)
+    server = Server(settings, plugins, writer, lifecycle, exit_now, lambda: writer.num_dropped)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, server.stop)
