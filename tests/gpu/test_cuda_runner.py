@@ -1,0 +1,41 @@
+"""The runner contract on a CUDA device: pools in its memory, bound by pointer, moved in place."""
+
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+from provider_core import ModelRunner, ModelSpec
+from provider_core.testing import RunnerContract
+from provider_export.export import export_decoder
+from provider_onnxruntime import load_model
+from tests.tiny_checkpoints import write_checkpoint
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        "CUDAExecutionProvider" not in ort.get_available_providers(),
+        reason="needs an NVIDIA GPU and onnxruntime-gpu",
+    ),
+]
+
+
+class TestCuda(RunnerContract):
+    """The `scatter` graph: GroupQueryAttention has no float32 kernel on CUDA."""
+
+    folder: Path
+
+    @pytest.fixture(autouse=True)
+    def take_folder(self, tmp_path: Path) -> None:
+        """A tiny decoder of standard operators."""
+        self.folder = write_checkpoint(tmp_path)
+        export_decoder(tmp_path, tmp_path, target="tensorrt")
+
+    def make_runner(self) -> ModelRunner:
+        """Four slots on the first GPU."""
+        options = {"provider": "cuda"}
+        spec = ModelSpec(id="tiny", source="", max_num_seqs=4, max_model_len=256, options=options)
+        runner = load_model(spec, self.folder)
+        assert runner is not None
+        assert runner.info.device == "cuda:0"
+        return runner
