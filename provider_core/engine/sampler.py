@@ -19,6 +19,7 @@ from provider_core.engine.sequence import Sequence
 from provider_core.types import SamplingParams, TokenLogprobs
 
 _GREEDY_BELOW = 1e-5  # temperatures under this are 0: the quotient would overflow float32
+_LEAST_REPETITION = 1e-6  # penalties under this act like it: the quotient would overflow float32
 _MAX_DRAW_SIZE = 2**20  # logits worked on at once, so that temporaries stay in cache
 
 _Ints = npt.NDArray[np.int64]
@@ -163,9 +164,11 @@ def _edit(edits: LogitEdits, metadata: SamplingMetadata) -> None:
             np.repeat([row for row, _, _ in entries], lengths),
             np.concatenate([counts.token_ids for _, counts, _ in entries]),
             np.concatenate([counts.counts for _, counts, _ in entries]),
-            repetition=spread([params.repetition_penalty for _, _, params in entries]),
-            frequency=spread([params.frequency_penalty for _, _, params in entries]),
-            presence=spread([params.presence_penalty for _, _, params in entries]),
+            repetition=spread(
+                [max(p.repetition_penalty, _LEAST_REPETITION) for _, _, p in entries]
+            ),
+            frequency=spread([p.frequency_penalty for _, _, p in entries]),
+            presence=spread([p.presence_penalty for _, _, p in entries]),
         )
     for row, sequence in metadata.held_back:
         if sequence.num_generated_tokens < sequence.request.sampling.min_tokens:

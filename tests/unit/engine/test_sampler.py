@@ -206,6 +206,47 @@ def test_logprobs_are_of_the_raw_logits() -> None:
     assert np.array_equal(before, logits)
 
 
+_LEAST = 5e-324  # the least positive number that JSON can bring
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    params=st.builds(
+        SamplingParams,
+        max_tokens=st.just(100),
+        min_tokens=st.sampled_from([0, 50]),
+        temperature=st.sampled_from([0.0, _LEAST, 1e-5, 2.0]),
+        top_p=st.sampled_from([_LEAST, 1.0 - 2.0**-53, 1.0]),
+        top_k=st.sampled_from([0, 1, VOCAB_SIZE - 1, VOCAB_SIZE, 2**31 - 1]),
+        min_p=st.sampled_from([0.0, _LEAST, 1.0]),
+        top_a=st.sampled_from([0.0, _LEAST, 1.0]),
+        frequency_penalty=st.sampled_from([-2.0, 0.0, 2.0]),
+        presence_penalty=st.sampled_from([-2.0, 0.0, 2.0]),
+        repetition_penalty=st.sampled_from([_LEAST, 1e-30, 1.0, 2.0]),
+        logit_bias=st.sampled_from([(), ((2, 100.0), (3, -100.0))]),
+        seed=st.sampled_from([0, 2**64 - 1]),
+        logprobs=st.sampled_from([None, 20]),
+    ),
+    logits=st.sampled_from(
+        [
+            _logits(),
+            np.zeros((1, VOCAB_SIZE), dtype=np.float32),
+            np.full((1, VOCAB_SIZE), -1e4, dtype=np.float32),
+            np.where(np.arange(VOCAB_SIZE) % 2, _logits(), -np.inf).astype(np.float32),
+        ]
+    ),
+)
+def test_no_parameters_make_a_row_fail(
+    params: SamplingParams, logits: npt.NDArray[np.float32]
+) -> None:
+    """At the limits of what the wire admits: a failed row counts against the backend."""
+    sequence = _sequence(params, prompt=PROMPT, generated=GENERATED * 50)
+    sampled = sample(logits.copy(), SamplingMetadata([sequence], VOCAB_SIZE))
+    assert sampled.failed_rows == ()
+    assert 0 <= sampled.token_ids[0] < VOCAB_SIZE
+    assert np.isfinite(logits[0, sampled.token_ids[0]])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", [*DISTRIBUTIONS, "greedy"])
 def test_a_row_that_is_not_finite_fails_alone(name: str, bad: float) -> None:
