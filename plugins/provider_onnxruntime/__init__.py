@@ -12,14 +12,17 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
     """Load a folder that holds an ONNX decoder, unless another backend is named for it."""
     if model.backend not in {None, NAME}:
         return None
-    from provider_onnxruntime.model_folder import find_decoder_file, read_decoder
+    from provider_onnxruntime.model_folder import find_decoder_file, holds_onnx, read_decoder
 
-    path = find_decoder_file(model_dir)
-    if path is None:
+    if not holds_onnx(model_dir):
         if model.backend is None:
             return None
         raise ConfigurationError(f"{model_dir} holds no ONNX decoder (model.onnx)")
-    decoder = read_decoder(model_dir, path)
+
+    from provider_onnxruntime.settings import read_settings
+
+    settings = read_settings(model.options)
+    decoder = read_decoder(model_dir, find_decoder_file(model_dir, settings.model_file))
     if model.precision not in {None, decoder.precision}:
         raise ConfigurationError(
             f"precision of model {model.id!r} is {model.precision}, its weights are "
@@ -27,11 +30,7 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
         )
 
     from provider_onnxruntime.runner import OnnxRuntimeRunner
-    from provider_onnxruntime.settings import read_settings
 
     return OnnxRuntimeRunner(
-        decoder,
-        read_settings(model.options),
-        max_num_seqs=model.max_num_seqs,
-        max_model_len=model.max_model_len,
+        decoder, settings, max_num_seqs=model.max_num_seqs, max_model_len=model.max_model_len
     )

@@ -51,22 +51,32 @@ class DecoderFile:
     precision: str | None
 
 
-def find_decoder_file(folder: Path) -> Path | None:
-    """The decoder's file: what `genai_config.json` names, or one of the usual places.
+def holds_onnx(folder: Path) -> bool:
+    """Whether any ONNX file is where decoders are."""
+    return any(True for pattern in ("*.onnx", "onnx/*.onnx") for _ in folder.glob(pattern))
+
+
+def find_decoder_file(folder: Path, name: str | None = None) -> Path:
+    """The decoder's file: `name`, or what `genai_config.json` names, or one of the usual places.
 
     Raises:
-        ConfigurationError: `genai_config.json` is malformed or names something it must not.
+        ConfigurationError: There is none, or `genai_config.json` is malformed or names something
+            it must not.
     """
     genai = _read_genai_config(folder)
+    if name is not None:
+        return resolve_beneath(folder, name, what="model_file")
     if genai is not None:
-        name = genai.get("filename", CANDIDATES[0])
-        if not isinstance(name, str):
+        filename = genai.get("filename", CANDIDATES[0])
+        if not isinstance(filename, str):
             raise ConfigurationError(f"{GENAI_CONFIG}: filename must be a string")
-        return resolve_beneath(folder, name, what=f"{GENAI_CONFIG}: filename")
-    for name in CANDIDATES:
-        if (folder / name).is_file():
-            return resolve_beneath(folder, name, what="the decoder's file")
-    return None
+        return resolve_beneath(folder, filename, what=f"{GENAI_CONFIG}: filename")
+    for candidate in CANDIDATES:
+        if (folder / candidate).is_file():
+            return resolve_beneath(folder, candidate, what="the decoder's file")
+    raise ConfigurationError(
+        f"{folder} has no {' or '.join(CANDIDATES)}; name its decoder in the option model_file"
+    )
 
 
 def read_decoder(folder: Path, path: Path) -> DecoderFile:

@@ -35,6 +35,9 @@ class OnnxRuntimeSettings(BaseSettings):
     )
 
     provider: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
+    model_file: str | None = Field(
+        None, description="The decoder in the model's folder, e.g. `onnx/model_q4.onnx`."
+    )
     device_id: int = Field(0, ge=0, description="Which GPU, for `cuda`.")
     intra_op_num_threads: int = Field(
         default_factory=count_physical_cores,

@@ -61,7 +61,7 @@ def find_weight(model: onnx.ModelProto) -> onnx.TensorProto:
 
 
 def test_weights_beside_the_model_are_read(folder: Path) -> None:
-    """External data in a plain file of the folder is legitimate."""
+    """External data in a plain file of the folder is legitimate (M1)."""
     (folder / "weights.bin").write_bytes(weight_bytes(folder))
     write_external(folder, "weights.bin")
     runner = load(folder)
@@ -84,7 +84,7 @@ def test_weights_beside_the_model_are_read(folder: Path) -> None:
     ],
 )
 def test_weights_outside_the_folder_are_refused(folder: Path, location: str) -> None:
-    """A location must name a file beneath the model's folder, whatever lies where it points."""
+    """A location names a file beneath the model's folder, whatever lies where it points (M1)."""
     (folder.parent / "weights.bin").write_bytes(weight_bytes(folder))
     write_external(folder, location)
     with pytest.raises(ConfigurationError, match="external data"):
@@ -93,7 +93,7 @@ def test_weights_outside_the_folder_are_refused(folder: Path, location: str) -> 
 
 @pytest.mark.parametrize("make_link", [os.symlink, os.link])
 def test_linked_weights_are_refused(folder: Path, make_link: Callable[[Path, Path], None]) -> None:
-    """A link, symbolic or hard, can show a file from elsewhere."""
+    """A link, symbolic or hard, can show a file from elsewhere (M1)."""
     (folder.parent / "weights.bin").write_bytes(weight_bytes(folder))
     make_link(folder.parent / "weights.bin", folder / "weights.bin")
     write_external(folder, "weights.bin")
@@ -102,7 +102,7 @@ def test_linked_weights_are_refused(folder: Path, make_link: Callable[[Path, Pat
 
 
 def test_a_linked_folder_of_weights_is_refused(folder: Path) -> None:
-    """A symbolic link anywhere on the way counts."""
+    """A symbolic link anywhere on the way counts (M1)."""
     elsewhere = folder.parent / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "weights.bin").write_bytes(weight_bytes(folder))
@@ -126,7 +126,7 @@ def test_a_linked_folder_of_weights_is_refused(folder: Path) -> None:
 def test_ranges_that_do_not_fit_are_refused(
     folder: Path, entries: dict[str, str], complaint: str
 ) -> None:
-    """Offset and length stay inside the file and agree with the shape."""
+    """Offset and length stay inside the file and agree with the shape (M1, M6)."""
     (folder / "weights.bin").write_bytes(weight_bytes(folder))
     write_external(folder, "weights.bin", **entries)
     with pytest.raises(ConfigurationError, match=complaint):
@@ -134,7 +134,7 @@ def test_ranges_that_do_not_fit_are_refused(
 
 
 def test_overlapping_ranges_are_refused(folder: Path) -> None:
-    """Two weights do not share bytes."""
+    """Two weights do not share bytes (M1)."""
     model = onnx.load(folder / "model.onnx")
     onnx.save_model(
         model,
@@ -153,7 +153,7 @@ def test_overlapping_ranges_are_refused(folder: Path) -> None:
 
 
 def test_a_linked_model_file_is_refused(folder: Path) -> None:
-    """`model.onnx` itself must lie in the folder."""
+    """`model.onnx` itself must lie in the folder (M1)."""
     (folder / "model.onnx").rename(folder.parent / "elsewhere.onnx")
     (folder / "model.onnx").symlink_to(folder.parent / "elsewhere.onnx")
     with pytest.raises(ConfigurationError, match="link"):
@@ -161,7 +161,7 @@ def test_a_linked_model_file_is_refused(folder: Path) -> None:
 
 
 def test_custom_operators_are_refused(folder: Path) -> None:
-    """An operator of an unknown domain would need a library."""
+    """An operator of an unknown domain would need a library (M3)."""
     model = onnx.load(folder / "model.onnx")
     model.graph.node.append(helper.make_node("Run", ["logits"], ["ran"], domain="ai.evil"))
     model.opset_import.append(helper.make_opsetid("ai.evil", 1))
@@ -171,7 +171,7 @@ def test_custom_operators_are_refused(folder: Path) -> None:
 
 
 def test_custom_operators_in_a_subgraph_are_refused(folder: Path) -> None:
-    """A branch hides nothing."""
+    """A branch hides nothing (M3)."""
     model = onnx.load(folder / "model.onnx")
     node = helper.make_node("Run", ["logits"], ["ran"], domain="ai.evil")
     ran = helper.make_tensor_value_info("ran", TensorProto.FLOAT, None)
@@ -186,7 +186,7 @@ def test_custom_operators_in_a_subgraph_are_refused(folder: Path) -> None:
 
 
 def test_compiled_engines_are_refused(folder: Path) -> None:
-    """An EPContext node carries or names code for a device."""
+    """An EPContext node carries or names code for a device (M4)."""
     model = onnx.load(folder / "model.onnx")
     model.graph.node.append(
         helper.make_node(
@@ -199,7 +199,7 @@ def test_compiled_engines_are_refused(folder: Path) -> None:
 
 
 def test_session_options_inside_the_model_are_refused(folder: Path) -> None:
-    """Only our settings say how a session runs."""
+    """Only our settings say how a session runs (M3)."""
     model = onnx.load(folder / "model.onnx")
     entry = model.metadata_props.add()
     entry.key, entry.value = "ort_config", "{}"
@@ -209,7 +209,7 @@ def test_session_options_inside_the_model_are_refused(folder: Path) -> None:
 
 
 def test_a_custom_library_in_genai_config_is_refused(folder: Path) -> None:
-    """`custom_ops_library` is code."""
+    """`custom_ops_library` is code (M3)."""
     decoder = {"filename": "model.onnx", "session_options": {"custom_ops_library": "x.so"}}
     (folder / "genai_config.json").write_text(json.dumps({"model": {"decoder": decoder}}))
     with pytest.raises(ConfigurationError, match="custom_ops_library"):
@@ -218,7 +218,7 @@ def test_a_custom_library_in_genai_config_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../model.onnx", "/model.onnx", "missing.onnx"])
 def test_genai_config_cannot_name_files_elsewhere(folder: Path, name: str) -> None:
-    """The decoder's file lies beneath the folder."""
+    """The decoder's file lies beneath the folder (M1)."""
     (folder.parent / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
     (folder / "genai_config.json").write_text(
         json.dumps({"model": {"decoder": {"filename": name}}})
@@ -271,7 +271,7 @@ def test_genai_config_names_the_file_and_its_inputs(folder: Path) -> None:
 
 
 def test_a_folder_without_a_decoder_is_left_to_others(tmp_path: Path) -> None:
-    """Pickled weights are not looked at; nobody is asked to run them."""
+    """Pickled weights are not looked at; nobody is asked to run them (M5)."""
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     assert load(tmp_path) is None
     with pytest.raises(ConfigurationError, match="holds no ONNX decoder"):
@@ -290,18 +290,31 @@ def test_the_onnx_subfolder_is_found(folder: Path) -> None:
     assert find_decoder_file(folder) == folder / "onnx" / "model.onnx"
 
 
+def test_a_variant_is_served_when_it_is_named(folder: Path) -> None:
+    """Folders of several precisions: `options.model_file` chooses, and cannot leave the folder."""
+    (folder / "onnx").mkdir()
+    (folder / "model.onnx").rename(folder / "onnx" / "model_fp32.onnx")
+    with pytest.raises(ConfigurationError, match="name its decoder in the option model_file"):
+        load(folder)
+    runner = load(folder, options={"model_file": "onnx/model_fp32.onnx"})
+    assert runner is not None
+    runner.close()
+    with pytest.raises(ConfigurationError, match="model_file"):
+        load(folder, options={"model_file": "../model.onnx"})
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x00", b"not a model", b"\xff" * 64, b"\x3a\xff\xff\xff\xff\x7f"]
 )
 def test_what_is_no_model_is_refused(folder: Path, content: bytes) -> None:
-    """Garbage and lengths beyond the end of the file."""
+    """Garbage and lengths beyond the end of the file (M6)."""
     (folder / "model.onnx").write_bytes(content)
     with pytest.raises(ConfigurationError, match="is not an ONNX model"):
         load(folder)
 
 
 def test_a_truncated_model_is_refused(folder: Path) -> None:
-    """The process lives and says so."""
+    """The process lives and says so (M6)."""
     whole = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ConfigurationError, match="is not an ONNX model"):
