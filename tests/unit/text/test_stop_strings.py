@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provider_core.text.stop_strings import StopMatcher, StopStrings
@@ -35,6 +35,8 @@ def expected(stops: Sequence[str], text: str) -> tuple[str, str | None]:
     stops=st.lists(st.text("ab\n", max_size=5), max_size=4),
     pieces=st.lists(st.text("ab\n", max_size=4), max_size=12),
 )
+@example(stops=["ab", "b"], pieces=["ab"])
+@example(stops=["b", "ab"], pieces=["a", "b"])
 def test_any_cut_of_a_text_gives_what_the_definition_says(
     stops: list[str], pieces: list[str]
 ) -> None:

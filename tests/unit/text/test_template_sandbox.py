@@ -131,12 +131,52 @@ def test_t6_a_bomb_is_refused_at_load_or_stopped_while_rendering(source: str) ->
     assert render("{{ 1 + 1 }}") == "2"
 
 
-def test_t6_comparing_what_is_large_looks_at_the_clock() -> None:
-    """A run of comparisons without any loop ends, too."""
-    comparisons = "{% if a in b %}{% endif %}" * 2000
-    source = "{% macro m(a, b) %}" + comparisons + "{% endmacro %}{{ m(x, y) }}"
+class _Uncomparable:
+    """Fails the test when anything is looked for in it."""
+
+    def __contains__(self, item: object) -> bool:
+        raise AssertionError(f"{item} was compared")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "{% if 'a' in x %}{% endif %}",
+        "{% for i in [1] %}{{ 'a' in x }}{% endfor %}",
+        "{% set y = x|upper %}{{ 'a' in x }}",
+        "{% set y = x is string %}{{ 'a' in x }}",
+        "{% set y = 1 + x %}{{ 'a' in x }}",
+        "{% set y = raise_exception(x) %}",
+    ],
+)
+def test_t6_every_operation_looks_at_the_clock_first(statement: str) -> None:
+    """When the time is over, not one more is done."""
     with pytest.raises(RenderLimitExceeded, match="time"):
-        render(source, timeout_s=0.05, x="a" * 500_000 + "b", y="a" * 1_000_000)
+        render(statement, timeout_s=-1, x=_Uncomparable())
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "x[1:]", "x[::-1]", "x + x", "x ~ ''", "x * 2", "2 * x", "x|upper", "x.upper()", "x|trim",
+        "x|replace('b', 'c')", "x.replace('b', 'c')", "'-'|replace('-', x)", "x|tojson", "x|list",
+        "x.split('a')", "x.splitlines()", "[x]|join", "''.join([x])", "x|indent", "[x]|string",
+        "[x] ~ ''", "{'a': x}|tojson", "m[1:]", "m + [1]", "m * 2", "m|list", "[m]", "(m, 1)",
+        "{'a': m}", "dict(a=m)", "m|map('upper')|list", "m|join", "m|sort", "m|reverse|list",
+        "2 ** 1", "n * n", "n * 2", "'%d' % n",
+    ],
+)  # fmt: skip
+def test_t6_whatever_makes_something_is_paid_for(expression: str) -> None:
+    """A result that nobody prints costs as much as one that is printed."""
+    environment = BoundedEnvironment()
+    variables = {"x": "a" * 1000, "m": ["a"] * 1000, "n": 2**2000}
+    with pytest.raises((RenderLimitExceeded, ConfigurationError, jinja2.TemplateError)):
+        environment.render_bounded(
+            environment.load("{% set y = " + expression + " %}"),
+            variables,
+            timeout_s=9,
+            max_chars=900,
+        )
 
 
 def test_each_thread_has_its_own_budget() -> None:
