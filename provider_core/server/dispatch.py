@@ -33,7 +33,6 @@ from provider_core.text.generation import Generation
 from provider_core.text.prompt import encode_prompt
 from provider_core.types import GenerationRequest, SamplingParams, UsageRecord
 
-_INLINE_CHARS = 4096  # messages this short are rendered on the loop: a thread would cost more
 _SEED_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, as splitmix64 steps
 
 SamplingFor = Callable[[int], SamplingParams]
@@ -95,13 +94,11 @@ class Dispatcher:
                 param="messages",
             )
 
-        size = sum(len(message.get("content") or "") for message in messages)
-        if size <= _INLINE_CHARS:
-            prompt = template.render(messages, continue_final_message=continue_final_message)
-        else:
-            prompt = await asyncio.to_thread(
-                template.render, messages, continue_final_message=continue_final_message
-            )
+        # In a thread, however short: a model folder's template may be hostile, and then only its
+        # own request may wait until it is stopped.
+        prompt = await asyncio.to_thread(
+            template.render, messages, continue_final_message=continue_final_message
+        )
         return await _encode(model, prompt, "messages")
 
     async def encode_prompt(self, model: ServedModel, text: str) -> tuple[int, ...]:
