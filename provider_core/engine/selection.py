@@ -51,12 +51,11 @@ def sorted_candidates(scaled: _Floats, floor: _Floats) -> tuple[_Ints, _Floats, 
     is_candidate = scaled >= floor[:, None]
     counts: _Ints = np.count_nonzero(is_candidate, axis=1)
     places = np.flatnonzero(is_candidate)
-    rows = np.repeat(np.arange(num_rows), counts)
-    columns = places - rows * vocab_size
-    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    keys = np.full((num_rows, int(counts.max())), _IMPOSSIBLE, dtype=np.uint64)
-    distances = np.abs(scaled[rows, columns]).view(np.uint32).astype(np.uint64)
-    keys[rows, ranks] = (distances << np.uint64(32)) | columns.astype(np.uint64)
+    ids = places - np.repeat(np.arange(num_rows) * vocab_size, counts)
+    distances = np.abs(scaled.reshape(-1)[places]).view(np.uint32).astype(np.uint64)
+    width = int(counts.max())
+    keys = np.full((num_rows, width), _IMPOSSIBLE, dtype=np.uint64)
+    keys[np.arange(width) < counts[:, None]] = (distances << np.uint64(32)) | ids.view(np.uint64)
     keys.sort(axis=1)
     sorted_distances = (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
     return (keys & np.uint64(2**32 - 1)).astype(np.int64), -sorted_distances, counts
