@@ -123,6 +123,7 @@ def describe_decoder(
     outputs: Sequence[TensorSpec],
     op_types: Collection[str],
     names: DecoderNames | None = None,
+    head_dim: int | None = None,
 ) -> DecoderIO:
     """Find out what each input and output of a decoder graph is for.
 
@@ -131,6 +132,7 @@ def describe_decoder(
         outputs: The graph's outputs.
         op_types: Operators that occur anywhere in the graph.
         names: As `genai_config.json` gives them; `None` tries the usual ones.
+        head_dim: Of the caches, for a graph that leaves it open, as genai's builder does.
 
     Raises:
         ConfigurationError: Something needed is missing, or an input is unknown; named.
@@ -152,7 +154,7 @@ def describe_decoder(
     }
     convention = _convention(by_role, op_types)
     _require(convention, by_role)
-    caches = _pair_caches(past, present)
+    caches = _pair_caches(past, present, head_dim)
     logits = _find_logits(outputs, "logits" if names is None else names.logits)
     first = past[0, "key"]
     return DecoderIO(
@@ -167,9 +169,8 @@ def describe_decoder(
     )
 
 
-def read_genai_names(genai_config: Mapping[str, object]) -> DecoderNames:
-    """Names out of a parsed `genai_config.json`, section `model.decoder`."""
-    decoder = _table(_table(genai_config, "model"), "decoder")
+def read_genai_names(decoder: Mapping[str, object]) -> DecoderNames:
+    """Names out of the table `model.decoder` of a parsed `genai_config.json`."""
     inputs, outputs = _table(decoder, "inputs"), _table(decoder, "outputs")
     return DecoderNames(
         inputs={str(inputs[role]): role for role in _ROLES if role in inputs},
@@ -215,7 +216,9 @@ def _require(convention: Convention, inputs: Mapping[InputRole, TensorSpec]) -> 
 
 
 def _pair_caches(
-    past: Mapping[tuple[int, str], TensorSpec], present: Mapping[tuple[int, str], TensorSpec]
+    past: Mapping[tuple[int, str], TensorSpec],
+    present: Mapping[tuple[int, str], TensorSpec],
+    head_dim: int | None,
 ) -> tuple[CacheTensor, ...]:
     if not past:
         raise ConfigurationError("the decoder has no past key and value inputs")
@@ -229,7 +232,9 @@ def _pair_caches(
         spec = past[place]
         if spec.dtype != past[0, "key"].dtype:
             raise ConfigurationError(f"the decoder's {spec.name!r} differs in dtype from the first")
-        caches.append(CacheTensor(spec.name, present[place].name, _fixed(spec, 1), _fixed(spec, 3)))
+        caches.append(
+            CacheTensor(spec.name, present[place].name, _fixed(spec, 1), _fixed(spec, 3, head_dim))
+        )
     return tuple(caches)
 
 
@@ -240,8 +245,10 @@ def _find_logits(outputs: Sequence[TensorSpec], name: str) -> TensorSpec:
     raise ConfigurationError(f"the decoder has no output {name!r}")
 
 
-def _fixed(spec: TensorSpec, axis: int) -> int:
+def _fixed(spec: TensorSpec, axis: int, otherwise: int | None = None) -> int:
     size = spec.shape[axis] if axis < len(spec.shape) else None
+    if size is None:
+        size = otherwise
     if size is None:
         raise ConfigurationError(
             f"the decoder's {spec.name!r} has shape {spec.shape}; dimension {axis} must be a number"

@@ -1,5 +1,6 @@
 """Decoder graphs as other exporters write them, built on our exporter's layers."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def write_variant(
     keeps_all_logits: bool = False,
     has_half_logits: bool = False,
 ) -> Path:
-    """Write `model.onnx`.
+    """Write `model.onnx` and config.json.
 
     Args:
         checkpoint: A Hugging Face folder.
@@ -41,6 +42,7 @@ def write_variant(
         halve_logits(model)
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, folder / "model.onnx")
+    shutil.copyfile(checkpoint / "config.json", folder / "config.json")
     return folder
 
 
@@ -86,6 +88,10 @@ class MaskedGenaiTarget(CpuTarget):
         kept = [info for info in model.graph.input if info.name not in computed]
         del model.graph.input[:]
         model.graph.input.extend(kept)
+        for info in (*model.graph.input, *model.graph.output):
+            dimensions = info.type.tensor_type.shape.dim
+            if len(dimensions) == 4:
+                dimensions[3].dim_param = "kv_cache_dim"  # as the builder leaves it
         return model
 
 

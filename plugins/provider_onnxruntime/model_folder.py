@@ -7,13 +7,13 @@ folder, needs operators from a library of its own, or carries compiled code for 
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from provider_core import ConfigurationError
-from provider_core.decoder_io import DecoderIO, DecoderNames, describe_decoder, read_genai_names
+from provider_core.decoder_io import DecoderIO, describe_decoder, read_genai_names
 from provider_onnxruntime.onnx_file import OnnxFile, StoredTensor, read_onnx_file
 
 CANDIDATES = ("model.onnx", "onnx/model.onnx")
@@ -93,7 +93,10 @@ def read_decoder(folder: Path, path: Path) -> DecoderFile:
     check_operators(file)
     check_external_data(folder, path, file.weights)
     op_types = {op_type for _, op_type in file.operators}
-    io = describe_decoder(file.inputs, file.outputs, op_types, _genai_names(folder))
+    genai = _read_genai_config(folder)
+    names = None if genai is None else read_genai_names(genai)
+    head_dim = _read_head_dim(folder, genai or {})
+    io = describe_decoder(file.inputs, file.outputs, op_types, names, head_dim)
     return DecoderFile(path, io, read_precision(file))
 
 
@@ -215,9 +218,17 @@ def _digits(dtype: str) -> int:
     return int("".join(c for c in dtype.split("_", maxsplit=1)[0] if c.isdigit()))
 
 
-def _genai_names(folder: Path) -> DecoderNames | None:
-    path = folder / GENAI_CONFIG
-    return read_genai_names(json.loads(path.read_bytes())) if path.is_file() else None
+def _read_head_dim(folder: Path, genai: Mapping[str, object]) -> int | None:
+    """The dimension of a head as `genai_config.json` or `config.json` gives it."""
+    size = genai.get("head_size")
+    path = folder / "config.json"
+    if size is None and path.is_file():
+        try:
+            config = json.loads(path.read_bytes())
+            size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+            return None  # needed only where the graph leaves it open, and missed there by name
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def _read_genai_config(folder: Path) -> dict[str, object] | None:

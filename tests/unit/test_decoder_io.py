@@ -145,25 +145,31 @@ def test_what_is_wrong_with_the_caches_is_named(
         describe(IDS, MASK, past=past, outputs=outputs)
 
 
+def test_an_open_head_dimension_is_taken_from_outside() -> None:
+    """The graphs of genai's builder leave it open; what the graph says itself wins."""
+    open_past = caches("past_key_values.{layer}.{part}", (None, 2, None, None))
+    for past, expected in ((open_past, 64), (PAST, 16)):
+        io = describe_decoder([IDS, MASK, *past], [LOGITS, *PRESENT], [], head_dim=64)
+        assert [cache.head_dim for cache in io.caches] == [expected] * 4
+    with pytest.raises(ConfigurationError, match="dimension 3 must be a number"):
+        describe(IDS, MASK, past=open_past)
+
+
 def test_genai_config_renames() -> None:
     """Templates and names of genai_config.json find renamed tensors."""
     names = read_genai_names(
         {
-            "model": {
-                "decoder": {
-                    "inputs": {
-                        "input_ids": "tokens",
-                        "attention_mask": "mask",
-                        "past_key_names": "past_key_%d_in",
-                        "past_value_names": "past_value_%d_in",
-                    },
-                    "outputs": {
-                        "logits": "scores",
-                        "present_key_names": "past_key_%d_out",
-                        "present_value_names": "past_value_%d_out",
-                    },
-                }
-            }
+            "inputs": {
+                "input_ids": "tokens",
+                "attention_mask": "mask",
+                "past_key_names": "past_key_%d_in",
+                "past_value_names": "past_value_%d_in",
+            },
+            "outputs": {
+                "logits": "scores",
+                "present_key_names": "past_key_%d_out",
+                "present_value_names": "past_value_%d_out",
+            },
         }
     )
     io = describe_decoder(
