@@ -127,31 +127,46 @@ async def test_load_counts_from_submission_to_the_last_output() -> None:
 
 
 async def test_an_abort_within_a_step_frees_the_slot_for_the_next_one() -> None:
-    """The waiting sequence enters in the step after."""
-    runner = BlockingRunner(_runner(max_num_seqs=1))
-    async with _engine(runner) as engine:
+    """What that step made still comes; then the slot is the waiting sequence's."""
+    inside, may_run = threading.Event(), threading.Event()
+    phases: list[str] = []
+
+    def stop_at_the_fifth(batch: Batch) -> None:
+        phases.append(batch.phase)
+        if len(phases) == 5:
+            inside.set()
+            may_run.wait()
+
+    async with _engine(_runner(max_num_seqs=1, on_execute=stop_at_the_fifth)) as engine:
         running = submit(engine, "running", PROMPT, ENDLESS)
         waiting = submit(engine, "waiting", PROMPT, GREEDY)
-        await running.wait_for(running.started, "never started")
-        runner.hold()
-        await runner.is_inside()
+        await asyncio.to_thread(inside.wait)
         engine.abort("running")
-        num_ids = len(running.token_ids)
-        runner.let_go()
+        may_run.set()
         assert (await running.result()).finish_reason == "abort"
-        assert len(running.token_ids) <= num_ids + 2  # one under way to the loop, one in the step
+        assert len(running.token_ids) == 5
         assert (await waiting.result()).finish_reason == "length"
+    assert phases[:6] == ["prefill", *["decode"] * 4, "prefill"]
 
 
 async def test_a_waiting_sequence_leaves_at_once_when_aborted() -> None:
     """It does not wait for a slot in order to end."""
-    async with _engine(_runner(max_num_seqs=1)) as engine:
-        running = submit(engine, "running", PROMPT, ENDLESS)
-        waiting = submit(engine, "waiting", PROMPT, GREEDY)
+    runner = BlockingRunner(_runner(max_num_seqs=1))
+    async with _engine(runner) as engine:
+        runner.hold()
+        running = submit(engine, "running", PROMPT, GREEDY)
+        await runner.is_inside()
+        ended: list[str] = []
+
+        def on_output(output: EngineOutput) -> None:
+            if not running.finished.is_set():
+                ended.append(str(output.finish_reason))
+
+        engine.submit(_request("waiting"), on_output)
         engine.abort("waiting")
-        last = await waiting.result()
-        assert (waiting.outputs, last.finish_reason) == ([last], "abort")
-        assert not running.finished.is_set()
+        runner.let_go()
+        await running.result()
+        assert ended == ["abort"]
 
 
 async def test_a_deadline_in_the_past_is_an_error_without_work() -> None:
