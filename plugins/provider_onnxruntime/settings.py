@@ -10,18 +10,33 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from provider_core import ConfigurationError
 
+CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "<microseconds or max> <period>"
+SIBLINGS_FILE = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
-def count_physical_cores() -> int:
-    """Physical cores among those this process may run on; all of them where Linux cannot say."""
+
+def count_usable_cores(quota_file: Path = CPU_QUOTA_FILE) -> int:
+    """Physical cores that this process may keep busy, at least 1.
+
+    Counted are the cores it may run on, hyper-threads once; a container's CPU quota cuts them
+    down, because threads beyond it are stopped in the middle of a step.
+    """
+    cores = _count_physical_cores()
+    try:
+        quota, period = quota_file.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2 here, or no limit
+        return cores
+
+
+def _count_physical_cores() -> int:
     try:
         usable = os.sched_getaffinity(0)
     except AttributeError:  # macOS, Windows
         return os.cpu_count() or 1
     cores = set()
     for cpu in usable:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         try:
-            cores.add(siblings.read_text())
+            cores.add(Path(SIBLINGS_FILE.format(cpu)).read_text())
         except OSError:
             return len(usable)
     return len(cores)
@@ -40,7 +55,7 @@ class OnnxRuntimeSettings(BaseSettings):
     )
     device_id: int = Field(0, ge=0, description="Which GPU, for `cuda`.")
     intra_op_num_threads: int = Field(
-        default_factory=count_physical_cores,
+        default_factory=count_usable_cores,
         ge=1,
         description="Threads of one step; default: physical cores this process may use.",
     )

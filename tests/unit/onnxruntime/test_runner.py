@@ -1,5 +1,6 @@
 """What the backend promises beside the right tokens: providers, memory, settings."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from provider_core.decoder_io import CacheTensor
 from provider_export.export import export_decoder
 from provider_onnxruntime import load_model, session
 from provider_onnxruntime.kv_pool import HostKvPool
-from provider_onnxruntime.settings import count_physical_cores, read_settings
+from provider_onnxruntime.settings import count_usable_cores, read_settings
 from tests.tiny_checkpoints import write_checkpoint
 
 
@@ -78,7 +79,21 @@ def test_the_environment_and_the_options_set_the_session(monkeypatch: pytest.Mon
 
 def test_threads_are_never_more_than_cores() -> None:
     """By default one thread per physical core that this process may use."""
-    assert 1 <= read_settings({}).intra_op_num_threads == count_physical_cores()
+    assert read_settings({}).intra_op_num_threads == count_usable_cores()
+    assert 1 <= count_usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None), ("12800000 100000", None)],
+)
+def test_a_container_quota_cuts_the_threads(
+    tmp_path: Path, quota: str, expected: int | None
+) -> None:
+    """As cgroup v2 writes it; at least one thread, and no quota or a large one changes nothing."""
+    unlimited = count_usable_cores(tmp_path / "missing")
+    (tmp_path / "cpu.max").write_text(quota)
+    assert count_usable_cores(tmp_path / "cpu.max") == (expected or unlimited)
 
 
 @pytest.mark.parametrize(
