@@ -79,11 +79,8 @@ class OnnxRuntimeRunner:
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""
-        first_slot, token_ids, starts = (
-            int(batch.slots[0]),
-            batch.token_ids,
-            batch.num_computed_tokens,
-        )
+        first_slot = int(batch.slots[0])
+        token_ids, starts = batch.token_ids, batch.num_computed_tokens
         if batch.phase == "prefill":
             token_ids, starts = self._tails.extend(first_slot, token_ids, starts)
         run = self._run_row_by_row if self._runs_row_by_row else self._decoder.run

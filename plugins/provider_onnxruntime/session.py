@@ -24,10 +24,10 @@ def open_session(path: Path, settings: OnnxRuntimeSettings) -> ort.InferenceSess
             f"onnxruntime {ort.__version__} here has no {provider}; install the extra "
             "[onnxruntime-gpu] in place of [onnxruntime]"
         )
-    providers = (
-        [(provider, {"device_id": settings.device_id})] if provider != PROVIDERS["cpu"] else []
-    )
-    providers.append((PROVIDERS["cpu"], {}))
+    providers: list[tuple[str, dict[str, int]]] = [(PROVIDERS["cpu"], {})]
+    if settings.provider == "cuda":
+        ort.preload_dlls()  # CUDA and cuDNN where pip put them
+        providers.insert(0, (provider, {"device_id": settings.device_id}))
     try:
         session = ort.InferenceSession(str(path), session_options(settings), providers=providers)
     except Exception as error:  # the runtime raises a class of its own per status code
