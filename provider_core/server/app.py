@@ -179,7 +179,12 @@ class Server:
         if self._ops_runner is not None:
             await self._ops_runner.cleanup()
             self._ops_runner = None
-        await self.models.close()
+        try:
+            async with asyncio.timeout(_FLUSH_S):
+                await self.models.close()
+        except TimeoutError:  # a step that does not return, and the watchdog is gone already
+            log.critical("engine.hung")
+            self._exit_now(EXIT_ENGINE_HUNG)
         if self.lifecycle.advance(State.STOPPED, "stopped"):
             log.info("server.stopped", exit_code=self.exit_code)
 

@@ -4,14 +4,17 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from provider_core import PermissionDenied, Principal, UsageRecord, hookimpl
 from provider_core.interfaces import Batch
 from provider_core.lifecycle import State
+from provider_core.server import app
 from provider_core.server.reload import Reloader
 from provider_core.types import ModelSpec
 from tests.serving import Serving, make_model_dir, saying, scripted_runner, serving
@@ -215,3 +218,22 @@ async def test_the_usage_line_says_how_long_a_request_waited() -> None:
         events = served.usage.events
     assert events[0]["admitted_at"] <= events[0]["started_at"] <= events[0]["first_token_at"]
     assert events[0]["started_at"] < events[1]["started_at"]
+
+
+async def test_an_engine_that_hangs_does_not_keep_a_stopping_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When a step never returns, closing ends the process instead of waiting for it."""
+    monkeypatch.setattr(app, "_FLUSH_S", 0.05)
+    let_go = threading.Event()
+    codes: list[int] = []
+    async with serving(saying("Hello!", on_execute=lambda _: let_go.wait(30))) as served:
+        monkeypatch.setattr(served.server, "_exit_now", codes.append)
+        running = asyncio.create_task(served.chat())
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await served.server.close()
+        assert codes == [70]
+        let_go.set()
