@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from provider_starter.recipe.actions import COMPOSED, HELD_COMPOSED, REALISTIC
 from provider_starter.recipe.conversation import Conversation, render
 from provider_starter.recipe.lexicon import Lexicon

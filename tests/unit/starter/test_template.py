@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 from provider_starter.recipe.conversation import Call, Message, render
 from provider_starter.recipe.lexicon import Lexicon
 from provider_starter.recipe.mixture import SKILLS, Mixture

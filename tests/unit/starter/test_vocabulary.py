@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
 from provider_starter.recipe.conversation import SPECIAL_TOKENS
 from provider_starter.recipe.lexicon import Lexicon
 from provider_starter.recipe.mixture import SKILLS, Mixture
 from provider_starter.recipe.vocabulary import Encoder, load
-from tokenizers import Tokenizer
 
 MODEL = Path(__file__).parents[3] / "plugins/provider_starter/model"
 TOKENIZER: Tokenizer = load()
