@@ -9,10 +9,11 @@ tell the dialect.
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from aiohttp import web
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy, RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from provider_core.billing.identifiers import make_request_id
@@ -135,9 +136,25 @@ class GuardedConnection(web.RequestHandler):
         if self._request_count != seen:
             self._disarm()
             if self._messages:
-                self._last_body = self._messages[-1][1]
+                self._see_message(*self._messages[-1])
         elif data and not was_in_body and self._headers_timer is None and not self._force_close:
             self._headers_timer = self._loop.call_later(self._headers_timeout_s, self._too_slow)
+
+    def _see_message(self, message: object, body: StreamReader) -> None:
+        """Remember the newest body; break off the one before if its framing broke.
+
+        aiohttp would leave its reader waiting.
+        """
+        before, self._last_body = self._last_body, body
+        if isinstance(message, RawRequestMessage) or before is None or before.is_eof():
+            return
+        if self._current_request is not None:
+            before.set_exception(web.RequestPayloadError("malformed body"))
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:  # as `logging.Logger.exception`
+        """Keep quiet about a body that broke after its request was answered."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
         """Close at the server's end, a connection that lingers too."""

@@ -42,7 +42,6 @@ UNDER_ANOTHER_NAME = {
 NOT_YET = {
     "p25": "idempotency keys are a feature to come; until then the header is ignored",
     "t8": "no tool call is parsed yet: what looks like one is text",
-    "t9": "as t8: there is no parser whose time could explode",
 }
 
 

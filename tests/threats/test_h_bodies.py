@@ -92,6 +92,26 @@ async def test_h17_a_slow_body_is_408(served: Serving, request_bytes: bytes, pat
     assert reply.headers["connection"] == "close"
 
 
+async def test_h7_a_body_that_breaks_in_the_middle_is_answered_once(served: Serving) -> None:
+    """One 400, then the end: no second answer that belongs to nothing."""
+    async with unharmed(served), connected(served.port) as client:
+        await client.send(post(CHUNKED, body=b"5\r\nhello\r\n"))
+        await asyncio.sleep(0.02)  # so that the body is being read
+        await client.send(b"xyz\r\n" + get("/livez"))
+        reply = await client.reply()
+        assert (reply.status, reply.error["code"]) == (400, "bad_http")
+        assert await client.is_closed()
+
+
+async def test_h28_garbage_behind_a_good_request_hurts_only_itself(served: Serving) -> None:
+    """What was asked before is answered, then the connection ends with a 400."""
+    async with unharmed(served, num_events=1), connected(served.port) as client:
+        await client.send(post() + b"\x16\x03\x01\r\n\r\n")
+        assert (await client.reply()).status == 200
+        assert (await client.reply()).error["code"] == "bad_http"
+        assert await client.is_closed()
+
+
 async def test_h18_a_declared_giant_is_413_at_once(served: Serving) -> None:
     """From the header alone, before a byte of it is read."""
     async with unharmed(served):

@@ -1,0 +1,239 @@
+"""Who is let in: a bounded queue, a server that is not ready, and deadlines."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from provider_core.errors import Overloaded
+from provider_core.interfaces import Batch, EngineLoad
+from provider_core.lifecycle import State
+from provider_core.server.admission import check_queue
+from provider_core.settings import LimitSettings
+from tests.serving import KEY, Serving, saying, serving
+
+BODY = {"model": "test-model", "prompt": "hi"}
+HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+COMPLETIONS = "/v1/completions"
+
+
+@asynccontextmanager
+async def full_server(slots: int = 1, queue_factor: float = 1) -> AsyncIterator[Serving]:
+    """Every slot and every place in the queue taken until the context ends."""
+    may_run = threading.Event()
+
+    def wait(_: Batch) -> None:
+        may_run.wait()
+
+    async with serving(
+        saying("Hello!", on_execute=wait),
+        max_num_seqs=slots,
+        limits={"queue_factor": queue_factor},
+    ) as served:
+        room = slots + int(slots * queue_factor)
+        engine = served.server.models.find("test-model").engine
+        runs = served.server.dispatcher.runs
+        requests = [asyncio.create_task(served.post(COMPLETIONS, BODY)) for _ in range(room)]
+        await served.wait_until(lambda: len(runs) == room)
+        await served.wait_until(lambda: engine.load().num_running == slots)
+        yield served
+        may_run.set()
+        assert [reply.status for reply in await asyncio.gather(*requests)] == [200] * room
+        await served.settled()
+        assert len(served.usage.lines) == room
+
+
+def check_retry_after(reply: aiohttp.ClientResponse) -> None:
+    """Both forms are there, agree, and are short."""
+    seconds, milliseconds = int(reply.headers["Retry-After"]), int(reply.headers["retry-after-ms"])
+    assert 1 <= seconds <= 75
+    assert 750 <= milliseconds <= 75_000
+    assert seconds - 1 <= milliseconds / 1000 <= seconds
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", [COMPLETIONS, "/v1/chat/completions"])
+async def test_a_request_beyond_the_queue_is_shed(path: str, *, stream: bool) -> None:
+    """429 with the time to come back; nothing is reserved and nothing billed."""
+    body = {**BODY, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    async with full_server() as served:
+        for _ in range(3):
+            reply = await served.post(path, body)
+            assert reply.status == 429
+            assert (await reply.json())["error"]["code"] == "overloaded"
+            check_retry_after(reply)
+        assert len(served.server.dispatcher.runs) == served.server.ledger.num_open == 2
+        assert served.usage.lines == []
+
+
+async def test_a_request_is_shed_before_its_body_is_read() -> None:
+    """The answer comes while the client still holds its body back."""
+    async with full_server() as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        head = [f"POST {COMPLETIONS} HTTP/1.1", "Host: a", "Content-Length: 1000000"]
+        head += [f"{name}: {value}" for name, value in HEADERS.items()]
+        writer.write("\r\n".join([*head, "", ""]).encode())
+        assert await reader.readline() == b"HTTP/1.1 429 Too Many Requests\r\n"
+        writer.transport.abort()
+
+
+async def test_a_stranger_is_told_nothing_of_the_load() -> None:
+    """Who has no key is asked for one, however full the server is."""
+    async with full_server() as served:
+        headers = {"Authorization": "Bearer sk-nobody-knows-this-one"}
+        reply = await served.post(COMPLETIONS, BODY, headers=headers)
+        assert reply.status == 401
+
+
+async def test_choices_count_as_places() -> None:
+    """A request of many choices may fill an idle server, not crowd a busy one."""
+    async with serving(saying("Hello!"), max_num_seqs=1, limits={"queue_factor": 1}) as served:
+        assert (await served.post(COMPLETIONS, {**BODY, "n": 4})).status == 200
+    async with full_server(slots=1, queue_factor=2) as served:
+        assert (await served.post(COMPLETIONS, {**BODY, "n": 2})).status == 429
+
+
+def load(**counts: int) -> EngineLoad:
+    """An engine of four slots."""
+    values: dict[str, Any] = {
+        "num_running": 4,
+        "num_waiting": 1,
+        "num_waiting_prompt_tokens": 0,
+        "num_slots": 4,
+        "num_kv_tokens": 0,
+        "num_steps": 0,
+        "num_prompt_tokens": 0,
+        "num_generated_tokens": 0,
+        "step_started_s": None,
+    }
+    return EngineLoad(**{**values, **counts})
+
+
+def test_a_predicted_wait_that_is_too_long_is_refused() -> None:
+    """By prompt tokens ahead, over tokens a second; without a measurement nothing is predicted."""
+    limits = LimitSettings(queue_wait_s=10)
+    busy = load(num_waiting_prompt_tokens=900)
+    check_queue(busy, limits, num_prompt_tokens=100, prefill_tokens_per_s=100)
+    check_queue(busy, limits, num_prompt_tokens=10**6)
+    with pytest.raises(Overloaded, match="predicted wait is over 10 s") as caught:
+        check_queue(busy, limits, num_prompt_tokens=101, prefill_tokens_per_s=100)
+    assert caught.value.retry_after_s is not None
+    assert 7.5 <= caught.value.retry_after_s <= 12.6
+
+
+@pytest.mark.parametrize(("queue_factor", "most"), [(0, 4), (0.25, 5), (2, 12)])
+def test_the_queue_is_as_long_as_the_setting_says(queue_factor: float, most: int) -> None:
+    """Slots, and so many times the slots waiting."""
+    limits = LimitSettings(queue_factor=queue_factor)
+    check_queue(load(num_waiting=most - 4 - 1), limits) if most > 4 else None
+    with pytest.raises(Overloaded):
+        check_queue(load(num_waiting=most - 4), limits)
+
+
+async def test_before_it_is_ready_a_server_says_so() -> None:
+    """It lives, is not ready, says why, and refuses politely."""
+    async with serving(load=False) as served:
+        served.server.lifecycle.advance(State.STARTING, "loading model test-model")
+        for path in ("/readyz", "/ping", "/health"):
+            reply = await served.session.get(served.url + path)
+            assert reply.status == 503
+            assert (await reply.json())["reason"] == "loading model test-model"
+            assert int(reply.headers["Retry-After"]) >= 1
+        assert (await served.session.get(served.url + "/livez")).status == 200
+        assert (await served.session.get(served.url + "/startupz")).status == 503
+        for path in (COMPLETIONS, "/v1/chat/completions"):
+            reply = await served.post(path, BODY)
+            assert reply.status == 503
+            error = (await reply.json())["error"]
+            assert error["code"] == "model_loading"
+            assert "loading model test-model" in error["message"]
+            check_retry_after(reply)
+        await served.server.load()
+        assert (await served.session.get(served.url + "/readyz")).status == 200
+        assert (await served.post(COMPLETIONS, BODY)).status == 200
+
+
+async def test_while_draining_new_work_is_refused_and_old_work_ends() -> None:
+    """503 `draining` on a listener that is still open for as long as the setting says."""
+    may_run = threading.Event()
+
+    def wait(_: Batch) -> None:
+        may_run.wait()
+
+    async with serving(saying("Hello!", on_execute=wait), server={"drain_delay_s": 60}) as served:
+        running = asyncio.create_task(served.post(COMPLETIONS, BODY))
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        draining = asyncio.create_task(served.server.drain())
+        await served.wait_until(lambda: not served.server.lifecycle.is_ready)
+        reply = await served.session.get(served.url + "/readyz")
+        assert (reply.status, (await reply.json())["reason"]) == (503, "draining")
+        reply = await served.post(COMPLETIONS, BODY)
+        assert reply.status == 503
+        assert (await reply.json())["error"]["code"] == "draining"
+        check_retry_after(reply)
+        may_run.set()
+        assert (await running).status == 200
+        draining.cancel()
+    assert [event["status"] for event in served.usage.events] == ["ok"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_deadline_that_passes_before_the_first_token_is_504(*, stream: bool) -> None:
+    """With a status of its own, streamed or not; settled as an error, the slot free."""
+    runner = saying("Hello!", step_time_s=0.1)
+    async with serving(runner) as served:
+        reply = await served.post(
+            COMPLETIONS, {**BODY, "stream": stream}, headers={"X-Request-Deadline-Ms": "30"}
+        )
+        assert reply.status == 504
+        assert (await reply.json())["error"]["code"] == "deadline_exceeded"
+        await served.settled()
+        [event] = served.usage.events
+        assert (event["status"], event["error_code"]) == ("error", "deadline_exceeded")
+        assert (event["http_status"], event["cost"]) == (504, "0")
+        assert (await served.post(COMPLETIONS, BODY)).status == 200
+
+
+async def test_a_deadline_that_passes_in_the_queue_is_504() -> None:
+    """A request that waits behind another's long work is told in time to go elsewhere."""
+    async with serving(saying("x" * 100, step_time_s=0.005), max_num_seqs=1) as served:
+        first = asyncio.create_task(served.post(COMPLETIONS, {**BODY, "max_tokens": 100}))
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        reply = await served.post(COMPLETIONS, BODY, headers={"X-Request-Deadline-Ms": "20"})
+        assert reply.status == 504
+        assert not first.done()
+        assert (await first).status == 200
+
+
+async def test_a_deadline_that_passes_in_mid_stream_is_the_last_event() -> None:
+    """An error event, then the terminator, as for every failure in mid-stream."""
+    async with serving(saying("x" * 2000, step_time_s=0.005)) as served:
+        reply = await served.post(
+            COMPLETIONS,
+            {**BODY, "stream": True, "max_tokens": 2000},
+            headers={"X-Request-Deadline-Ms": "100"},
+        )
+        assert reply.status == 200
+        *_, error, done = (await reply.text()).removesuffix("\n\n").split("\n\n")
+        assert json.loads(error.removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
+        assert done == "data: [DONE]"
+        [event] = served.usage.events
+        assert event["status"] == "error"
+        assert 0 < event["completion_tokens"] < 2000
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "soon", "1.5", "", "9" * 13, "\u0661".encode().decode("latin-1")]
+)
+async def test_a_deadline_is_a_positive_integer(value: str) -> None:
+    """What is none is refused by the header's name."""
+    async with serving(saying("Hello!")) as served:
+        reply = await served.post(COMPLETIONS, BODY, headers={"X-Request-Deadline-Ms": value})
+        assert reply.status == 400
+        error = (await reply.json())["error"]
+        assert (error["param"], error["code"]) == ("x-request-deadline-ms", "invalid_header")
