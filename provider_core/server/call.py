@@ -24,6 +24,7 @@ class Call:
         record: The generation's usage record once it has settled.
         path: The route's template, never the raw path.
         deadline_s: On the `time.monotonic` clock.
+        has_begun_stream: The status 200 is out, whatever comes after it.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Call:
     model: str | None = None
     user_id: str | None = None
     stream: bool = False
+    has_begun_stream: bool = False
     error_code: str | None = None
     num_sent_bytes: int = 0
     record: UsageRecord | None = None

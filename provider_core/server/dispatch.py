@@ -297,16 +297,16 @@ class Run:
             self._settlement.mark_first_token(generation.first_token_s)
         status, http_status, code = _outcome(cause or self.error)
         finish = self.finish
+        call = self._call
         record = self._settlement.settle(
             status=status,
             usage=generation.usage,
-            http_status=http_status,
+            http_status=200 if call.has_begun_stream else http_status,
             finish_reason=_client_reason(finish),
             native_finish_reason=finish.native_finish_reason if finish else None,
             error_code=code,
             cancel_stage=_stage(generation) if status == "cancelled" else None,
         )
-        call = self._call
         call.record = record
         call.error_code = code
         self._dispatcher.finished(self, record)

@@ -63,6 +63,7 @@ async def stream_reply(
         if run.error is not None:
             raise run.error  # noqa: TRY301 - one place settles whatever went wrong
         await stream.writer.open()
+        call.has_begun_stream = True
         await run.wait()
         late = stream.take_backlog()
         record = run.settle()

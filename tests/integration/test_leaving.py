@@ -81,6 +81,7 @@ async def test_bug_24_a_cancelled_stream_is_counted_and_marked() -> None:
     assert event["status"] == "cancelled"
     assert event["cancelled"] is True
     assert event["cancel_stage"] == "decode"
+    assert event["http_status"] == 200  # it was out when the client left
     assert event["finish_reason"] is None
     assert 5 <= event["completion_tokens"] <= event["generated_tokens"]
     assert event["cost"] != "0"

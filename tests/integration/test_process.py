@@ -201,7 +201,8 @@ async def test_bug_13_an_engine_that_fails_in_mid_stream_says_so() -> None:
     assert response.status == 200
     assert stream.error is not None
     assert stream.error["code"] == "backend_error"
-    assert served.usage.events[0]["status"] == "error"
+    event = served.usage.events[0]
+    assert (event["status"], event["http_status"]) == ("error", 200)
 
 
 async def test_the_usage_line_says_how_long_a_request_waited() -> None:
