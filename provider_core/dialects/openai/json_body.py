@@ -6,6 +6,7 @@ duplicate keys the last one wins. Integers beyond 64 bit become floats, which no
 accepts. What is left to check here are the root and the depth.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from provider_core.errors import InvalidRequest
 
 MAX_DEPTH = 64
 
+_FIELD = re.compile(r'"([A-Za-z0-9_]{1,64})"\s*:')
+_FIELD_REACH = 256  # characters before an error in which a field's name is looked for
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 _DEPTH_STEPS = bytes.maketrans(b'"[{]}', b"\x00\x01\x01\xff\xff")  # as int8: 0, 1, 1, -1, -1
 
@@ -31,11 +34,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:  # JSON values of any kind
     try:
         root = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(
-            "the request body is not valid JSON in UTF-8: "
-            f"see line {error.lineno}, column {error.colno}",
-            code="invalid_json",
-        ) from None
+        raise _invalid_json(error) from None
     if not isinstance(root, dict):
         raise InvalidRequest("the request body must be a JSON object", code="invalid_json")
     # Counting opening brackets, those in strings too, settles almost every request.
@@ -44,6 +43,18 @@ def parse_json_object(body: bytes) -> dict[str, Any]:  # JSON values of any kind
             f"the request body nests deeper than {MAX_DEPTH} levels", code="invalid_json"
         )
     return root
+
+
+def _invalid_json(error: orjson.JSONDecodeError) -> InvalidRequest:
+    """Say where, and after which field's name: NaN and lone surrogates are a field's value."""
+    before = error.doc[max(error.pos - _FIELD_REACH, 0) : error.pos]
+    names = _FIELD.findall(before)
+    return InvalidRequest(
+        "the request body is not valid JSON in UTF-8: "
+        f"see line {error.lineno}, column {error.colno}"
+        + (f", in or after the field {names[-1]!r}" if names else ""),
+        code="invalid_json",
+    )
 
 
 def _depth(body: bytes) -> int:

@@ -119,8 +119,29 @@ def test_j14_python_names_are_plain_keys() -> None:
 
 
 def test_the_message_says_where_and_repeats_nothing() -> None:
-    """The place of the mistake is named; neither the parser's text nor the body is shown."""
-    message = refusal(b'{"model": "m",\n "secret": oops}').message
+    """The place of the mistake is named; neither the parser's text nor a value is shown."""
+    message = refusal(b'{"model": "m",\n "user": secret}').message
     assert "line 2, column" in message
     assert "secret" not in message
-    assert "oops" not in message
+    assert "expected" not in message
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"model": "m", "temperature": NaN}', "temperature"),
+        (b'{"model": "m", "top_p": -Infinity, "n": 1}', "top_p"),
+        (b'{"seed" :1e999}', "seed"),
+        (b'{"messages": [{"role": "user", "content": "a: b\\ud800"}]}', "content"),
+        ('{"user": "\u6f22\u5b57", "stop": ["x", "\\udc00"]}'.encode(), "stop"),
+    ],
+)
+def test_what_is_no_json_is_placed_by_its_field(body: bytes, name: str) -> None:
+    """J4, J5, J9: a bad number or text is found by the field's name, not by its column."""
+    assert refusal(body).message.endswith(f"in or after the field {name!r}")
+
+
+def test_no_text_of_a_client_is_taken_for_a_field() -> None:
+    """Only what is written as a name is repeated."""
+    for body in (b'["secret" NaN]', b'{"a b": NaN}', b'{"' + b"a" * 65 + b'": NaN}'):
+        assert "field" not in refusal(body).message
