@@ -73,12 +73,18 @@ class SseWriter:
             response.enable_chunked_encoding()
         else:
             response.force_close()
-        await response.prepare(self._request)
-        first = b"".join(self._pending) or KEEPALIVE
-        self._pending.clear()
-        await response.write(first)  # flushes the headers in the same packet
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await response.prepare(self._request)
+                first = self._take_pending() or KEEPALIVE
+                await response.write(first)  # flushes the headers in the same packet
+        except TimeoutError:
+            self._cut()
+            return
         self.num_sent_bytes += len(first)
         self._transport = self._request.transport
+        if self._pending:  # a long first write had to wait, and events came meanwhile
+            self.write(self._take_pending())
         self._timer = self._loop.call_later(self._keepalive_s, self._keep_alive)
 
     def write(self, event: bytes) -> bool:
@@ -108,6 +114,11 @@ class SseWriter:
         except TimeoutError:
             self._cut()
 
+    def _take_pending(self) -> bytes:
+        pending = b"".join(self._pending)
+        self._pending.clear()
+        return pending
+
     def abandon(self) -> None:
         """Send no more keep-alives."""
         if self._timer is not None:
@@ -134,5 +145,6 @@ class SseWriter:
 
     def _cut(self) -> None:
         """Give the client up: the connection's loss cancels the request."""
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()
