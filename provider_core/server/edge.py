@@ -23,7 +23,8 @@ CALL = web.RequestKey("call", Call)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CLOSING_STATUSES = {408, 413}  # what is left of such a body is not worth reading
-_CORS_HEADERS = "Authorization, Content-Type, X-Request-Id, X-Title, HTTP-Referer"
+_CORS_EXPOSED_HEADERS = "X-Request-Id, X-Generation-Id, Retry-After, retry-after-ms"
+_CORS_HEADERS = "Authorization, *"  # the wildcard means all others, which SDKs add freely
 
 
 class Edge:
@@ -63,6 +64,7 @@ class Edge:
     async def _answer(
         self, request: web.Request, call: Call, handler: Handler
     ) -> web.StreamResponse:
+        allow = None
         try:
             check_framing(request)
             return await handler(request)
@@ -70,15 +72,22 @@ class Edge:
             failure = exc
         except web.HTTPException as exc:
             failure = from_http_exception(exc)
+            allow = exc.headers.get("Allow")
         except ConnectionError:
             raise asyncio.CancelledError from None  # the client left while we were writing
         except Exception:
             log.exception("request.failed", request_id=call.request_id, path=call.path)
             failure = ProviderError("internal error")
         call.error_code = failure.code
+        if request.writer.output_size > 0:  # the answer has begun: a second one would be nonsense
+            if request.transport is not None:
+                request.transport.abort()
+            raise asyncio.CancelledError
         encode = encode_openrouter if call.is_openrouter else encode_openai
         status, headers, body = encode(failure, call.request_id)
         call.num_sent_bytes = len(body)
+        if allow is not None:
+            headers["Allow"] = allow
         response = web.Response(status=status, headers=headers, body=body)
         if status in _CLOSING_STATUSES or failure.code == "bad_http":
             response.force_close()
@@ -127,7 +136,7 @@ class Edge:
         if origin is not None:
             headers["Access-Control-Allow-Origin"] = origin
             headers["Vary"] = "Origin"
-            headers["Access-Control-Expose-Headers"] = "X-Request-Id, X-Generation-Id, Retry-After"
+            headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED_HEADERS
             if request.method == "OPTIONS":
                 headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
                 headers["Access-Control-Allow-Headers"] = _CORS_HEADERS
