@@ -201,6 +201,11 @@ class Tokenizer(Protocol):
         """
         ...
 
+    @property
+    def document_start_ids(self) -> tuple[int, ...]:
+        """What a raw prompt without any text is: the start of a document, or nothing."""
+        ...
+
     def min_num_tokens(self, text: str) -> int:
         """A cheap lower bound of how many ids `text` encodes to; 0 is always right.
 

@@ -16,7 +16,8 @@ async def encode_prompt(
     Args:
         tokenizer: The model's.
         prompt: A raw completions prompt, which begins with the tokenizer's `prompt_prefix_ids` and
-            in which control tokens are plain text; or a rendered conversation.
+            in which control tokens are plain text; if it is empty, the tokenizer's
+            `document_start_ids` stand for it. Or a rendered conversation.
         max_tokens: Most ids that leave room for one new token.
 
     Returns:
@@ -28,6 +29,8 @@ async def encode_prompt(
     prefix: tuple[int, ...] = ()
     if isinstance(prompt, str):
         prefix = tokenizer.prompt_prefix_ids
+        if not (prompt or prefix):
+            prefix = tokenizer.document_start_ids
         segments: tuple[tuple[str, bool], ...] = ((prompt, False),)
     else:
         segments = prompt.segments

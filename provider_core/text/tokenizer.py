@@ -18,6 +18,7 @@ from provider_core.errors import ConfigurationError
 from provider_core.text.token_bound import TokenBound
 from provider_core.text.vocabulary import Vocabulary, VocabularyDecoder
 
+_DOCUMENT_SEPARATOR = "<|endoftext|>"  # of GPT-2's vocabulary and of all that follow its custom
 _LONG_TEXT = 4096  # characters from which the interpreter lock is given up while encoding
 
 
@@ -97,6 +98,7 @@ class FolderTokenizer:
         )
         self._bound = TokenBound(fields, self._vocabulary, added.values())
         self._prefix_ids = self._find_prefix(config or {})
+        self._document_start_ids = self._find_document_start(config or {})
 
     @property
     def vocab_size(self) -> int:
@@ -112,6 +114,11 @@ class FolderTokenizer:
     def prompt_prefix_ids(self) -> tuple[int, ...]:
         """What a raw completions prompt begins with."""
         return self._prefix_ids
+
+    @property
+    def document_start_ids(self) -> tuple[int, ...]:
+        """The BOS id, or what separates documents in training; of an empty raw prompt."""
+        return self._document_start_ids
 
     def min_num_tokens(self, text: str) -> int:
         """A lower bound of how many ids `text` encodes to; 0 where none is known."""
@@ -179,6 +186,11 @@ class FolderTokenizer:
         bos = special_token_text(config.get("bos_token"))
         bos_id = self._parser.token_to_id(bos) if adds_bos and bos else None
         return () if bos_id is None else (bos_id,)
+
+    def _find_document_start(self, config: Mapping[str, Any]) -> tuple[int, ...]:
+        bos, eos = (special_token_text(config.get(name)) for name in ("bos_token", "eos_token"))
+        ids = (self._parser.token_to_id(text) for text in (bos, _DOCUMENT_SEPARATOR, eos) if text)
+        return next(((token_id,) for token_id in ids if token_id is not None), ())
 
 
 def _encode(parser: tokenizers.Tokenizer, text: str) -> list[int]:

@@ -114,6 +114,24 @@ def test_a_raw_prompt_begins_as_the_configuration_says(
     assert tokenizer.prompt_prefix_ids == expected
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, (0,)),
+        ({"bos_token": "<|im_start|>"}, (1,)),
+        ({"bos_token": "<|im_start|>", "add_bos_token": True}, (1,)),
+        ({"bos_token": "<absent>", "eos_token": "<|im_end|>"}, (0,)),
+    ],
+)
+async def test_an_empty_raw_prompt_is_the_start_of_a_document(
+    config: dict[str, object], expected: tuple[int, ...]
+) -> None:
+    """The BOS id, asked for or not, else what separates documents; counted like any id."""
+    tokenizer = served(byte_level(), **config)
+    assert await encode_prompt(tokenizer, "", max_tokens=1) == expected
+    assert await encode_prompt(tokenizer, RenderedPrompt((("", True),)), max_tokens=1) == ()
+
+
 async def test_only_raw_prompts_get_the_prefix() -> None:
     """A chat template writes its own beginning."""
     tokenizer = served(_with_bos(byte_level()))
