@@ -79,20 +79,19 @@ class GuardedConnection(web.RequestHandler):
     """One client connection."""
 
     __slots__ = (
-        "_count",
         "_headers_timeout_s",
         "_headers_timer",
-        "_is_counted",
         "_is_malformed",
         "_last_body",
         "_lingering",
+        "_others",
         "_write_stall_s",
     )
 
     def __init__(
         self,
         server: web.Server,
-        count: "ConnectionCount",
+        others: "OpenConnections",
         limits: LimitSettings,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -104,8 +103,7 @@ class GuardedConnection(web.RequestHandler):
             lingering_time=min(_LINGERING_S, limits.body_timeout_s),
             auto_decompress=False,  # an encoded body is a 415, so no bomb is ever unpacked
         )
-        self._count = count
-        self._is_counted = False
+        self._others = others
         self._headers_timeout_s = limits.headers_timeout_s
         self._headers_timer: asyncio.TimerHandle | None = None
         self._write_stall_s = limits.write_stall_s
@@ -113,19 +111,27 @@ class GuardedConnection(web.RequestHandler):
         self._is_malformed = False
         self._lingering: asyncio.Transport | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has no request, or none whose headers are complete."""
+        return not self._request_in_progress and not self._messages
+
+    @property
+    def idle_until_s(self) -> float:
+        """When an idle one will be closed, on the loop's clock: the longest idle comes first."""
+        return self._next_keepalive_close_time
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection; refuse it when there are too many."""
         super().connection_made(transport)
-        self._is_counted = self._count.enter()
-        if not self._is_counted:
+        if not self._others.admit(self):
             self._refuse(Overloaded("too many connections; try again later", retry_after_s=1))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         self._disarm()
         self._lingering = None
-        if self._is_counted:
-            self._count.leave()
+        self._others.forget(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -247,23 +253,32 @@ class GuardedConnection(web.RequestHandler):
         return resp, is_lost
 
 
-class ConnectionCount:
-    """Open connections, against their cap."""
+class OpenConnections:
+    """All connections of a server, against their cap.
+
+    At the cap a new one takes the place of the one that has been idle longest, so that idle
+    connections, however many, keep nobody out. It is refused when all are busy.
+    """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.open = 0
+        self._limit = limit
+        self._open: set[GuardedConnection] = set()
 
-    def enter(self) -> bool:
-        """Count one in, unless it is one too many."""
-        if self.open >= self.limit:
-            return False
-        self.open += 1
+    def admit(self, connection: GuardedConnection) -> bool:
+        """Count one in, unless all places are taken by requests."""
+        if len(self._open) >= self._limit:
+            idle = [other for other in self._open if other.is_idle]
+            if not idle:
+                return False
+            longest = min(idle, key=lambda other: other.idle_until_s)
+            self._open.remove(longest)
+            longest.force_close()
+        self._open.add(connection)
         return True
 
-    def leave(self) -> None:
-        """Count one out."""
-        self.open -= 1
+    def forget(self, connection: GuardedConnection) -> None:
+        """Count one out, if it was in."""
+        self._open.discard(connection)
 
 
 def connection_factory(
@@ -284,5 +299,5 @@ def connection_factory(
             "aiohttp has no compiled HTTP parser here; install its wheel and do not set "
             "AIOHTTP_NO_EXTENSIONS"
         )
-    count = ConnectionCount(limits.max_connections)
-    return lambda: GuardedConnection(server, count, limits, loop)
+    others = OpenConnections(limits.max_connections)
+    return lambda: GuardedConnection(server, others, limits, loop)

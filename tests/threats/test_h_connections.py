@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -151,11 +152,30 @@ async def test_h32_an_answer_may_break_off_anywhere(*, stream: bool) -> None:
         assert all(later["seq"] == event["seq"] + 1 for event, later in pairwise(events))
 
 
-async def test_h33_connections_beyond_the_cap_are_refused() -> None:
-    """In JSON and at once, while those who were there first are served; room is found again."""
+async def test_h33_idle_connections_keep_nobody_out() -> None:
+    """Beyond the cap a new one takes the place of the one that has been idle longest."""
     async with serving(saying("Hello!"), limits={"max_connections": 4}) as served:
-        idle = [await RawClient.connect(served.port) for _ in range(4)]
-        assert (await (await idle[0].send(get("/livez"))).reply()).status == 200
+        for start in (b"", b"GET /livez HTTP/1.1\r\nHost: a\r\n"):
+            idle = []
+            for _ in range(40):
+                idle.append(await (await RawClient.connect(served.port)).send(start))
+                assert len(connections(served)) <= 5  # one of them may be closing
+            assert (await answer(served.port, post())).status == 200
+            assert await idle[0].is_closed()
+            for client in idle:
+                client.reset()
+        await all_connections_are_gone(served)
+        await canary(served)
+
+
+async def test_h33_connections_beyond_the_cap_are_refused() -> None:
+    """In JSON and at once, when all others have requests; room is found again after them."""
+    may_run = threading.Event()
+    async with serving(
+        saying("Hello!", on_execute=lambda _: may_run.wait()), limits={"max_connections": 4}
+    ) as served:
+        busy = [await (await RawClient.connect(served.port)).send(post()) for _ in range(4)]
+        await served.wait_until(lambda: len(served.server.dispatcher.runs) == 4)
         for _ in range(20):
             async with connected(served.port) as client:
                 reply = await client.reply()
@@ -163,12 +183,12 @@ async def test_h33_connections_beyond_the_cap_are_refused() -> None:
                 assert reply.error["code"] == "overloaded"
                 assert reply.headers["retry-after"] == "1"
                 assert await client.is_closed()
-        await idle[1].send(post())
-        assert (await idle[1].reply()).status == 200
-        for client in idle:
-            client.reset()
-        await all_connections_are_gone(served)
+        may_run.set()
+        for client in busy:
+            assert (await client.reply()).status == 200
         await canary(served)
+        for client in busy:
+            client.reset()
 
 
 METRICS_STRANGERS = [
