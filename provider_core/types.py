@@ -89,7 +89,7 @@ class SamplingParams:
     """How one sequence's tokens are chosen and when it ends. Defaults change nothing.
 
     Attributes:
-        max_tokens: Most new tokens, at least 1; already clamped to what fits.
+        max_tokens: Most new tokens, already clamped to what fits; 0 computes the prompt only.
         min_tokens: No eos and no stop token before this many.
         temperature: 0 is greedy.
         top_k: 0 is off.

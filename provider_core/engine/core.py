@@ -124,10 +124,14 @@ class EngineCore:
                 self._note_prefilled(rows[0], batch.token_ids.shape[1])
             if sampled is not None:
                 self._update(batch, rows, sampled)
+            elif rows[0].num_computed_tokens == rows[0].num_prompt_tokens:
+                self._end_without_tokens(rows[0])
         self.num_steps += 1
 
     def _compute(self, batch: Batch, rows: list[Sequence]) -> Sampled | None:
-        """Run the model and draw from what it says; `None` for a prefill that is not complete.
+        """Run the model and draw from what it says; `None` for a prefill that draws nothing.
+
+        It is not complete, or the prompt is all that was wanted.
 
         Raises:
             StepFailed: The logits have a wrong shape, or not one row is finite.
@@ -144,7 +148,7 @@ class EngineCore:
             if sequence.request.sampling.prompt_logprobs is not None:
                 _note_prompt_logprobs(sequence, logits)
             num_computed_tokens = sequence.num_computed_tokens + batch.token_ids.shape[1]
-            if num_computed_tokens < sequence.num_prompt_tokens:
+            if num_computed_tokens < sequence.num_prompt_tokens or not sequence.max_new_tokens:
                 return None
             logits = logits[-1:]
             metadata = SamplingMetadata(rows, self._vocab_size)
@@ -244,6 +248,18 @@ class EngineCore:
                 running.append(sequence)
         if running:
             self._release(running)
+
+    def _end_without_tokens(self, sequence: Sequence) -> None:
+        """End a sequence that wanted its prompt computed and nothing more."""
+        output = EngineOutput(
+            (),
+            "length",
+            prompt_logprobs=tuple(sequence.prompt_logprobs),
+            started_s=sequence.started_s,
+        )
+        self._outputs.append((sequence.on_output, output))
+        self._forget(sequence)
+        self._release([sequence])
 
     def _drop_all(self, reason: FinishReason, error: Exception | None) -> None:
         for sequence in list(self._sequences.values()):

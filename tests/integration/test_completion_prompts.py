@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.serving import Serving, saying, serving
+from tests.sse_checker import check_stream
 
 NO_PROMPT: list[dict[str, Any]] = [{}, {"prompt": None}, {"prompt": ""}]
 
@@ -27,3 +28,25 @@ async def test_without_a_prompt_a_document_is_begun(fields: dict[str, Any]) -> N
     assert body["usage"]["prompt_tokens"] == 1
     assert choice["logprobs"]["token_logprobs"][0] is None
     assert choice["logprobs"]["text_offset"][:2] == [0, 0]
+
+
+@pytest.mark.parametrize("echo", [False, True])
+async def test_no_tokens_are_made_where_none_are_wanted(*, echo: bool) -> None:
+    """`max_tokens: 0` scores the prompt, for the price of the prompt (R13)."""
+    async with serving(saying("Hello!")) as served:
+        fields = {"prompt": ["ab", "c"], "max_tokens": 0, "echo": echo, "logprobs": 1, "n": 2}
+        body = await complete(served, **fields)
+        streamed = await served.post(
+            "/v1/completions", {"model": "test-model", "stream": True, **fields}
+        )
+        bills = served.usage.events
+    shown = ["ab", "ab", "c", "c"] if echo else [""] * 4
+    assert [choice["text"] for choice in body["choices"]] == shown
+    assert {choice["finish_reason"] for choice in body["choices"]} == {"length"}
+    if echo:
+        assert body["choices"][0]["logprobs"]["tokens"] == ["a", "b"]
+    stream = check_stream(await streamed.read(), kind="completion", num_choices=4)
+    assert stream.texts == dict(enumerate(shown))
+    for bill in bills:
+        assert (bill["status"], bill["billing_rule"]) == ("ok", "R13")
+        assert (bill["prompt_tokens"], bill["completion_tokens"]) == (3, 0)

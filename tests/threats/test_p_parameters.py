@@ -34,8 +34,10 @@ async def test_p2_best_of_is_bounded(served: Serving, value: int) -> None:
 
 @each(0, -1, -(2**63))
 async def test_p3_max_tokens_is_positive(served: Serving, value: int) -> None:
-    """Under both of its names."""
-    await refused(served, {"max_tokens": value}, param="max_tokens", code="invalid_value")
+    """Under both of its names; 0 tokens of a completion are what OpenAI allows."""
+    paths = (CHAT, COMPLETIONS) if value else (CHAT,)
+    fields = {"max_tokens": value}
+    await refused(served, fields, param="max_tokens", code="invalid_value", paths=paths)
     name = "max_completion_tokens"
     await refused(served, {name: value}, param=name, code="invalid_value", paths=(CHAT,))
 

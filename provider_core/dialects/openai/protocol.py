@@ -40,7 +40,7 @@ class CompletionFields(BaseModel):
     n: int | None = Field(None, ge=1)
     best_of: int | None = Field(None, ge=0, le=20)
 
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=0)
     min_tokens: int | None = Field(None, ge=0)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -73,6 +73,7 @@ class ChatCompletionRequest(CompletionFields):
     """`POST /v1/chat/completions`."""
 
     messages: list[Any] = Field(min_length=1)  # `messages.parse_messages`
+    max_tokens: int | None = Field(None, ge=1)  # a completion may ask for none, to be scored
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)

@@ -64,7 +64,6 @@ OUT_OF_RANGE = [
     ("best_of", -1),
     ("best_of", 21),
     ("best_of", 10**9),
-    ("max_tokens", 0),
     ("max_tokens", -1),
     ("min_tokens", -1),
     ("temperature", -0.1),
@@ -107,6 +106,13 @@ def test_p1_to_p7_out_of_range_is_refused_by_name(field: str, value: Any) -> Non
         assert error.status == 400
         assert error.param == field
         assert error.message.startswith(field)
+
+
+def test_p3_a_chat_has_tokens_and_a_completion_may_have_none() -> None:
+    """OpenAI's completions take 0, to score a prompt."""
+    assert refused_chat(max_tokens=0).param == "max_tokens"
+    assert completion(max_tokens=0).sampling.max_tokens == 0
+    assert refused_completion(max_tokens=0, min_tokens=1).param == "min_tokens"
 
 
 def test_a_refusal_names_value_and_limit() -> None:

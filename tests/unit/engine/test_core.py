@@ -150,6 +150,20 @@ def test_the_first_output_carries_the_prompts_logprobs() -> None:
     assert first.prompt_logprobs[30].logprob == pytest.approx(expected)
 
 
+def test_no_tokens_wanted_computes_the_prompt_and_draws_nothing() -> None:
+    """However many chunks it has, beside others; the slot is free at once."""
+    bench = Bench(scripts={(1, 2, 3): [9, 8]})
+    bench.add("neighbour", max_tokens=2)
+    bench.add("scored", *range(1, 21), max_tokens=0, prompt_logprobs=1)
+    bench.run()
+    [output] = bench.outputs["scored"]
+    assert (output.token_ids, output.finish_reason) == ((), "length")
+    assert [entry.token_id for entry in output.prompt_logprobs] == list(range(1, 21))
+    assert bench.ids("neighbour") == [9, 8]
+    assert bench.core.scheduler.num_running == 0
+    assert bench.core.num_generated_tokens == 2
+
+
 def test_a_failed_decode_hurts_only_its_rows() -> None:
     """Those that wait come through, and the engine goes on."""
     bench = Bench(max_num_seqs=2, failures={2: StepFailed("out of memory")})
