@@ -154,6 +154,7 @@ class EngineLoad:
         num_steps: Steps since start.
         num_prompt_tokens: Prompt tokens computed since start.
         num_generated_tokens: Tokens sampled since start.
+        prefill_s: Seconds spent in steps that computed prompt tokens; 0 if unknown.
         step_started_s: When the running step began (`time.monotonic`), `None` between steps.
     """
 
@@ -166,6 +167,7 @@ class EngineLoad:
     num_prompt_tokens: int
     num_generated_tokens: int
     step_started_s: float | None
+    prefill_s: float = 0.0
 
 
 class TokenDecoder(Protocol):

@@ -4,7 +4,7 @@ It takes sequences in, runs the runner and the sampler over the scheduler's batc
 what each step made. `LLMEngine` runs it on its thread; tests run it step by step.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -41,11 +41,18 @@ class EngineCore:
         runner: Warmed up; called by this object only.
         prefill_chunk_tokens: Most prompt tokens in one step.
         max_kv_tokens: Tokens that running sequences may reserve together.
-        clock: For deadlines.
+        clock: For deadlines and durations.
+        on_started: Called when the work on a sequence began, before the runner is.
     """
 
     def __init__(
-        self, runner: ModelRunner, *, prefill_chunk_tokens: int, max_kv_tokens: int, clock: Clock
+        self,
+        runner: ModelRunner,
+        *,
+        prefill_chunk_tokens: int,
+        max_kv_tokens: int,
+        clock: Clock,
+        on_started: Callable[[], None] = lambda: None,
     ) -> None:
         info = runner.info
         self.runner = runner
@@ -60,7 +67,9 @@ class EngineCore:
         self.num_settled_prompt_tokens = 0  # computed, or dropped with their sequence
         self.num_generated_tokens = 0
         self._vocab_size = info.vocab_size
+        self.prefill_s = 0.0  # of the steps that computed prompt tokens
         self._clock = clock
+        self._on_started = on_started
         self._sequences: dict[str, Sequence] = {}  # by request id: waiting or running
         self._metadata: SamplingMetadata | None = None  # of the decode rows; None when they change
         self._earliest_deadline_s: float | None = None
@@ -107,10 +116,15 @@ class EngineCore:
         """
         self._drop_expired()
         self.scheduler.start_step()
+        prefill_began_s = None
         while (scheduled := self.scheduler.schedule()) is not None:
             batch, rows = scheduled
-            if batch.phase == "prefill" and rows[0].started_s is None:
-                rows[0].started_s = self._clock.monotonic()
+            if batch.phase == "prefill" and prefill_began_s is None:
+                prefill_began_s = self._clock.monotonic()
+            if batch.phase == "prefill" and not rows[0].num_computed_tokens:
+                started = EngineOutput((), started_s=self._clock.monotonic())
+                self._outputs.append((rows[0].on_output, started))
+                self._on_started()
             try:
                 sampled = self._compute(batch, rows)
             except EngineDead:
@@ -126,6 +140,8 @@ class EngineCore:
                 self._update(batch, rows, sampled)
             elif rows[0].num_computed_tokens == rows[0].num_prompt_tokens:
                 self._end_without_tokens(rows[0])
+        if prefill_began_s is not None:
+            self.prefill_s += self._clock.monotonic() - prefill_began_s
         self.num_steps += 1
 
     def _compute(self, batch: Batch, rows: list[Sequence]) -> Sampled | None:
@@ -197,7 +213,7 @@ class EngineCore:
                 reason: FinishReason | None = "stop"
             elif num_generated >= sequence.max_new_tokens:
                 reason = "length"
-            elif special or num_generated == 1:
+            elif special or sequence.prompt_logprobs:
                 reason = None
             else:
                 append((sequence.on_output, plain[token_id]))
@@ -209,7 +225,6 @@ class EngineCore:
                 token_id if reason == "stop" else None,
                 () if logprobs is None else (logprobs,),
                 tuple(sequence.prompt_logprobs),
-                started_s=sequence.started_s if num_generated == 1 else None,
             )
             sequence.prompt_logprobs = []
             append((sequence.on_output, output))
@@ -255,7 +270,6 @@ class EngineCore:
             (),
             "length",
             prompt_logprobs=tuple(sequence.prompt_logprobs),
-            started_s=sequence.started_s,
         )
         self._outputs.append((sequence.on_output, output))
         self._forget(sequence)

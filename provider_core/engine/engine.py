@@ -55,6 +55,7 @@ class LLMEngine:
             prefill_chunk_tokens=prefill_chunk_tokens,
             max_kv_tokens=max_kv_tokens,
             clock=clock,
+            on_started=self._hand_over,
         )
         self._inbox: SimpleQueue[Sequence | str | None] = SimpleQueue()  # new, abort, close
         self._live: set[str] = set()  # ids submitted whose last output was not delivered
@@ -131,6 +132,7 @@ class LLMEngine:
             num_prompt_tokens=core.num_prompt_tokens,
             num_generated_tokens=core.num_generated_tokens,
             step_started_s=self._step_started_s,
+            prefill_s=core.prefill_s,
         )
 
     def check_health(self) -> None:

@@ -23,7 +23,6 @@ class Sequence:
         num_computed_tokens: Prompt tokens whose keys and values are stored; not kept up to date
             while decoding, where the scheduler's array of positions counts.
         num_generated_tokens: Ids sampled.
-        started_s: When its prefill began, on the engine's clock.
         slot: Where its keys and values live; -1 while it waits and after it ended.
         counts: Which ids it holds how often, if a penalty asks for that.
         prompt_logprobs: Of the prompt tokens computed so far, if asked for.
@@ -37,7 +36,6 @@ class Sequence:
     num_prompt_tokens: int
     num_computed_tokens: int = 0
     num_generated_tokens: int = 0
-    started_s: float | None = None
     slot: int = -1
     counts: TokenCounts | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)

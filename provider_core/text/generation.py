@@ -12,6 +12,7 @@ the ids of a stop string show none and are delivered with `Finished`, as OpenAI 
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -58,7 +59,8 @@ class Generation:
 
     Attributes:
         first_token_s: When the engine's first token arrived, on the clock; `None` before.
-        started_s: When the engine began to work on that one, if it says.
+        started_s: When the engine began to work on the first choice, if it says.
+        is_refused: An event could not be delivered, and that ended it.
     """
 
     def __init__(
@@ -74,10 +76,13 @@ class Generation:
     ) -> None:
         self.first_token_s: float | None = None
         self.started_s: float | None = None
+        self.is_refused = False
         self._engine = engine
         self._num_choices = num_choices
         self._monotonic = monotonic
         self._is_closed = False
+        self._is_paused = False
+        self._held: deque[tuple[_Choice, EngineOutput]] = deque()  # while paused
         self._failure: BaseException | None = None
         self._all_finished = asyncio.Event()
         stop_strings = StopStrings(stop)
@@ -105,10 +110,30 @@ class Generation:
         if self._is_closed:
             return
         self._is_closed = True
+        self._held.clear()
         for choice in self._choices:
             if not choice.is_finished:
                 self.abort(choice)
                 choice.finish("abort", "abort")
+
+    def pause(self) -> None:
+        """Hold what the engine makes, as ids, until `resume`: nobody can take events now."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Send what was held, as far as nobody pauses again, and go on."""
+        self._is_paused = False
+        held = self._held
+        while held and not self._is_paused:
+            choice, output = held.popleft()
+            choice.take(output)
+
+    def hold(self, choice: "_Choice", output: EngineOutput) -> bool:
+        """Keep an output if paused, or if others are held before it."""
+        if not (self._is_paused or self._held):
+            return False
+        self._held.append((choice, output))
+        return True
 
     async def wait(self) -> None:
         """Wait until every choice has finished.
@@ -135,17 +160,26 @@ class Generation:
         """End a choice's sequence in the engine."""
         self._engine.abort(choice.request.request_id)
 
-    def note_first_token(self, started_s: float | None) -> None:
-        """Take the times of the response's first token and of the work on it."""
+    def note_started(self, started_s: float) -> None:
+        """Take the time at which work on the response began."""
+        if self.started_s is None:
+            self.started_s = started_s
+
+    def note_first_token(self) -> None:
+        """Take the time of the response's first token."""
         if self.first_token_s is None:
             self.first_token_s = self._monotonic()
-            self.started_s = started_s
 
     def note_finished(self) -> None:
         """Count one choice as finished."""
         self._num_unfinished -= 1
         if not self._num_unfinished:
             self._all_finished.set()
+
+    def refuse(self) -> None:
+        """End everything because an event could not be delivered."""
+        self.is_refused = True
+        self.close()
 
     def fail(self, error: BaseException) -> None:
         """End everything because `on_event` raised."""
@@ -205,11 +239,20 @@ class _Choice:
         self._num_shown = 0  # of them handed out
 
     def on_output(self, output: EngineOutput) -> None:
-        """Take what one step made. The short way is the cost of a token: keep it short."""
-        token_ids = output.token_ids
-        self.num_generated += len(token_ids)
+        """Count what one step made and take it, now or once nobody pauses."""
+        if output.started_s is not None:
+            self._generation.note_started(output.started_s)
+            if not output.token_ids and output.finish_reason is None:
+                return
+        self.num_generated += len(output.token_ids)
+        if not self._generation.hold(self, output):
+            self.take(output)
+
+    def take(self, output: EngineOutput) -> None:
+        """Turn an output into events. The short way is the cost of a token: keep it short."""
         if self.is_finished:
             return
+        token_ids = output.token_ids
         try:
             if not self._is_plain or output.finish_reason is not None:
                 self._take(output)
@@ -245,7 +288,7 @@ class _Choice:
 
     def _emit(self, event: Event, num_tokens: int) -> None:
         if self._on_event(event) is False:
-            self._generation.close()
+            self._generation.refuse()
         else:
             self.num_delivered += num_tokens
 
@@ -283,7 +326,7 @@ class _Choice:
         if output.token_ids:
             self._has_started = True
             self._is_plain = self._matcher is None and self.request.sampling.logprobs is None
-            self._generation.note_first_token(output.started_s)
+            self._generation.note_first_token()
         if output.prompt_logprobs:
             self._emit(PromptEcho(self._index, output.prompt_logprobs), 0)
 

@@ -130,13 +130,13 @@ def test_the_end_of_the_slot_is_length() -> None:
     assert (len(bench.ids("a")), bench.last("a").finish_reason) == (4, "length")
 
 
-def test_the_first_output_carries_the_prompts_logprobs() -> None:
+def test_the_first_token_comes_with_the_prompts_logprobs() -> None:
     """One per prompt id, over several chunks, the first without a value; later outputs none."""
     bench = Bench()
     prompt = tuple(range(5, 45))
     bench.add("whole", *prompt, prompt_logprobs=2, logprobs=1)
     bench.run()
-    first, *others = bench.outputs["whole"]
+    _, first, *others = bench.outputs["whole"]
     assert [entry.token_id for entry in first.prompt_logprobs] == list(prompt)
     assert first.prompt_logprobs[0].logprob is None
     assert all(entry.logprob is not None for entry in first.prompt_logprobs[1:])
@@ -156,7 +156,7 @@ def test_no_tokens_wanted_computes_the_prompt_and_draws_nothing() -> None:
     bench.add("neighbour", max_tokens=2)
     bench.add("scored", *range(1, 21), max_tokens=0, prompt_logprobs=1)
     bench.run()
-    [output] = bench.outputs["scored"]
+    [_, output] = bench.outputs["scored"]
     assert (output.token_ids, output.finish_reason) == ((), "length")
     assert [entry.token_id for entry in output.prompt_logprobs] == list(range(1, 21))
     assert bench.ids("neighbour") == [9, 8]
@@ -386,3 +386,16 @@ def test_plain_outputs_are_shared() -> None:
     bench.add("b", 4)
     bench.run()
     assert bench.outputs["a"][1] is bench.outputs["b"][1]
+
+
+def test_a_sequence_says_when_it_is_begun() -> None:
+    """Once, by an output without ids that comes before all others."""
+    bench = Bench(max_num_seqs=1)
+    bench.add("a", max_tokens=2)
+    bench.add("b", max_tokens=1)
+    bench.run()
+    for name in "ab":
+        first, *others = bench.outputs[name]
+        assert (first.token_ids, first.finish_reason) == ((), None)
+        assert first.started_s == bench.clock.monotonic()
+        assert all(output.started_s is None for output in others)
