@@ -12,7 +12,8 @@ from provider_core.server.call import Call
 from provider_core.server.dispatch import Dispatcher, Prepared
 from provider_core.server.sse import SseWriter
 from provider_core.settings import LimitSettings
-from provider_core.text.events import Event, Finished, TextDelta
+from provider_core.text.events import Event, Finished
+from provider_core.text.generation import Generation
 from provider_core.types import Usage
 
 
@@ -55,23 +56,20 @@ async def stream_reply(
     Raises:
         ProviderError: The generation failed before its first event.
     """
-    limits = dispatcher.settings.limits
-    stream = _Stream(request, limits, encoder, len(prepared.requests))
+    stream = _Stream(request, dispatcher.settings.limits, encoder, len(prepared.requests))
     run = dispatcher.start(call, prepared, endpoint, stream.on_event)
     try:
-        await stream.wait_for_first(limits.sse_keepalive_s)
-        if run.error is not None:
-            raise run.error  # noqa: TRY301 - one place settles whatever went wrong
-        await stream.writer.open()
-        call.has_begun_stream = True
+        await stream.open(run.generation, lambda: run.error)
         await run.wait()
-        late = stream.take_backlog()
+        if run.generation.is_refused:
+            raise ConnectionResetError("the client is gone")  # noqa: TRY301 - settled below
         record = run.settle()
+        cost = format_money(record.cost)
         if run.error is not None:
-            last = encoder.error(run.error, record.usage, format_money(record.cost))
+            last = encoder.error(run.error, record.usage, cost)
         else:
-            last = encoder.end(record.usage, format_money(record.cost))
-        await stream.writer.close(late + last)
+            last = encoder.end(record.usage, cost)
+        await stream.writer.close(last)
     except BaseException as exc:
         run.settle(exc)
         raise
@@ -84,8 +82,8 @@ async def stream_reply(
 class _Stream:
     """Carries events from the engine's callback to the writer.
 
-    A client that does not read gets its text later: it waits here, joined, and not as the many
-    times larger chunks it would be on the wire.
+    While headers are on their way, or a client does not read, the generation is paused: it holds
+    ids, and they become events, and count as delivered, when they can be written.
     """
 
     def __init__(
@@ -96,67 +94,58 @@ class _Stream:
         num_choices: int,
     ) -> None:
         self.writer = SseWriter(
-            request,
-            keepalive_s=limits.sse_keepalive_s,
-            stall_s=limits.write_stall_s,
-            buffer_limit=limits.write_buffer_bytes,
-            on_drained=self._flush,
+            request, keepalive_s=limits.sse_keepalive_s, on_full=self._set_paused
         )
+        self._patience_s = limits.sse_keepalive_s
         self._encoder = encoder
         self._encode = encoder.encode
         self._write = self.writer.write
         self._num_choices = num_choices
         self._has_begun = asyncio.Event()
-        self._backlog: list[Event] = []
+        self._generation: Generation | None = None
 
     def on_event(self, event: Event) -> bool:
-        """Send one event, or keep it; `False` once the client is gone."""
+        """Send one event; `False` once the client is gone."""
         if not self._has_begun.is_set():
             self._begin()
         if type(event) is Finished and event.finish_reason in {"abort", "error"}:
             return True  # `encoder.error` says it, for all choices at once
-        if self.writer.is_full or self._backlog:
-            _append_joined(self._backlog, event)
-            return True
-        data = self._encode(event)
-        return not data or self._write(data)
+        return self._write(self._encode(event))
 
-    async def wait_for_first(self, patience_s: float) -> None:
-        """Until there is an event, or for so long."""
+    async def open(self, generation: Generation, failure: Callable[[], Exception | None]) -> None:
+        """Send the headers with the first event, or when there was none for too long.
+
+        Raises:
+            Exception: The generation failed first; nothing was sent.
+        """
+        self._generation = generation
+        if self._has_begun.is_set():
+            generation.pause()
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(self._patience_s):
                 await self._has_begun.wait()
         except TimeoutError:
-            return
-
-    def take_backlog(self) -> bytes:
-        """What is left to send once no more events come."""
-        late = b"".join(map(self._encode, self._backlog))
-        self._backlog.clear()
-        return late
+            self._begin()
+        error = failure()
+        if error is not None:
+            raise error
+        await self.writer.open()
+        generation.resume()
 
     def _begin(self) -> None:
         self._has_begun.set()
         for index in range(self._num_choices):
             self._write(self._encoder.first(index))
+        if self._generation is not None:
+            self._generation.pause()
 
-    def _flush(self) -> None:
-        while self._backlog and not self.writer.is_full:
-            self._write(self._encode(self._backlog.pop(0)))
-
-
-def _append_joined(backlog: list[Event], event: Event) -> None:
-    """Queue an event, joining text to text of the same choice."""
-    last = backlog[-1] if backlog else None
-    if (
-        isinstance(event, TextDelta)
-        and isinstance(last, TextDelta)
-        and event.index == last.index
-        and not (event.logprobs or last.logprobs)
-    ):
-        last.text += event.text
-    else:
-        backlog.append(event)
+    def _set_paused(self, is_paused: bool) -> None:  # noqa: FBT001 - the callback's one argument
+        if self._generation is None:
+            return
+        if is_paused:
+            self._generation.pause()
+        else:
+            self._generation.resume()
 
 
 async def whole_reply(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Literal
 
 import aiohttp
 import openai
@@ -16,6 +17,11 @@ from tests.sse_checker import check_stream
 COMMENT = b": keep-alive\n\n"
 KEEPALIVE_S = 0.05
 LIMITS = {"sse_keepalive_s": KEEPALIVE_S}
+PROMPTS: dict[str, dict[str, object]] = {
+    "chat": {"messages": [{"role": "user", "content": "hi"}]},
+    "completion": {"prompt": "hi"},
+}
+PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 
 
 class Pause:
@@ -33,11 +39,12 @@ class Pause:
             self.may_go_on.wait()
 
 
-async def open_stream(served: Serving) -> aiohttp.ClientResponse:
-    """A chat whose headers have come."""
-    messages = [{"role": "user", "content": "hi"}]
-    body = {"model": "test-model", "messages": messages, "stream": True}
-    return await served.session.post(served.url + "/v1/chat/completions", json=body)
+async def open_stream(
+    served: Serving, kind: Literal["chat", "completion"] = "chat"
+) -> aiohttp.ClientResponse:
+    """A stream whose headers have come."""
+    body = {"model": "test-model", "stream": True, **PROMPTS[kind]}
+    return await served.session.post(served.url + PATHS[kind], json=body)
 
 
 async def read_until(response: aiohttp.ClientResponse, is_enough: Callable[[bytes], bool]) -> bytes:
@@ -48,17 +55,20 @@ async def read_until(response: aiohttp.ClientResponse, is_enough: Callable[[byte
     return data
 
 
+@pytest.mark.parametrize("kind", ["chat", "completion"])
 @pytest.mark.parametrize("step", [1, 4])
-async def test_bug_12_bug_32_silence_is_filled_with_comments(step: int) -> None:
+async def test_bug_12_bug_32_silence_is_filled_with_comments(
+    step: int, kind: Literal["chat", "completion"]
+) -> None:
     """While nothing is generated comments come, and never an event without data."""
     pause = Pause(step)
     async with serving(saying("Hello!", on_execute=pause), limits=LIMITS) as served:
-        response = await open_stream(served)
+        response = await open_stream(served, kind)
         assert response.status == 200
         body = await read_until(response, lambda data: data.count(COMMENT) >= 3)
         pause.may_go_on.set()
         body += await response.read()
-    stream = check_stream(body)
+    stream = check_stream(body, kind=kind)
     assert stream.texts == {0: "Hello!"}
     assert stream.num_comments >= 3
 
