@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
 
@@ -28,7 +29,8 @@ class LLMEngine:
         loop: Where outputs are delivered; the running loop by default.
         prefill_chunk_tokens: Most prompt tokens computed in one step.
         max_kv_tokens: Tokens (prompt and `max_tokens`) that running sequences may reserve
-            together; by default what the slots hold.
+            together; by default what the slots hold. If a slot holds more, it is the limit of a
+            sequence's length, too.
         clock: For deadlines and `EngineLoad.step_started_s`.
         on_dead: Called once on the loop if the engine breaks, after every sequence got its error.
     """
@@ -46,7 +48,8 @@ class LLMEngine:
         self._info = runner.info
         if max_kv_tokens is None:
             max_kv_tokens = self._info.max_num_seqs * self._info.max_model_len
-        self._max_kv_tokens = max_kv_tokens
+        elif max_kv_tokens < self._info.max_model_len:
+            self._info = replace(self._info, max_model_len=max_kv_tokens)
         self._loop = asyncio.get_running_loop() if loop is None else loop
         self._clock = clock
         self._on_dead = on_dead
@@ -69,7 +72,7 @@ class LLMEngine:
 
     @property
     def info(self) -> RunnerInfo:
-        """Facts of the runner underneath."""
+        """Facts of the runner underneath, its length cut to what may be reserved."""
         return self._info
 
     def submit(self, request: GenerationRequest, on_output: OutputCallback) -> None:
@@ -83,8 +86,7 @@ class LLMEngine:
         Raises:
             EngineDead: The engine is closed or broken.
             ContextLengthExceeded: The prompt leaves no room for one token.
-            InvalidRequest: The prompt is empty, holds ids the model does not have, or needs more
-                memory than the engine may ever reserve.
+            InvalidRequest: The prompt is empty, or holds ids the model does not have.
             ValueError: The request id is in use.
         """
         self.check_health()
@@ -102,11 +104,6 @@ class LLMEngine:
         if request.request_id in self._live:
             raise ValueError(f"request id {request.request_id!r} is in use")
         sequence = make_sequence(request, on_output, max_model_len=max_model_len)
-        if sequence.num_reserved_tokens > self._max_kv_tokens:
-            raise ContextLengthExceeded(
-                f"prompt and max_tokens are {sequence.num_reserved_tokens} tokens and this server"
-                f" can hold {self._max_kv_tokens}"
-            )
         self._live.add(request.request_id)
         self._num_submitted_prompt_tokens += len(prompt)
         self._inbox.put(sequence)

@@ -305,7 +305,7 @@ async def test_the_runner_is_called_from_the_engines_thread_only() -> None:
         (tuple(range(64)), 5, ContextLengthExceeded),
         ((1, 256), 5, InvalidRequest),
         ((-1,), 5, InvalidRequest),
-        (tuple(range(30)), 30, ContextLengthExceeded),
+        (tuple(range(50)), 5, ContextLengthExceeded),
     ],
     ids=["empty", "too long", "id too high", "id negative", "over the memory"],
 )
@@ -318,6 +318,14 @@ async def test_what_can_never_run_is_refused(
             submit(engine, "a", prompt, SamplingParams(max_tokens=max_tokens))
         assert engine.load().num_waiting == 0
         assert len(await generate(engine, "a", PROMPT, GREEDY)) == 5
+
+
+async def test_memory_for_less_than_a_slot_limits_the_length() -> None:
+    """As the context does: a longer completion is cut, and the facts say so."""
+    async with _engine(max_kv_tokens=50) as engine:
+        assert engine.info.max_model_len == 50
+        sampling = SamplingParams(max_tokens=60, temperature=0.0, ignore_eos=True)
+        assert len(await generate(engine, "a", tuple(range(30)), sampling)) == 20
 
 
 async def test_a_request_id_is_used_by_one_sequence_at_a_time() -> None:
