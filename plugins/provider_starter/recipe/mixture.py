@@ -29,11 +29,11 @@ PLAIN: dict[str, Callable[[Draw], Conversation]] = {
 }
 # Shares of conversations; a tool conversation costs as many tokens as ten sums.
 WEIGHTS: dict[str, float] = {
-    "chat": 7, "refusal": 6, "add": 8, "subtract": 8, "multiply": 6, "lists": 5, "copy": 5,
-    "uppercase": 8, "spell": 6, "reverse": 10, "facts": 5, "extraction": 6, "story": 2,
-    "persona": 4, "memory": 6, "mixed": 6,
-    "realistic tools": 8, "composed tools": 10, "two calls": 5, "none fits": 9,
-    "answer after result": 6,
+    "chat": 8, "refusal": 6, "add": 26, "subtract": 26, "multiply": 5, "lists": 18, "copy": 15,
+    "uppercase": 16, "spell": 22, "reverse": 15, "facts": 11, "extraction": 14, "story": 1.5,
+    "persona": 3, "memory": 5, "mixed": 3,
+    "realistic tools": 18, "composed tools": 19, "two calls": 9, "none fits": 22,
+    "answer after result": 4,
 }  # fmt: skip
 SKILLS = tuple(k for k in WEIGHTS if k != "mixed")
 

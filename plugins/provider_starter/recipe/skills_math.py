@@ -62,7 +62,7 @@ def lists(draw: Draw) -> Conversation:
         word = str(n) if draw.chance(0.6) else _NUMBERS[n]
         heading = {"colors": ("colors", "colours")}.get(what, (what,))
         text = draw.phrase(LIST, n=word, what=draw.pick(heading))
-        answer = ", ".join(draw.rng.sample(members, n)) + "."
+        answer = ", ".join(members[:n]) + "."
         return Conversation(
             "lists",
             (Message("user", text), Message("assistant", answer)),
