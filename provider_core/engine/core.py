@@ -136,6 +136,9 @@ class EngineCore:
             self._num_failures = 0
             if batch.phase == "prefill":
                 self._note_prefilled(rows[0], batch.token_ids.shape[1])
+                self._drop_expired()  # a first token that comes too late is no answer
+            if rows[0].slot < 0:
+                continue
             if sampled is not None:
                 self._update(batch, rows, sampled)
             elif rows[0].num_computed_tokens == rows[0].num_prompt_tokens:

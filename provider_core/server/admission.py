@@ -1,5 +1,6 @@
 """The two gates of a request: one before its body is read, one when its cost is known."""
 
+import math
 import random
 from collections.abc import Iterable
 
@@ -8,6 +9,7 @@ from provider_core.interfaces import EngineLoad
 from provider_core.settings import LimitSettings
 
 _JITTER = 0.25
+_READING_S = 0.05  # of prefill: less says little about the next
 
 
 def retry_after(wait_s: float) -> float:
@@ -16,22 +18,21 @@ def retry_after(wait_s: float) -> float:
 
 
 class PrefillRate:
-    """Prompt tokens per second an engine has shown lately: its counter over its busy time."""
+    """Prompt tokens per second that an engine has shown lately, while it computed prompts."""
 
     def __init__(self) -> None:
+        self.tokens_per_s = 0.0  # 0 while unknown
         self._last_tokens = 0
         self._last_s = 0.0
-        self.tokens_per_s = 0.0
 
-    def observe(self, num_prompt_tokens: int, now_s: float) -> None:
-        """Take a reading while prompts wait, at most a few times a second."""
-        elapsed = now_s - self._last_s
-        if elapsed < 0.25:
+    def observe(self, num_prompt_tokens: int, prefill_s: float) -> None:
+        """Take a reading of the engine's counters, `EngineLoad`'s of the same names."""
+        elapsed_s = prefill_s - self._last_s
+        if elapsed_s < _READING_S:
             return
-        rate = (num_prompt_tokens - self._last_tokens) / elapsed
-        self._last_tokens, self._last_s = num_prompt_tokens, now_s
-        if elapsed < 5 and rate > 0:
-            self.tokens_per_s = rate if not self.tokens_per_s else (self.tokens_per_s + rate) / 2
+        rate = (num_prompt_tokens - self._last_tokens) / elapsed_s
+        self._last_tokens, self._last_s = num_prompt_tokens, prefill_s
+        self.tokens_per_s = (self.tokens_per_s + rate) / 2 if self.tokens_per_s else rate
 
 
 def check_queue(
@@ -41,6 +42,7 @@ def check_queue(
     num_sequences: int = 1,
     num_prompt_tokens: int = 0,
     prefill_tokens_per_s: float = 0.0,
+    time_left_s: float = math.inf,
 ) -> None:
     """Admit only what can be served soon: `running + waiting < slots + queue`.
 
@@ -50,9 +52,10 @@ def check_queue(
         num_sequences: The request's choices.
         num_prompt_tokens: The request's own, 0 while unknown.
         prefill_tokens_per_s: Measured; 0 skips the prediction.
+        time_left_s: Until the request's own deadline.
 
     Raises:
-        Overloaded: The queue is full, or the predicted wait is over `queue_wait_s`.
+        Overloaded: The queue is full, or the predicted wait is over `queue_wait_s` or the deadline.
     """
     room = load.num_slots + int(load.num_slots * limits.queue_factor)
     busy = load.num_running + load.num_waiting
@@ -65,9 +68,10 @@ def check_queue(
             f"all {load.num_slots} slots and the queue are taken; try again later",
             retry_after_s=retry_after(wait_s),
         )
-    if load.num_waiting and wait_s > limits.queue_wait_s:
+    patience_s = min(limits.queue_wait_s, time_left_s)
+    if load.num_waiting and wait_s > patience_s:
         raise Overloaded(
-            f"the predicted wait is over {limits.queue_wait_s:g} s; try again later",
+            f"the predicted wait is over {patience_s:.3g} s; try again later",
             retry_after_s=retry_after(wait_s),
         )
 

@@ -24,7 +24,7 @@ class Call:
         record: The generation's usage record once it has settled.
         path: The route's template, never the raw path.
         deadline_s: On the `time.monotonic` clock.
-        has_begun_stream: The status 200 is out, whatever comes after it.
+        http_status: Of the answer, once its headers leave; what comes after does not change it.
     """
 
     method: str
@@ -42,7 +42,7 @@ class Call:
     model: str | None = None
     user_id: str | None = None
     stream: bool = False
-    has_begun_stream: bool = False
+    http_status: int | None = None
     error_code: str | None = None
     num_sent_bytes: int = 0
     record: UsageRecord | None = None

@@ -28,6 +28,7 @@ from provider_core.errors import (
     RequestTimeout,
     RequestTooLarge,
 )
+from provider_core.server.stalls import StallWatch
 from provider_core.settings import LimitSettings
 
 log = structlog.get_logger()
@@ -84,8 +85,10 @@ class GuardedConnection(web.RequestHandler):
         "_is_malformed",
         "_last_body",
         "_lingering",
+        "_on_full",
         "_others",
-        "_write_stall_s",
+        "_stall_watch",
+        "_write_buffer_bytes",
     )
 
     def __init__(
@@ -106,7 +109,9 @@ class GuardedConnection(web.RequestHandler):
         self._others = others
         self._headers_timeout_s = limits.headers_timeout_s
         self._headers_timer: asyncio.TimerHandle | None = None
-        self._write_stall_s = limits.write_stall_s
+        self._write_buffer_bytes = limits.write_buffer_bytes
+        self._stall_watch = StallWatch(loop, limits.write_stall_s)
+        self._on_full: Callable[[bool], None] | None = None
         self._last_body: StreamReader | None = None  # of the newest request
         self._is_malformed = False
         self._lingering: asyncio.Transport | None = None
@@ -124,12 +129,15 @@ class GuardedConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection; refuse it when there are too many."""
         super().connection_made(transport)
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.set_write_buffer_limits(high=self._write_buffer_bytes)
         if not self._others.admit(self):
             self._refuse(Overloaded("too many connections; try again later", retry_after_s=1))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         self._disarm()
+        self._stall_watch.stop()
         self._lingering = None
         self._others.forget(self)
         super().connection_lost(exc)
@@ -181,7 +189,33 @@ class GuardedConnection(web.RequestHandler):
 
     def _limit_flushing(self, transport: asyncio.Transport | None) -> None:
         if transport is not None and transport.get_write_buffer_size() > 0:
-            self._loop.call_later(self._write_stall_s, transport.abort)
+            self._stall_watch.start(transport)
+
+    def listen(self, on_full: Callable[[bool], None] | None) -> None:
+        """Tell somebody when the client does not read what was written, and when it does again."""
+        self._on_full = on_full
+        if on_full is not None and self.writing_paused:
+            on_full(True)  # noqa: FBT003 - a callback has no names
+
+    def pause_writing(self) -> None:
+        """Too much waits for the client: watch that it moves."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._stall_watch.start(self.transport)
+        if self._on_full is not None:
+            self._on_full(True)  # noqa: FBT003 - a callback has no names
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._stall_watch.stop()
+        super().resume_writing()
+        if self._on_full is not None:
+            self._on_full(False)  # noqa: FBT003 - a callback has no names
+
+    def eof_received(self) -> None:
+        """A client that closes its half while it is answered has left: aiohttp closes ours."""
+        if self._request_in_progress and self.writing_paused and self.transport is not None:
+            self.transport.abort()  # or it would wait for a client that may never read
 
     def _disarm(self) -> None:
         if self._headers_timer is not None:
@@ -238,16 +272,10 @@ class GuardedConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer within `write_stall_s`; give a JSON body also to aiohttp's own."""
+        """Give a JSON body also to what aiohttp raises itself."""
         if isinstance(resp, web.HTTPException):
             resp = error_response(from_http_exception(resp))
-        try:
-            async with asyncio.timeout(self._write_stall_s):
-                resp, is_lost = await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            return resp, True
+        resp, is_lost = await super().finish_response(request, resp, start_time)
         if self._is_malformed:
             self._close_gently()
         return resp, is_lost

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from provider_core import hookspecs
-from provider_core.billing.events import CancelStage, ClientFinishReason, Endpoint, Status
+from provider_core.billing.events import ClientFinishReason, Endpoint, Status
 from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.errors import (
     ContextLengthExceeded,
@@ -148,7 +148,7 @@ class Dispatcher:
                 for choice in range(n)
             ]
         num_prompt_tokens = sum(map(len, prompts))
-        self._check_queue(model, len(requests), num_prompt_tokens)
+        self._check_queue(call, model, len(requests), n * num_prompt_tokens)
         for answer in self._plugins.every(
             hookspecs.admit_request,
             principal=call.principal,
@@ -180,8 +180,19 @@ class Dispatcher:
         Raises:
             ProviderError: The engine takes nothing; already settled.
         """
+        run = Run(self, call, prepared, endpoint, on_event)
+        self.runs.add(run)
+        try:
+            run.generation.start()
+        except BaseException as exc:
+            run.settle(exc)
+            raise
+        return run
+
+    def open_settlement(self, call: Call, prepared: Prepared, endpoint: Endpoint) -> Settlement:
+        """Admit a generation at today's prices; whoever opens must settle."""
         model = prepared.model
-        settlement = self._ledger.open(
+        return self._ledger.open(
             generation_id=call.generation_id or call.begin_generation(),
             request_id=call.request_id,
             principal=call.principal,
@@ -197,31 +208,25 @@ class Dispatcher:
             app_referer=call.app_referer,
             client_request_id=call.client_request_id,
         )
-        run = Run(self, call, prepared, settlement, on_event)
-        self.runs.add(run)
-        try:
-            run.generation.start()
-        except BaseException as exc:
-            run.settle(exc)
-            raise
-        return run
 
     def finished(self, run: "Run", record: UsageRecord) -> None:
         """Forget a run that has settled and tell whoever wants to know."""
         self.runs.discard(run)
         self._plugins.notify(hookspecs.request_finished, record=record)
 
-    def _check_queue(self, model: ServedModel, num_sequences: int, num_prompt_tokens: int) -> None:
+    def _check_queue(
+        self, call: Call, model: ServedModel, num_sequences: int, num_prompt_tokens: int
+    ) -> None:
         load = model.engine.load()
         rate = self._rates.setdefault(model.spec.id, PrefillRate())
-        if load.num_waiting_prompt_tokens:
-            rate.observe(load.num_prompt_tokens, monotonic())
+        rate.observe(load.num_prompt_tokens, load.prefill_s)
         check_queue(
             load,
             self.settings.limits,
             num_sequences=num_sequences,
             num_prompt_tokens=num_prompt_tokens,
             prefill_tokens_per_s=rate.tokens_per_s,
+            time_left_s=call.deadline_s - monotonic(),
         )
 
 
@@ -230,7 +235,7 @@ class Run:
 
     Attributes:
         error: Why it failed, once it did; a client that left is no failure.
-        finish_reason: Of the first choice that ended.
+        finish: The end of the first choice.
     """
 
     def __init__(
@@ -238,25 +243,24 @@ class Run:
         dispatcher: Dispatcher,
         call: Call,
         prepared: Prepared,
-        settlement: Settlement,
+        endpoint: Endpoint,
         on_event: Callable[[Event], bool | None],
     ) -> None:
         self._dispatcher = dispatcher
         self._call = call
-        self._settlement = settlement
-        self._model = prepared.model
-        self._model.num_open += 1
         self._on_event = on_event
         self.error: Exception | None = None
         self.finish: Finished | None = None
         self.generation = Generation(
-            self._model.engine,
-            self._model.tokenizer,
+            prepared.model.engine,
+            prepared.model.tokenizer,
             prepared.requests,
             stop=prepared.stop,
             num_choices=prepared.num_choices,
             on_event=self._observe,
         )
+        # Last: from here somebody must settle.
+        self._settlement = dispatcher.open_settlement(call, prepared, endpoint)
 
     def _observe(self, event: Event) -> bool | None:
         if type(event) is Finished:
@@ -288,9 +292,8 @@ class Run:
         record = self._settlement.record
         if record is not None:
             return record
-        self.generation.close()
-        self._model.num_open -= 1
         generation = self.generation
+        generation.close()
         if generation.started_s is not None:
             self._settlement.mark_started(generation.started_s)
         if generation.first_token_s is not None:
@@ -301,11 +304,11 @@ class Run:
         record = self._settlement.settle(
             status=status,
             usage=generation.usage,
-            http_status=200 if call.has_begun_stream else http_status,
+            http_status=call.http_status or http_status,
             finish_reason=_client_reason(finish),
             native_finish_reason=finish.native_finish_reason if finish else None,
             error_code=code,
-            cancel_stage=_stage(generation) if status == "cancelled" else None,
+            cancel_stage=generation.stage if status == "cancelled" else None,
         )
         call.record = record
         call.error_code = code
@@ -338,7 +341,7 @@ def _outcome(cause: BaseException | None) -> tuple[Status, int, str | None]:
     match cause:
         case None:
             return "ok", 200, None
-        case asyncio.CancelledError():
+        case asyncio.CancelledError() | ConnectionError():
             return "cancelled", 499, None
         case ProviderError():
             return "error", cause.status, cause.code
@@ -351,7 +354,3 @@ def _client_reason(finish: Finished | None) -> ClientFinishReason | None:
     if finish is None or finish.finish_reason == "abort":
         return None
     return finish.finish_reason
-
-
-def _stage(generation: Generation) -> CancelStage:
-    return "prefill" if generation.first_token_s is None else "decode"

@@ -73,9 +73,9 @@ class Edge:
         except web.HTTPException as exc:
             failure = from_http_exception(exc)
             allow = exc.headers.get("Allow")
-        except ConnectionError:
-            raise asyncio.CancelledError from None  # the client left while we were writing
-        except Exception:
+        except Exception as exc:
+            if isinstance(exc, ConnectionError) and _is_gone(request):
+                raise asyncio.CancelledError from None  # the client left while we were writing
             log.exception("request.failed", request_id=call.request_id, path=call.path)
             failure = ProviderError("internal error")
         call.error_code = failure.code
@@ -99,7 +99,7 @@ class Edge:
         log_access(
             method=call.method,
             path=call.path,
-            http_status=499 if response is None else response.status,
+            http_status=call.http_status or (499 if response is None else response.status),
             request_id=call.request_id,
             latency_ms=(monotonic() - call.received_mono) * 1000,
             num_sent_bytes=call.num_sent_bytes or size,
@@ -129,15 +129,21 @@ class Edge:
         headers = response.headers
         headers["Server"] = SERVER
         if call is not None:
+            call.http_status = response.status
             headers["X-Request-Id"] = call.request_id
             if call.generation_id is not None:
                 headers["X-Generation-Id"] = call.generation_id
         origin = self._allowed_origin(request)
+        if self._origins:
+            headers["Vary"] = "Origin"
         if origin is not None:
             headers["Access-Control-Allow-Origin"] = origin
-            headers["Vary"] = "Origin"
             headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED_HEADERS
             if request.method == "OPTIONS":
                 headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
                 headers["Access-Control-Allow-Headers"] = _CORS_HEADERS
                 headers["Access-Control-Max-Age"] = "600"
+
+
+def _is_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()

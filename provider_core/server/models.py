@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import structlog
 
@@ -31,7 +33,7 @@ class ServedModel:
         spec: As clients see it now; exchanged whole.
         decode_token: A token's string and bytes, for log probabilities.
         chat_template: `None` for a model without one; it serves completions only.
-        num_open: Generations that hold it; it is not closed before they end.
+        num_open: Requests that hold it; it is not closed before they end.
     """
 
     spec: ModelSpec
@@ -40,6 +42,15 @@ class ServedModel:
     chat_template: ChatTemplate | None
     decode_token: DecodeToken
     num_open: int = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the model loaded while the context is open, listed or not."""
+        self.num_open += 1
+        try:
+            yield
+        finally:
+            self.num_open -= 1
 
 
 class Models:
@@ -65,9 +76,15 @@ class Models:
         self._on_dead = on_dead
         self._models: dict[str, ServedModel] = {}
         self._by_name: dict[str, ServedModel] = {}
+        self._leaving: dict[asyncio.Task[None], ServedModel] = {}  # removed, not closed yet
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(list(self._models.values()))
+
+    @property
+    def loaded(self) -> list[ServedModel]:
+        """All that hold memory: the listed ones, and those that wait for their last request."""
+        return [*self._models.values(), *self._leaving.values()]
 
     @property
     def specs(self) -> list[ModelSpec]:
@@ -101,17 +118,19 @@ class Models:
             )
         return model
 
-    async def load(self, spec: ModelSpec) -> None:
-        """Fetch, load and warm a model, then list it.
+    async def fetch(self, spec: ModelSpec) -> tuple[ModelSpec, Path]:
+        """Bring a model's folder here and check what can be checked without loading it.
+
+        Returns:
+            The spec with every limit filled in, and the folder.
 
         Raises:
-            ConfigurationError: The source cannot be had, or its prices cannot be billed.
-            PluginError: No plugin loads it.
+            ConfigurationError: The source cannot be had, its limits do not fit, or its prices
+                cannot be billed.
         """
-        plugins = self._plugins
         with self._lifecycle.phase("fetch"):
             model_dir = await asyncio.to_thread(
-                plugins.first,
+                self._plugins.first,
                 hookspecs.fetch_model,
                 uri=spec.source,
                 cache_dir=self._settings.data_dir / "models",
@@ -120,6 +139,17 @@ class Models:
             raise ConfigurationError(f"no plugin can fetch model source {spec.source!r}")
         spec = complete_spec(spec, model_dir)
         price_list(spec.prices)
+        return spec, model_dir
+
+    async def load(self, spec: ModelSpec) -> None:
+        """Fetch, load and warm a model, then list it.
+
+        Raises:
+            ConfigurationError: As `fetch`.
+            PluginError: No plugin loads it.
+        """
+        spec, model_dir = await self.fetch(spec)
+        plugins = self._plugins
         with self._lifecycle.phase("load"):
             tokenizer, template, backend = await asyncio.gather(
                 asyncio.to_thread(
@@ -192,17 +222,33 @@ class Models:
         self._index()
 
     async def remove(self, model_id: str) -> None:
-        """Stop taking requests, let the running ones end, free the memory."""
-        model = self._models.pop(model_id)
+        """Stop taking requests, let the running ones end, free the memory.
+
+        What is under way goes on if the caller is cancelled. Unknown ids are ignored.
+        """
+        model = self._models.pop(model_id, None)
+        if model is None:
+            return
         self._index()
+        task = asyncio.create_task(self._close_when_idle(model))
+        self._leaving[task] = model
+        task.add_done_callback(self._leaving.pop)
+        await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Close every engine, without waiting for requests."""
+        models = self.loaded
+        for task in self._leaving:
+            task.cancel()
+        self._models.clear()
+        self._index()
+        await asyncio.gather(*(model.engine.close() for model in models))
+
+    async def _close_when_idle(self, model: ServedModel) -> None:
         while model.num_open:  # noqa: ASYNC110 - rare, and an event would cost every request
             await asyncio.sleep(_DRAIN_POLL_S)
         await model.engine.close()
-        log.info("model.removed", model=model_id)
-
-    async def close(self) -> None:
-        """Close every engine."""
-        await asyncio.gather(*(self.remove(model.spec.id) for model in self))
+        log.info("model.removed", model=model.spec.id)
 
     def _index(self) -> None:
         # The configuration has made sure that every name means one model.

@@ -8,7 +8,12 @@ from aiohttp import web
 
 from provider_core.dialects.openai.json_body import parse_json_object
 from provider_core.dialects.openai.models import model_item, model_list
-from provider_core.dialects.openai.requests import ParsedRequest, parse_chat, parse_completion
+from provider_core.dialects.openai.requests import (
+    ParsedCompletion,
+    ParsedRequest,
+    parse_chat,
+    parse_completion,
+)
 from provider_core.dialects.openai.sampling import check_token_ids, to_sampling_params
 from provider_core.errors import Unavailable
 from provider_core.lifecycle import State
@@ -56,23 +61,23 @@ class OpenAIRoutes:
         call, body = await self._enter(request)
         parsed = parse_chat(body, self._settings.limits)
         model = self._find(call, parsed)
-        prompt = await self._dispatcher.render_chat(
-            model, parsed.messages, continue_final_message=parsed.continue_final_message
-        )
-        prepared = await self._prepare(call, model, parsed, [prompt])
-        return await self._reply(request, call, prepared, OpenAIReply(call, model, parsed))
+        with model.held():
+            prompt = await self._dispatcher.render_chat(
+                model, parsed.messages, continue_final_message=parsed.continue_final_message
+            )
+            prepared = await self._prepare(call, model, parsed, [prompt])
+            return await self._reply(request, call, prepared, OpenAIReply(call, model, parsed))
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/completions`."""
         call, body = await self._enter(request)
         parsed = parse_completion(body, self._settings.limits)
         model = self._find(call, parsed)
-        prompts = [await self._prompt_ids(model, prompt) for prompt in parsed.prompts]
-        prepared = await self._prepare(call, model, parsed, prompts)
-        echo: list[str] = []
-        if parsed.echo:
-            echo = [_as_text(model, prompt) for prompt in parsed.prompts for _ in range(parsed.n)]
-        return await self._reply(request, call, prepared, OpenAIReply(call, model, parsed, echo))
+        with model.held():
+            prompts = [await self._prompt_ids(model, prompt) for prompt in parsed.prompts]
+            prepared = await self._prepare(call, model, parsed, prompts)
+            reply = OpenAIReply(call, model, parsed, _echo(model, parsed))
+            return await self._reply(request, call, prepared, reply)
 
     async def _enter_models(self, request: web.Request) -> None:
         access = self._settings.access
@@ -159,8 +164,13 @@ def _json(value: object) -> web.Response:
     return web.Response(body=orjson.dumps(value), content_type="application/json")
 
 
-def _as_text(model: ServedModel, prompt: str | list[int]) -> str:
-    return prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
+def _echo(model: ServedModel, parsed: ParsedCompletion) -> list[str]:
+    """Each choice's prompt as text, if it is to be repeated."""
+    if not parsed.echo:
+        return []
+    decode = model.tokenizer.decode
+    texts = [prompt if isinstance(prompt, str) else decode(prompt) for prompt in parsed.prompts]
+    return [text for text in texts for _ in range(parsed.n)]
 
 
 def _with_logprobs(sampling: SamplingParams) -> SamplingParams:

@@ -77,6 +77,7 @@ class Generation:
         self.first_token_s: float | None = None
         self.started_s: float | None = None
         self.is_refused = False
+        self.num_made = 0  # choices whose last output the engine has given
         self._engine = engine
         self._num_choices = num_choices
         self._monotonic = monotonic
@@ -115,6 +116,15 @@ class Generation:
             if not choice.is_finished:
                 self.abort(choice)
                 choice.finish("abort", "abort")
+
+    @property
+    def stage(self) -> Literal["queue", "prefill", "decode", "delivery"]:
+        """How far it has come: waiting, computing the prompt, making tokens, or only sending."""
+        if self.started_s is None and self.first_token_s is None:
+            return "queue"
+        if self.num_made == len(self._choices):
+            return "delivery"
+        return "prefill" if self.first_token_s is None else "decode"
 
     def pause(self) -> None:
         """Hold what the engine makes, as ids, until `resume`: nobody can take events now."""
@@ -245,6 +255,8 @@ class _Choice:
             if not output.token_ids and output.finish_reason is None:
                 return
         self.num_generated += len(output.token_ids)
+        if output.finish_reason is not None:
+            self._generation.num_made += 1
         if not self._generation.hold(self, output):
             self.take(output)
 
