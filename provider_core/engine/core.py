@@ -119,33 +119,41 @@ class EngineCore:
         prefill_began_s = None
         while (scheduled := self.scheduler.schedule()) is not None:
             batch, rows = scheduled
-            if batch.phase == "prefill" and prefill_began_s is None:
-                prefill_began_s = self._clock.monotonic()
-            if batch.phase == "prefill" and not rows[0].num_computed_tokens:
-                started = EngineOutput((), started_s=self._clock.monotonic())
-                self._outputs.append((rows[0].on_output, started))
-                self._on_started()
-            try:
-                sampled = self._compute(batch, rows)
-            except EngineDead:
-                raise
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                self._count_failure(error)
-                self._end(list(rows), "error", _as_backend_error(error))
-                continue
-            self._num_failures = 0
             if batch.phase == "prefill":
-                self._note_prefilled(rows[0], batch.token_ids.shape[1])
-                self._drop_expired()  # a first token that comes too late is no answer
-            if rows[0].slot < 0:
-                continue
-            if sampled is not None:
-                self._update(batch, rows, sampled)
-            elif rows[0].num_computed_tokens == rows[0].num_prompt_tokens:
-                self._end_without_tokens(rows[0])
+                prefill_began_s = prefill_began_s or self._clock.monotonic()
+                if not rows[0].num_computed_tokens:
+                    self._announce(rows[0])
+            self._run(batch, rows)
         if prefill_began_s is not None:
             self.prefill_s += self._clock.monotonic() - prefill_began_s
         self.num_steps += 1
+
+    def _announce(self, sequence: Sequence) -> None:
+        """Say that work on a sequence begins, without waiting for the end of the step."""
+        output = EngineOutput((), started_s=self._clock.monotonic())
+        self._outputs.append((sequence.on_output, output))
+        self._on_started()
+
+    def _run(self, batch: Batch, rows: list[Sequence]) -> None:
+        """Run one batch; whatever fails hurts only its rows, unless it fails for good."""
+        try:
+            sampled = self._compute(batch, rows)
+        except EngineDead:
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._count_failure(error)
+            self._end(list(rows), "error", _as_backend_error(error))
+            return
+        self._num_failures = 0
+        if batch.phase == "prefill":
+            self._note_prefilled(rows[0], batch.token_ids.shape[1])
+            self._drop_expired()  # a first token that comes too late is no answer
+            if rows[0].slot < 0:
+                return
+        if sampled is not None:
+            self._update(batch, rows, sampled)
+        elif rows[0].num_computed_tokens == rows[0].num_prompt_tokens:
+            self._end_without_tokens(rows[0])
 
     def _compute(self, batch: Batch, rows: list[Sequence]) -> Sampled | None:
         """Run the model and draw from what it says; `None` for a prefill that draws nothing.

@@ -79,7 +79,7 @@ class Server:
         self._exit_now = exit_now
         self.exit_code = 0
         self.stopping = asyncio.Event()
-        self._hurry = False
+        self._hurry = asyncio.Event()
         self._sockets: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
@@ -120,7 +120,8 @@ class Server:
         if self.settings.server.ops_port is not None:
             self._ops_runner = web.AppRunner(Ops(self.settings, self.metrics).ops_app())
             await self._ops_runner.setup()
-            await web.TCPSite(self._ops_runner, "127.0.0.1", self.settings.server.ops_port).start()
+            ops_socket = _bind("127.0.0.1", self.settings.server.ops_port)
+            await web.SockSite(self._ops_runner, ops_socket).start()
         port: int = sock.getsockname()[1]
         return port
 
@@ -135,7 +136,9 @@ class Server:
             self.lifecycle.advance(State.STARTING, f"loading model {spec.id}")
             await self.models.load(spec)
         self._watch = asyncio.create_task(
-            Watchdog(self.models, self.settings.server.watchdog_s, self._engine_hung).run()
+            Watchdog(
+                lambda: self.models.loaded, self.settings.server.watchdog_s, self._engine_hung
+            ).run()
         )
         self.lifecycle.advance(State.READY, "ready")
         log.info(
@@ -146,7 +149,8 @@ class Server:
 
     def stop(self) -> None:
         """Ask the server to drain and end, as a signal does; the second time, to do so at once."""
-        self._hurry = self.stopping.is_set()
+        if self.stopping.is_set():
+            self._hurry.set()
         self.stopping.set()
 
     async def drain(self) -> None:
@@ -154,11 +158,12 @@ class Server:
         started = time.monotonic()
         self.lifecycle.advance(State.DRAINING, "draining")
         log.info("server.draining", running=len(self.dispatcher.runs))
-        await asyncio.sleep(self.settings.server.drain_delay_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), self.settings.server.drain_delay_s)
         for listener in self._listeners:
             listener.close()
         deadline = started + self.settings.server.grace_s - _FLUSH_S
-        while self.dispatcher.runs and time.monotonic() < deadline and not self._hurry:  # noqa: ASYNC110 - once in a life
+        while self.dispatcher.runs and time.monotonic() < deadline and not self._hurry.is_set():  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_DRAIN_POLL_S)
         for run in list(self.dispatcher.runs):
             run.cut(Unavailable("the server is shutting down", code="draining", retry_after_s=1))

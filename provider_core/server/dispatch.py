@@ -46,7 +46,8 @@ class Prepared:
     model: ServedModel
     requests: tuple[GenerationRequest, ...]
     stop: tuple[str, ...]
-    num_choices: int  # of each prompt
+    num_choices: int  # generated of each prompt
+    num_returned: int  # of them all
 
 
 class Dispatcher:
@@ -117,6 +118,7 @@ class Dispatcher:
         *,
         sampling_for: SamplingFor,
         n: int,
+        best_of: int,
         stop: tuple[str, ...],
     ) -> Prepared:
         """Pass the second gate and freeze the engine's requests.
@@ -126,7 +128,8 @@ class Dispatcher:
             model: Which model.
             prompts: Ids of k prompts, each at least one.
             sampling_for: Checks and completes the sampling, given a prompt's length.
-            n: Choices of each prompt.
+            n: Choices of each prompt that will be returned.
+            best_of: Choices of each prompt to generate, at least `n`.
             stop: Stop strings.
 
         Raises:
@@ -145,10 +148,10 @@ class Dispatcher:
                     deadline_s=call.deadline_s,
                     fairness_key=call.principal.api_key_id,
                 )
-                for choice in range(n)
+                for choice in range(best_of)
             ]
         num_prompt_tokens = sum(map(len, prompts))
-        self._check_queue(call, model, len(requests), n * num_prompt_tokens)
+        self._check_queue(call, model, len(requests), best_of * num_prompt_tokens)
         for answer in self._plugins.every(
             hookspecs.admit_request,
             principal=call.principal,
@@ -160,7 +163,13 @@ class Dispatcher:
                 await answer
         if monotonic() >= call.deadline_s:
             raise DeadlineExceeded("the request's deadline passed before it could start")
-        return Prepared(model=model, requests=tuple(requests), stop=stop, num_choices=n)
+        return Prepared(
+            model=model,
+            requests=tuple(requests),
+            stop=stop,
+            num_choices=best_of,
+            num_returned=n * len(prompts),
+        )
 
     def start(
         self,
@@ -200,7 +209,7 @@ class Dispatcher:
             runner_info=model.engine.info,
             endpoint=endpoint,
             stream=call.stream,
-            n=len(prepared.requests),
+            n=prepared.num_returned,
             received_wall_s=call.received_wall,
             received_mono_s=call.received_mono,
             user_id=call.user_id,

@@ -12,6 +12,7 @@ import uvloop
 from provider_core.access.keys import load_or_mint
 from provider_core.access.plugin import ApiKeyPlugin
 from provider_core.catalog import specs_from_settings
+from provider_core.errors import ProviderError
 from provider_core.lifecycle import Lifecycle
 from provider_core.observability.line_writer import LineWriter
 from provider_core.observability.logs import start_logging
@@ -20,9 +21,10 @@ from provider_core.server.app import ExitNow, Server
 from provider_core.server.defaults import TextDefaults
 from provider_core.server.reload import Reloader
 from provider_core.settings import Settings, load_settings
-from provider_core.types import ModelSpec
 
 log = structlog.get_logger()
+
+EXIT_CANNOT_START = 2
 
 
 def run(settings: Settings, lifecycle: Lifecycle) -> int:
@@ -61,37 +63,43 @@ async def serve(
         minted = _register_keys(settings, plugins)
     server = Server(settings, plugins, writer, lifecycle, exit_now, lambda: writer.num_dropped)
     loop = asyncio.get_running_loop()
+    reload = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)  # for good: its default would kill us
     try:
         with lifecycle.phase("bind"):
             port = await server.open()
-        _greet(settings, specs_from_settings(settings, plugins), port, minted)
-        if await _load_unless_stopped(server):
-            reloader = Reloader(
-                server.models,
-                lambda: specs_from_settings(_read_again(settings), plugins),
-                settings.config,
-            )
-            async with reloader.watching():
-                await server.stopping.wait()
+        await _load_or_exit(server, exit_now)
+        _greet(settings, server.models.specs[0].id, port, minted)
+        reloader = Reloader(
+            server.models,
+            lambda: specs_from_settings(_read_again(settings), plugins),
+            settings.config,
+            reload,
+        )
+        async with reloader.watching():
+            await server.stopping.wait()
         await server.drain()
+    except ProviderError as exc:
+        server.exit_code = EXIT_CANNOT_START
+        log.error("server.failed", error=exc.message)  # noqa: TRY400 - the message says it all
+        raise
     finally:
         await server.close()
     return server.exit_code
 
 
-async def _load_unless_stopped(server: Server) -> bool:
-    """Load the models; `False` if a signal came first."""
+async def _load_or_exit(server: Server, exit_now: ExitNow) -> None:
+    """Load the models, unless a signal comes first: then do not wait for the loading thread."""
     loading = asyncio.create_task(server.load())
     stopping = asyncio.create_task(server.stopping.wait())
     await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        log.info("server.stopped", exit_code=server.exit_code)
+        exit_now(server.exit_code)
     stopping.cancel()
-    if loading.done():
-        loading.result()
-        return True
-    loading.cancel()
-    return False
+    await loading
 
 
 def _read_again(settings: Settings) -> Settings:
@@ -106,27 +114,35 @@ def _register_keys(settings: Settings, plugins: PluginManager) -> str | None:
         return None
     store, minted = load_or_mint(settings.data_dir, settings.api_key)
     plugins.register(ApiKeyPlugin(store), "core-keys")
+    if minted is not None:
+        _tell(f"API key (shown this once, stored hashed in {settings.data_dir}): {minted}")
     return minted
 
 
-def _greet(settings: Settings, specs: list[ModelSpec], port: int, minted: str | None) -> None:
-    """Tell a person where the server is, with a command to paste; a key is shown this once."""
-    url = f"http://{settings.host}:{port}"
-    lines = [f"provider-core listens on {url}"]
-    if minted is not None:
-        lines += [
-            "",
-            f"  API key (shown once, stored hashed in {settings.data_dir}):",
-            f"  {minted}",
-        ]
+def _greet(settings: Settings, model_id: str, port: int, minted: str | None) -> None:
+    """Tell a person where the server is, with a command to paste."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
     authorization = ""
     if settings.access.require_key:
-        authorization = f' -H "Authorization: Bearer {minted or "$PROVIDER_API_KEY"}"'
-    body = f'{{"model": "{specs[0].id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-    lines += [
+        key = minted or ("$PROVIDER_API_KEY" if settings.api_key else "$KEY")
+        authorization = f' -H "Authorization: Bearer {key}"'
+    body = f'{{"model": "{model_id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    lines = [
+        f"provider-core listens on {url}",
         "",
         f"  curl {url}/v1/chat/completions{authorization} \\",
         f"    -H 'Content-Type: application/json' -d {shlex.quote(body)}",
         "",
     ]
-    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201 - for a person, once
+    if settings.access.require_key and not (minted or settings.api_key):
+        lines += [
+            f"  KEY is the one shown at the first start; without it, remove {settings.data_dir}",
+            "  and start again, or set PROVIDER_API_KEY.",
+            "",
+        ]
+    _tell("\n".join(lines))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - for a person, not for a log

@@ -1,9 +1,9 @@
-"""Models added, removed and changed while serving: on SIGHUP or when the file changes."""
+"""Models added, removed and changed while serving: on a signal or when the file changes."""
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -19,76 +19,89 @@ _POLL_S = 2.0
 
 
 class Reloader:
-    """Follows the configuration file.
+    """Follows the configuration.
 
-    A file that cannot be read, or a model that cannot be loaded, is logged and changes nothing:
-    what is served goes on being served.
+    A file that cannot be read, or a model that cannot be loaded, is logged and takes nothing away
+    that is served.
 
     Args:
-        models: What is served.
+        models: What is served; loaded as configured.
         read_specs: Reads the configuration anew and says what should be served.
-        path: The file to watch; `None` leaves only SIGHUP.
+        path: The file to watch; `None` leaves only `wake`.
+        wake: Set by whoever wants a reload now.
     """
 
     def __init__(
-        self, models: Models, read_specs: Callable[[], list[ModelSpec]], path: Path | None
+        self,
+        models: Models,
+        read_specs: Callable[[], list[ModelSpec]],
+        path: Path | None,
+        wake: asyncio.Event,
     ) -> None:
         self._models = models
         self._read_specs = read_specs
         self._path = path
-        self._wake = asyncio.Event()
-        self._configured = list(read_specs())
+        self._wake = wake
+        self._served = {spec.id: spec for spec in read_specs()}  # as configured, what works
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Follow the file for as long as the context is open."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._wake.set)
+        """Follow the configuration for as long as the context is open."""
         tasks = [asyncio.create_task(self._follow())]
         if self._path is not None:
             tasks.append(asyncio.create_task(self._poll(self._path)))
         try:
             yield
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
             for task in tasks:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reload(self) -> None:
-        """Read the configuration and make it so. Running requests of a removed model end first."""
-        try:
+        """Read the configuration and make it so; whatever does not work is left as it was."""
+        with _logged("config.refused") as reading:
             wanted = self._read_specs()
-        except ProviderError as exc:
-            log.error("config.refused", error=exc.message)  # noqa: TRY400 - a message, no bug
+        if reading.failed:
             return
-        changes = diff(self._configured, wanted)
-        self._configured = wanted
-        for spec in changes.removed:
-            await self._models.remove(spec.id)
-        for spec in changes.changed:
-            await self._change(spec)
-        for spec in changes.added:
-            await self._add(spec)
-        log.info(
-            "config.reloaded",
-            added=[spec.id for spec in changes.added],
-            removed=[spec.id for spec in changes.removed],
-            changed=[spec.id for spec in changes.changed],
-        )
+        changes = diff(list(self._served.values()), wanted)
+        added = {spec.id: spec for spec in changes.added}
+        removed = [spec.id for spec in changes.removed if spec.id not in added]
+        for model_id in removed:
+            await self._remove(model_id)
+        changed = [spec.id for spec in changes.changed if self._update(spec)]
+        loaded = [spec.id for spec in added.values() if await self._replace(spec)]
+        log.info("config.reloaded", added=loaded, removed=removed, changed=changed)
 
-    async def _add(self, spec: ModelSpec) -> None:
-        try:
+    async def _replace(self, spec: ModelSpec) -> bool:
+        """Load a model, in the place of one of the same name if there is one."""
+        before = self._served.get(spec.id)
+        with _logged("model.failed", model=spec.id) as checking:
+            await self._models.fetch(spec)  # what can be refused is, before anything goes
+        if checking.failed:
+            return False
+        if before is not None:
+            await self._remove(spec.id)
+        if await self._load(spec):
+            return True
+        if before is not None:
+            await self._load(before)
+        return False
+
+    async def _load(self, spec: ModelSpec) -> bool:
+        with _logged("model.failed", model=spec.id) as loading:
             await self._models.load(spec)
-        except ProviderError as exc:
-            log.error("model.failed", model=spec.id, error=exc.message)  # noqa: TRY400
+            self._served[spec.id] = spec
+        return not loading.failed
 
-    async def _change(self, spec: ModelSpec) -> None:
-        try:
+    async def _remove(self, model_id: str) -> None:
+        self._served.pop(model_id, None)
+        await self._models.remove(model_id)
+
+    def _update(self, spec: ModelSpec) -> bool:
+        with _logged("model.failed", model=spec.id) as updating:
             self._models.update(spec)
-        except ProviderError as exc:
-            log.error("model.failed", model=spec.id, error=exc.message)  # noqa: TRY400
+            self._served[spec.id] = spec
+        return not updating.failed
 
     async def _follow(self) -> None:
         while True:
@@ -97,16 +110,35 @@ class Reloader:
             await self.reload()
 
     async def _poll(self, path: Path) -> None:
-        seen = _mtime(path)
+        seen = _stamp(path)
         while True:
             await asyncio.sleep(_POLL_S)
-            now = _mtime(path)
+            now = _stamp(path)
             if now != seen:
                 seen = now
                 self._wake.set()
 
 
-def _mtime(path: Path) -> int:
+@dataclass(slots=True)
+class _Attempt:
+    failed: bool = False
+
+
+@contextmanager
+def _logged(event: str, **fields: str) -> Iterator[_Attempt]:
+    """Log what goes wrong inside and go on; a plugin's own failure with its traceback."""
+    attempt = _Attempt()
+    try:
+        yield attempt
+    except ProviderError as exc:
+        attempt.failed = True
+        log.error(event, error=exc.message, **fields)  # noqa: TRY400 - the message says it all
+    except Exception:
+        attempt.failed = True
+        log.exception(event, **fields)
+
+
+def _stamp(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -135,7 +135,13 @@ class OpenAIRoutes:
             return _with_logprobs(sampling) if parsed.best_of > parsed.n else sampling
 
         return await self._dispatcher.prepare(
-            call, model, prompts, sampling_for=sampling_for, n=parsed.best_of, stop=parsed.stop
+            call,
+            model,
+            prompts,
+            sampling_for=sampling_for,
+            n=parsed.n,
+            best_of=parsed.best_of,
+            stop=parsed.stop,
         )
 
     async def _reply(

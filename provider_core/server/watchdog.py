@@ -19,7 +19,7 @@ class Watchdog:
     """Looks at every engine's running step.
 
     Args:
-        models: All engines to watch.
+        models: Says which engines to watch.
         limit_s: A step longer than this is a hang.
         on_hang: Settles what can be settled, then ends the process.
         interval_s: Between looks.
@@ -27,7 +27,7 @@ class Watchdog:
 
     def __init__(
         self,
-        models: Iterable[ServedModel],
+        models: Callable[[], Iterable[ServedModel]],
         limit_s: float,
         on_hang: Callable[[ServedModel], None],
         interval_s: float = 1.0,
@@ -45,7 +45,7 @@ class Watchdog:
 
     def look(self, now_s: float) -> None:
         """One look: report each engine whose step is over the limit."""
-        for model in list(self._models):
+        for model in self._models():
             started = model.engine.load().step_started_s
             if started is not None and now_s - started > self._limit_s:
                 log.critical("engine.hung", model=model.spec.id, step_s=round(now_s - started, 3))

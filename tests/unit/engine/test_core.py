@@ -396,6 +396,5 @@ def test_a_sequence_says_when_it_is_begun() -> None:
     bench.run()
     for name in "ab":
         first, *others = bench.outputs[name]
-        assert (first.token_ids, first.finish_reason) == ((), None)
-        assert first.started_s == bench.clock.monotonic()
+        assert (first.token_ids, first.started_s) == ((), bench.clock.monotonic())
         assert all(output.started_s is None for output in others)

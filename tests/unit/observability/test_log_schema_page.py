@@ -176,6 +176,8 @@ def logged_events() -> Iterator[str]:
             match node:
                 case ast.Call(func=ast.Attribute(attr=method), args=arguments):
                     names = arguments[:2] if method in LOG_METHODS else []
+                case ast.Call(func=ast.Name(id="_logged"), args=arguments):  # a reload's failures
+                    names = arguments
                 case ast.Dict(keys=[ast.Constant(value="event"), *_], values=[first, *_]):
                     names = [first]
                 case _:
