@@ -50,3 +50,13 @@ async def test_no_tokens_are_made_where_none_are_wanted(*, echo: bool) -> None:
     for bill in bills:
         assert (bill["status"], bill["billing_rule"]) == ("ok", "R13")
         assert (bill["prompt_tokens"], bill["completion_tokens"]) == (3, 0)
+
+
+async def test_the_bill_counts_the_choices_returned_and_every_token_made() -> None:
+    """Of `best_of` sequences `n` come back; all of them were generated (R15, R16)."""
+    async with serving(saying("Hello!")) as served:
+        body = await complete(served, prompt=["ab", "c"], n=2, best_of=3)
+        [bill] = served.usage.events
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3]
+    assert bill["n"] == 4
+    assert bill["completion_tokens"] == body["usage"]["completion_tokens"] == 6 * len("Hello!.")
