@@ -1,16 +1,19 @@
 """Clients that leave: the slot is free within a step, and the usage line is written anyway."""
 
 import asyncio
+import json
 import os
+import socket
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import pytest
 
 from provider_core.interfaces import Batch
-from tests.serving import Serving, scripted_runner, serving
+from tests.serving import KEY, Serving, scripted_runner, serving
 
 LONG: dict[str, Any] = {"max_tokens": 2000, "ignore_eos": True}
 
@@ -157,3 +160,82 @@ async def test_many_requests_leave_nothing_behind(num_requests: int) -> None:
 
 def _num_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the kernel's own list
+
+
+async def test_what_was_never_written_to_a_stalled_client_is_not_counted() -> None:
+    """The engine may run ahead of a client that does not read; the bill does not."""
+    async with serving(
+        scripted_runner(), max_model_len=32768, limits={"write_buffer_bytes": 2048}
+    ) as served:
+        client = await _stalled_stream(served, max_tokens=30000)
+        model = served.server.models.find("test-model")
+        await served.wait_until(lambda: model.engine.load().num_generated_tokens == 30000)
+        client.transport.abort()
+        await served.settled()
+        (event,) = served.usage.events
+    assert event["status"] == "cancelled"
+    assert event["cancel_stage"] == "delivery"
+    assert event["generated_tokens"] == 30000
+    assert 0 < event["completion_tokens"] < 30000
+
+
+async def test_a_client_that_reads_late_gets_everything() -> None:
+    """Nothing is lost or reordered by the pause."""
+    async with serving(
+        scripted_runner(), max_model_len=32768, limits={"write_buffer_bytes": 2048}
+    ) as served:
+        client = await _stalled_stream(served, max_tokens=20000)
+        model = served.server.models.find("test-model")
+        await served.wait_until(lambda: model.engine.load().num_generated_tokens == 20000)
+        client.transport.resume_reading()
+        body = await client.reader.readuntil(b"0\r\n\r\n")
+        await served.settled()
+        (event,) = served.usage.events
+        client.transport.close()
+    assert b"data: [DONE]" in body
+    assert (event["status"], event["completion_tokens"]) == ("ok", 20000)
+
+
+async def test_a_client_that_reads_nothing_is_cut() -> None:
+    """After `write_stall_s` without a byte; one that half-closes while it is full, at once."""
+    async with serving(
+        scripted_runner(),
+        max_model_len=32768,
+        limits={"write_buffer_bytes": 2048, "write_stall_s": 0.2},
+    ) as served:
+        client = await _stalled_stream(served, max_tokens=30000)
+        await served.wait_until(lambda: bool(served.usage.events))
+        assert served.usage.events[0]["status"] == "cancelled"
+        client.transport.abort()
+        await served.settled()
+
+
+@dataclass
+class _Raw:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter  # closes its connection when it is forgotten
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert isinstance(self.writer.transport, asyncio.Transport)
+        return self.writer.transport
+
+
+async def _stalled_stream(served: Serving, **fields: Any) -> _Raw:
+    """Ask for a long stream over a connection with a small window, and read nothing."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)  # noqa: FBT003 - the socket module takes no keyword
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(raw, ("127.0.0.1", served.port))
+    reader, writer = await asyncio.open_connection(sock=raw, limit=2**26)
+    client = _Raw(reader, writer)
+    client.transport.pause_reading()
+    body = json.dumps(
+        {"model": "test-model", "prompt": "x", "stream": True, "ignore_eos": True, **fields}
+    )
+    writer.write(
+        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
+    return client
