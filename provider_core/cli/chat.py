@@ -97,12 +97,19 @@ class _Server:
     """
 
     def __init__(self, url: str, key: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            is_http = parts.scheme in {"http", "https"} and bool(parts.hostname)
+            port = parts.port
+        except ValueError:  # a port that is none
+            is_http = False
+        if not is_http:
             raise ConfigurationError(f"--url is {url!r}, not an http or https address")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise ConfigurationError("--key holds characters that no API key has")
         self._url = url
         self._is_tls = parts.scheme == "https"
-        self._host, self._port = parts.hostname, parts.port
+        self._host, self._port = str(parts.hostname), port
         self._prefix = parts.path.rstrip("/").removesuffix("/v1") + "/v1"
         self._headers = {"Content-Type": "application/json"}
         if key:
@@ -131,10 +138,10 @@ class _Server:
             try:
                 for event in _events(response):
                     if "error" in event:
-                        raise ProviderError(str(event["error"].get("message", "unknown error")))
+                        raise ProviderError(_message_of(event["error"]))
                     for choice in event.get("choices", ()):
                         yield choice.get("delta", {}).get("content") or ""
-            except (OSError, HTTPException, ValueError) as error:
+            except (OSError, HTTPException, ValueError, AttributeError, TypeError) as error:
                 raise ProviderError(f"the server at {self._url} broke off: {error}") from error
 
     @contextmanager
@@ -152,6 +159,11 @@ class _Server:
                 if response.status != 200:
                     raise ProviderError(_refusal(response))
                 yield response
+
+
+def _message_of(error: object) -> str:
+    """What a server says went wrong, in OpenAI's shape or any other."""
+    return str(error.get("message", "unknown error")) if isinstance(error, dict) else str(error)
 
 
 def _events(response: HTTPResponse) -> Iterator[dict[str, Any]]:  # JSON of any server

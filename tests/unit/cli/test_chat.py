@@ -182,7 +182,9 @@ def test_control_characters_are_not_shown(server: ScriptedServer) -> None:
         ((429, b'{"error": {"message": "slow down"}}'), "slow down"),
         ((500, b"<html>"), "the server answered with status 500"),
         ((200, b'data: {"error": {"message": "it broke"}}\n\n'), "it broke"),
+        ((200, b'data: {"error": "as text"}\n\n'), "as text"),
         ((200, b"data: {\n\n"), "broke off"),
+        ((200, b"data: []\n\ndata: 7\n\n"), "broke off"),
     ],
 )
 def test_a_failure_is_said_in_one_line(
@@ -219,12 +221,21 @@ def test_no_server_is_explained(server: ScriptedServer) -> None:
     assert result.exception.message.endswith("start one with: provider serve")
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "localhost:8000", "http://"])
+@pytest.mark.parametrize("url", ["ftp://x", "localhost:8000", "http://", "http://h:99999"])
 def test_an_odd_url_is_refused(url: str) -> None:
     """Only HTTP is spoken."""
     result = CliRunner().invoke(make_cli(), ["chat", "--url", url], input="")
 
     assert isinstance(result.exception, ConfigurationError)
+
+
+@pytest.mark.parametrize("key", ["sk-a\nb", "sk-é"])
+def test_an_odd_key_is_refused_and_not_shown(key: str) -> None:
+    """It could not be sent, and an error must not repeat it."""
+    result = CliRunner().invoke(make_cli(), ["chat", "--key", key], input="")
+
+    assert isinstance(result.exception, ConfigurationError)
+    assert key not in result.exception.message
 
 
 def test_help_names_the_variable_of_the_key(tmp_path: Path) -> None:
