@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import shlex
 import signal
 import sys
@@ -25,6 +26,7 @@ from provider_core.settings import Settings, load_settings
 log = structlog.get_logger()
 
 EXIT_CANNOT_START = 2
+_OTHER_DESCRIPTORS = 256  # models, logs, the loop's own
 
 
 def run(settings: Settings, lifecycle: Lifecycle) -> int:
@@ -37,6 +39,7 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
         ProviderError: The server cannot start.
     """
     writer = start_logging(settings.logging)
+    _allow_descriptors(settings.limits.max_connections + _OTHER_DESCRIPTORS)
 
     def exit_now(code: int) -> None:
         """End the process without waiting for a thread that hangs."""
@@ -100,6 +103,14 @@ async def _load_or_exit(server: Server, exit_now: ExitNow) -> None:
         exit_now(server.exit_code)
     stopping.cancel()
     await loading
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise the soft limit of open files as far as the hard one lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _read_again(settings: Settings) -> Settings:
