@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("engine_step", "text_cost", "dialect_cost", "core_cost", "request_edges", "start")
+ALL = (
+    "engine_step",
+    "text_cost",
+    "dialect_cost",
+    "core_cost",
+    "request_edges",
+    "start",
+    "throughput",
+)
 
 
 def _processor() -> str:

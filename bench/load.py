@@ -59,7 +59,7 @@ async def stream_chat(host: str, port: int, key: str, body: dict[str, object]) -
             last = now
             reply.num_events += events
         tail = (tail + data)[-64:]
-        if tail.endswith(b"0\r\n\r\n"):
+        if tail.endswith(b"\r\n0\r\n\r\n"):  # an id in the headers may end in 0, too
             break
     reply.total_s = perf_counter() - started
     writer.close()

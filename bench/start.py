@@ -34,9 +34,7 @@ def import_s() -> float:
 
 def first_token_s(model_dir: str | None) -> tuple[float, float]:
     """Seconds from process start to ready, and to the first streamed token."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as data_dir:
         provider = Path(sys.executable).with_name("provider")
         command = [str(provider), "serve", "--port", str(port)]
@@ -51,10 +49,7 @@ def first_token_s(model_dir: str | None) -> tuple[float, float]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            while not _is_ready(port):
-                if process.poll() is not None:
-                    raise RuntimeError(f"the server ended with {process.returncode}")
-                time.sleep(_POLL_S)
+            wait_until_ready(process, port)
             ready = time.perf_counter() - started
             body: dict[str, object] = {
                 "model": "starter" if model_dir is None else Path(model_dir).name,
@@ -66,6 +61,26 @@ def first_token_s(model_dir: str | None) -> tuple[float, float]:
         finally:
             process.terminate()
             process.wait()
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    """Poll `/readyz`.
+
+    Raises:
+        RuntimeError: The server ended instead.
+    """
+    while not _is_ready(port):
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+        time.sleep(_POLL_S)
 
 
 def _is_ready(port: int) -> bool:
