@@ -80,7 +80,6 @@ class Server:
         self.exit_code = 0
         self.stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._sockets: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._ops_runner: web.AppRunner | None = None
@@ -89,7 +88,7 @@ class Server:
     def make_app(self) -> web.Application:
         """The aiohttp application with every route and plugin's additions."""
         app = web.Application(handler_args={"access_log": None})
-        Edge(self.settings).install(app)
+        Edge(self.settings, self.metrics.count_response).install(app)
         ops = Ops(self.settings, self.metrics)
         if self.settings.server.ops_port is None:
             ops.add_routes(app)
@@ -114,7 +113,6 @@ class Server:
             raise ConfigurationError("the server has no protocol factory")
         loop = asyncio.get_running_loop()
         sock = _bind(self.settings.host, self.settings.port)
-        self._sockets.append(sock)
         factory = connection_factory(server, self.settings.limits, loop)
         self._listeners.append(await loop.create_server(factory, sock=sock, backlog=1024))
         if self.settings.server.ops_port is not None:

@@ -33,10 +33,17 @@ class Edge:
     Whatever a handler raises leaves as the dialect's JSON error: the request's path decides which
     dialect, the exception's class decides the status. A request of which nothing reached the
     client is logged with status 499 when the client left first.
+
+    Args:
+        settings: Of the server.
+        count_response: Told of each answer's route template and status, for the metrics.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, count_response: Callable[[str, int], None] = lambda *_: None
+    ) -> None:
         self._settings = settings
+        self._count_response = count_response
         self._origins = frozenset(settings.server.cors_origins)
 
     def install(self, app: web.Application) -> None:
@@ -96,10 +103,12 @@ class Edge:
     def _log(self, call: Call, response: web.StreamResponse | None) -> None:
         body = getattr(response, "body", None)
         size = len(body) if isinstance(body, bytes) else 0
+        status = call.http_status or (499 if response is None else response.status)
+        self._count_response(call.path, status)
         log_access(
             method=call.method,
             path=call.path,
-            http_status=call.http_status or (499 if response is None else response.status),
+            http_status=status,
             request_id=call.request_id,
             latency_ms=(monotonic() - call.received_mono) * 1000,
             num_sent_bytes=call.num_sent_bytes or size,

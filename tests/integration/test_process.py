@@ -291,3 +291,19 @@ async def test_an_engine_that_hangs_does_not_keep_a_stopping_process(
         await served.server.close()
         assert codes == [70]
         let_go.set()
+
+
+async def test_the_metrics_count_answers_by_route_and_code() -> None:
+    """Refused requests too; a path that nobody serves has one name, however it was spelled."""
+    async with serving() as served:
+        await served.chat()
+        await served.chat(temperature=9)
+        for path in ("/nope", "/nope/again"):
+            async with served.session.get(served.url + path):
+                pass
+        async with served.session.get(served.url + "/metrics") as response:
+            lines = (await response.text()).splitlines()
+    counted = [line for line in lines if line.startswith("provider_http_responses_total{")]
+    assert any('code="200"' in line and "/v1/chat/completions" in line for line in counted)
+    assert any('code="400"' in line and "/v1/chat/completions" in line for line in counted)
+    assert [line.split()[-1] for line in counted if "unmatched" in line] == ["2.0"]
