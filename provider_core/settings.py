@@ -158,7 +158,10 @@ class ModelSettings(_Table):
 class EngineSettings(_Table):
     """`[engine]`: how steps are cut."""
 
-    prefill_chunk_tokens: int = Field(256, ge=1, description="Most prompt tokens in one step.")
+    prefill_chunk_tokens: int = Field(512, ge=16, description="Most prompt tokens in one step.")
+    target_itl_s: float = Field(
+        0.15, gt=0, description="Inter-token latency kept by cutting prompts."
+    )
     max_kv_tokens: int | None = Field(
         None, ge=1, description="Tokens all running sequences may reserve; default: slots x length."
     )

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from provider_core.engine.logprobs import token_logprobs
 from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
-from provider_core.engine.scheduler import Scheduler
+from provider_core.engine.scheduler import Move, Scheduled, Scheduler
 from provider_core.engine.sequence import OutputCallback, Sequence
+from provider_core.engine.step_budget import StepBudget
 from provider_core.errors import BackendError, DeadlineExceeded, EngineDead, StepFailed
 from provider_core.interfaces import Batch, Clock, ModelRunner
 from provider_core.types import EngineOutput, FinishReason, TokenLogprobs
@@ -40,6 +41,7 @@ class EngineCore:
     Args:
         runner: Warmed up; called by this object only.
         prefill_chunk_tokens: Most prompt tokens in one step.
+        target_itl_s: Prefill beside decoding rows is cut to keep this inter-token latency.
         max_kv_tokens: Tokens that running sequences may reserve together.
         clock: For deadlines and durations.
         on_started: Called when the work on a sequence began, before the runner is.
@@ -50,6 +52,7 @@ class EngineCore:
         runner: ModelRunner,
         *,
         prefill_chunk_tokens: int,
+        target_itl_s: float = 0.15,
         max_kv_tokens: int,
         clock: Clock,
         on_started: Callable[[], None] = lambda: None,
@@ -59,7 +62,7 @@ class EngineCore:
         self.scheduler = Scheduler(
             max_num_seqs=info.max_num_seqs,
             vocab_size=info.vocab_size,
-            prefill_chunk_tokens=prefill_chunk_tokens,
+            budget=StepBudget(max_tokens=prefill_chunk_tokens, target_itl_s=target_itl_s),
             max_kv_tokens=max_kv_tokens,
         )
         self.num_steps = 0
@@ -116,17 +119,19 @@ class EngineCore:
         """
         self._drop_expired()
         self.scheduler.start_step()
-        prefill_began_s = None
         while (scheduled := self.scheduler.schedule()) is not None:
-            batch, rows = scheduled
-            if batch.phase == "prefill":
-                prefill_began_s = prefill_began_s or self._clock.monotonic()
-                if not rows[0].num_computed_tokens:
-                    self._announce(rows[0])
-            self._run(batch, rows)
-        if prefill_began_s is not None:
-            self.prefill_s += self._clock.monotonic() - prefill_began_s
+            began_s = self._clock.monotonic()
+            self._run(scheduled)
+            self._note_duration(scheduled.batch, self._clock.monotonic() - began_s)
         self.num_steps += 1
+
+    def _note_duration(self, batch: Batch, duration_s: float) -> None:
+        """Take how long a batch took, sampling and moves included."""
+        if batch.phase == "decode":
+            self.scheduler.budget.note_decode(duration_s)
+        else:
+            self.prefill_s += duration_s
+            self.scheduler.budget.note_prefill(batch.token_ids.size, duration_s)
 
     def _announce(self, sequence: Sequence) -> None:
         """Say that work on a sequence begins, without waiting for the end of the step."""
@@ -134,8 +139,14 @@ class EngineCore:
         self._outputs.append((sequence.on_output, output))
         self._on_started()
 
-    def _run(self, batch: Batch, rows: list[Sequence]) -> None:
+    def _run(self, scheduled: Scheduled) -> None:
         """Run one batch; whatever fails hurts only its rows, unless it fails for good."""
+        batch, rows, moves = scheduled
+        if batch.phase == "prefill" and not rows[0].num_computed_tokens:
+            self._announce(rows[0])
+        self._move(moves)
+        if rows[0].slot < 0:  # it was lost on the way
+            return
         try:
             sampled = self._compute(batch, rows)
         except EngineDead:
@@ -306,8 +317,12 @@ class EngineCore:
     def _release(self, sequences: Iterable[Sequence]) -> None:
         """Free slots, and let the runner close the holes."""
         self._metadata = None
+        self._move(self.scheduler.release(sequences))
+
+    def _move(self, moves: list[Move]) -> None:
+        """Let the runner move slots; a sequence that it cannot move is lost."""
         lost: list[Sequence] = []
-        for sequence, source, target, num_tokens in self.scheduler.release(sequences):
+        for sequence, source, target, num_tokens in moves:
             try:
                 self.runner.move_slot(source, target, num_tokens)
             except EngineDead:

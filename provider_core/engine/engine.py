@@ -28,6 +28,7 @@ class LLMEngine:
         runner: Warmed up. The engine closes it.
         loop: Where outputs are delivered; the running loop by default.
         prefill_chunk_tokens: Most prompt tokens computed in one step.
+        target_itl_s: Inter-token latency of running sequences, to which prompts are cut.
         max_kv_tokens: Tokens (prompt and `max_tokens`) that running sequences may reserve
             together; by default what the slots hold. If a slot holds more, it is the limit of a
             sequence's length, too.
@@ -40,7 +41,8 @@ class LLMEngine:
         runner: ModelRunner,
         *,
         loop: asyncio.AbstractEventLoop | None = None,
-        prefill_chunk_tokens: int = 256,
+        prefill_chunk_tokens: int = 512,
+        target_itl_s: float = 0.15,
         max_kv_tokens: int | None = None,
         clock: Clock = time,
         on_dead: Callable[[EngineDead], None] | None = None,
@@ -56,6 +58,7 @@ class LLMEngine:
         self._core = EngineCore(
             runner,
             prefill_chunk_tokens=prefill_chunk_tokens,
+            target_itl_s=target_itl_s,
             max_kv_tokens=max_kv_tokens,
             clock=clock,
             on_started=self._hand_over,

@@ -1,64 +1,50 @@
 """The scheduler: which sequences run, in which slots, and what the next batch is.
 
 A step is at most one decode batch over all running rows, then prefill batches of one row each
-until the step's budget of prompt tokens is spent. A long prompt is cut at the budget and goes on
-in the next step, so that it delays running sequences by one chunk at most; several short prompts
-share a step.
+until the step's budget of prompt tokens is spent. The budget is what keeps the running rows'
+inter-token latency (`step_budget`); keys are served evenly (`waiting_queue`).
+
+A long prompt is cut at the budget and goes on in the next step. It does not hold up who came
+after it: the first in line is sure of half the budget, and the other half is the shortest
+prompt's, if that is much shorter. So several prompts may be half computed at a time.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from provider_core.engine.kv_cache import SlotPool, plan_moves
 from provider_core.engine.sequence import Sequence
+from provider_core.engine.step_budget import StepBudget
+from provider_core.engine.waiting_queue import GENERATED_TOKEN_WEIGHT, WaitingQueue
 from provider_core.interfaces import Batch
 
+MAX_PREFILLING = 4
+"""Prompts that may be half computed at a time: each holds a slot that makes no tokens yet."""
+
+MIN_CHUNK = 3
+"""With so many tokens left to give, a prompt can be cut without leaving a single one."""
+
+_OVERTAKES = 2  # how many times shorter than the rest of the first in line a prompt must be
 _MAX_PROMPT_LOGITS = 2**24  # logits in one chunk whose every position is wanted: 64 MiB
 
 
-class WaitingQueue:
-    """First come, first served within a fairness key; the keys take turns."""
+class Move(NamedTuple):
+    """A sequence's change of slot, of which the runner must copy `num_tokens` positions."""
 
-    def __init__(self) -> None:
-        self._by_key: OrderedDict[str, dict[str, Sequence]] = OrderedDict()
-        self._length = 0
+    sequence: Sequence
+    source: int
+    target: int
+    num_tokens: int
 
-    def __len__(self) -> int:
-        return self._length
 
-    def append(self, sequence: Sequence) -> None:
-        """Add at the end of its key's line."""
-        request = sequence.request
-        self._by_key.setdefault(request.fairness_key, {})[request.request_id] = sequence
-        self._length += 1
+class Scheduled(NamedTuple):
+    """The runner's next batch, its rows, and the moves that must be made before it."""
 
-    def peek(self) -> Sequence | None:
-        """The next one, or `None`."""
-        for sequences in self._by_key.values():
-            return next(iter(sequences.values()))
-        return None
-
-    def pop(self) -> Sequence:
-        """Take what `peek` shows; its key goes to the end of the round."""
-        key, sequences = self._by_key.popitem(last=False)
-        sequence = sequences.pop(next(iter(sequences)))
-        self._length -= 1
-        if sequences:
-            self._by_key[key] = sequences
-        return sequence
-
-    def discard(self, sequence: Sequence) -> bool:
-        """Take one out of turn; say whether it was here."""
-        request = sequence.request
-        sequences = self._by_key.get(request.fairness_key, {})
-        if sequences.pop(request.request_id, None) is None:
-            return False
-        self._length -= 1
-        if not sequences:
-            del self._by_key[request.fairness_key]
-        return True
+    batch: Batch
+    rows: list[Sequence]
+    moves: list[Move]
 
 
 class Scheduler:
@@ -69,20 +55,21 @@ class Scheduler:
     Args:
         max_num_seqs: Slots.
         vocab_size: Width of the logits.
-        prefill_chunk_tokens: Most prompt tokens in one step.
+        budget: How many prompt tokens a step may compute, at least `MIN_CHUNK`.
         max_kv_tokens: Tokens that running sequences may reserve together.
     """
 
     def __init__(
-        self, *, max_num_seqs: int, vocab_size: int, prefill_chunk_tokens: int, max_kv_tokens: int
+        self, *, max_num_seqs: int, vocab_size: int, budget: StepBudget, max_kv_tokens: int
     ) -> None:
         self.waiting = WaitingQueue()
         self.rows: list[Sequence] = []  # decoding; the index is the slot
-        self.prefilling: Sequence | None = None  # in slot len(rows)
+        self.prefilling: list[Sequence] = []  # in slots behind the rows, first come first
+        self.budget = budget
         self._pool = SlotPool(num_slots=max_num_seqs, max_kv_tokens=max_kv_tokens)
-        self._chunk = prefill_chunk_tokens
-        self._logits_chunk = max(1, _MAX_PROMPT_LOGITS // vocab_size)
-        self._budget = 0  # prompt tokens this step may still compute
+        self._logits_chunk = max(MIN_CHUNK, _MAX_PROMPT_LOGITS // vocab_size)
+        self._num_left = 0  # prompt tokens this step may still compute
+        self._num_promised = 0  # of them, those that only the first in line may have
         self._is_decode_due = False
         self._slots = np.arange(max_num_seqs, dtype=np.int32)
         self._token_ids = np.zeros((max_num_seqs, 1), dtype=np.int64)
@@ -91,7 +78,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self.rows or self.prefilling is not None or len(self.waiting))
+        return bool(self.rows or self.prefilling or len(self.waiting))
 
     @property
     def num_running(self) -> int:
@@ -101,21 +88,24 @@ class Scheduler:
     @property
     def num_kv_tokens(self) -> int:
         """Tokens stored in slots; a snapshot that may mix two steps when read by another thread."""
-        prefilling = self.prefilling
         stored = int(self._positions[: len(self.rows)].sum())
-        return stored + (prefilling.num_computed_tokens if prefilling is not None else 0)
+        return stored + sum(sequence.num_computed_tokens for sequence in self.prefilling)
 
     def running(self) -> list[Sequence]:
         """Every sequence that holds a slot."""
-        return self.rows + ([self.prefilling] if self.prefilling is not None else [])
+        return self.rows + self.prefilling
 
     def start_step(self) -> None:
         """Begin a step: one decode is due if rows run, and the prefill budget is whole."""
-        self._budget = self._chunk
         self._is_decode_due = bool(self.rows)
+        self._num_left = self.budget.num_tokens(is_decoding=self._is_decode_due)
+        self._num_promised = self._num_left // 2
+        if len(self.waiting):
+            for sequence in self.rows:
+                self._charge_generated(sequence)
 
-    def schedule(self) -> tuple[Batch, list[Sequence]] | None:
-        """The next batch of this step and its rows, or `None` when the step is over.
+    def schedule(self) -> Scheduled | None:
+        """The next batch of this step, or `None` when the step is over.
 
         After a decode batch call `advance`; after a prefill batch `prefilled`, and when that was
         the last of the prompt `start_decoding`; for those that end instead, `release`.
@@ -124,14 +114,13 @@ class Scheduler:
             self._is_decode_due = False
             n = len(self.rows)
             batch = Batch("decode", self._slots[:n], self._token_ids[:n], self._positions[:n], 1)
-            return batch, self.rows
-        if self._budget <= 0:
+            return Scheduled(batch, self.rows, [])
+        chosen = self._choose()
+        if chosen is None:
             return None
-        if self.prefilling is None:
-            self.prefilling = self._admit()
-        if self.prefilling is None:
-            return None
-        return self._prefill_batch(self.prefilling), [self.prefilling]
+        sequence, num_tokens = chosen
+        moves = self._place(sequence, completes=num_tokens == _num_missing(sequence))
+        return Scheduled(_prefill_batch(sequence, num_tokens), [sequence], moves)
 
     def advance(self, token_ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Take the ids that the decode batch's rows drew, `[n]`: they are fed next."""
@@ -142,71 +131,167 @@ class Scheduler:
     def prefilled(self, sequence: Sequence, num_tokens: int) -> None:
         """Note that `num_tokens` more of the prompt are stored."""
         sequence.num_computed_tokens += num_tokens
-        self._budget -= num_tokens
+        self._num_left -= num_tokens
+        self.waiting.charge(sequence, num_tokens)
 
     def start_decoding(self, sequence: Sequence, token_id: int) -> None:
         """Turn the sequence whose prefill is complete into the last decode row."""
-        self.prefilling = None
+        self.prefilling.remove(sequence)
         self._token_ids[sequence.slot, 0] = token_id
         self._positions[sequence.slot] = sequence.num_computed_tokens
         self.rows.append(sequence)
+        if len(self.rows) == 1:  # from here on somebody waits for the next token
+            self._num_left = min(self._num_left, self.budget.num_tokens(is_decoding=True))
 
-    def release(self, sequences: Iterable[Sequence]) -> list[tuple[Sequence, int, int, int]]:
-        """Free the slots of ended sequences and close the holes.
+    def release(self, sequences: Iterable[Sequence]) -> list[Move]:
+        """Free the slots of ended sequences and close the holes between the decode rows.
 
         Returns:
-            The moves the runner must make, in order: sequence, source, target, tokens to move.
-            The scheduler counts them as made.
+            The moves the runner must make, in order. The scheduler counts them as made.
         """
         freed = []
         for sequence in sequences:
             self._pool.give_back(sequence.num_reserved_tokens)
-            if sequence is self.prefilling:
-                self.prefilling = None
+            self._charge_generated(sequence)
+            if sequence in self.prefilling:
+                self.prefilling.remove(sequence)
             else:
                 freed.append(sequence.slot)
             sequence.slot = -1
-        if not freed:
-            return []
         rows = self.rows
-        num_before = len(rows)
         moves = []
-        for source, target in plan_moves(num_before, freed):
+        for source, target in plan_moves(len(rows), freed):
             rows[target] = rows[source]
-            rows[target].slot = target
             self._token_ids[target] = self._token_ids[source]
             self._positions[target] = self._positions[source]
-            moves.append((rows[target], source, target, int(self._positions[target])))
-        del rows[num_before - len(freed) :]
-        if self.prefilling is not None:
-            self.prefilling.slot = len(rows)
-            num_tokens = self.prefilling.num_computed_tokens
-            moves.append((self.prefilling, num_before, len(rows), num_tokens))
+            moves.append(_move(rows[target], target, int(self._positions[target])))
+        del rows[len(rows) - len(freed) :]
+        if not self.has_work:
+            self.waiting.forget()
         return moves
 
-    def _admit(self) -> Sequence | None:
-        sequence = self.waiting.peek()
+    def _choose(self) -> tuple[Sequence, int] | None:
+        """Whose prompt goes on, and by how many tokens."""
+        if self._num_left < MIN_CHUNK:
+            return None
+        first = self._first_in_line()
+        if first is None:
+            return None
+        num_spare = self._num_left - self._num_promised
+        if num_spare >= MIN_CHUNK and _num_missing(first) > self._num_left:
+            shorter = self._find_shorter(first, num_spare)
+            if shorter is not None:
+                return shorter, self._chunk_size(shorter, num_spare)
+        self._num_promised = 0
+        return first, self._chunk_size(first, self._num_left)
+
+    def _first_in_line(self) -> Sequence | None:
+        """The oldest of the half computed prompts, or who is next of those that wait."""
+        if not self.prefilling:
+            return self._admit(self.waiting.first())
+        if self._is_full:
+            # A prompt that completes must be behind the rows, and no slot is free to clear that
+            # one: whoever holds it goes first.
+            return self._holder(len(self.rows))
+        return self.prefilling[0]
+
+    def _find_shorter(self, first: Sequence, num_spare: int) -> Sequence | None:
+        """The shortest prompt that may overtake the first in line, admitted."""
+        if self._is_full:
+            return None
+        limit = _num_missing(first) // _OVERTAKES
+        begun = min(self.prefilling[1:], key=_num_missing, default=None)
+        if begun is not None and _num_missing(begun) <= limit:
+            limit = _num_missing(begun) - 1
+        else:
+            begun = None
+        waiting = self.waiting.shortest(limit)
+        if waiting is not None and (
+            len(self.prefilling) < MAX_PREFILLING or waiting.num_prompt_tokens <= num_spare
+        ):
+            return self._admit(waiting) or begun
+        return begun
+
+    def _admit(self, sequence: Sequence | None) -> Sequence | None:
+        """Let a waiting sequence in if there is room for it; its slot is found when it runs."""
         if sequence is None or not self._pool.has_room(sequence.num_reserved_tokens):
             return None
-        self.waiting.pop()
+        if self.prefilling:
+            self.waiting.discard(sequence)
+        else:
+            self.waiting.take_turn(sequence)
         self._pool.take(sequence.num_reserved_tokens)
-        sequence.slot = len(self.rows)
+        self.prefilling.append(sequence)
         return sequence
 
-    def _prefill_batch(self, sequence: Sequence) -> Batch:
-        start = sequence.num_computed_tokens
-        wants_all = sequence.request.sampling.prompt_logprobs is not None
-        size = min(self._budget, sequence.num_prompt_tokens - start)
-        if wants_all:
-            size = min(size, self._logits_chunk)
-        token_ids = np.array(
-            [sequence.request.prompt_token_ids[start : start + size]], dtype=np.int64
-        )
-        is_last = start + size == sequence.num_prompt_tokens
-        return Batch(
-            "prefill",
-            np.array([sequence.slot], dtype=np.int32),
-            token_ids,
-            np.array([start], dtype=np.int32),
-            size if wants_all else int(is_last),
-        )
+    def _place(self, sequence: Sequence, *, completes: bool) -> list[Move]:
+        """Find a slot for the next chunk; a prompt that it completes must be behind the rows."""
+        last = len(self.rows)
+        if sequence.slot == last or (sequence.slot >= 0 and not completes):
+            return []
+        moves = []
+        holder = self._holder(last)
+        if holder is not None and completes:
+            moves.append(_move(holder, self._highest_free_slot(), holder.num_computed_tokens))
+            holder = None
+        target = last if holder is None else self._highest_free_slot()
+        if sequence.slot < 0:
+            sequence.slot = target
+        else:
+            moves.append(_move(sequence, target, sequence.num_computed_tokens))
+        return moves
+
+    @property
+    def _is_full(self) -> bool:
+        return self._pool.num_used == self._pool.num_slots
+
+    def _holder(self, slot: int) -> Sequence | None:
+        """The half computed prompt in a slot, if there is one."""
+        return next((sequence for sequence in self.prefilling if sequence.slot == slot), None)
+
+    def _highest_free_slot(self) -> int:
+        """Far from the decode rows, which grow towards it. There must be a free one."""
+        taken = {sequence.slot for sequence in self.prefilling}
+        return next(i for i in reversed(range(self._pool.num_slots)) if i not in taken)
+
+    def _chunk_size(self, sequence: Sequence, num_tokens: int) -> int:
+        """How many of at least `MIN_CHUNK` tokens to compute: neither chunk nor rest is just one.
+
+        A single token behind a past goes through other kernels than several do, with other
+        rounding; where a prompt is cut must not change the text.
+        """
+        if sequence.request.sampling.prompt_logprobs is not None:
+            num_tokens = min(num_tokens, self._logits_chunk)
+        missing = _num_missing(sequence)
+        return num_tokens - 1 if missing == num_tokens + 1 else min(missing, num_tokens)
+
+    def _charge_generated(self, sequence: Sequence) -> None:
+        """Count what a sequence has generated since it was last counted."""
+        num_new = sequence.num_generated_tokens - sequence.num_charged_tokens
+        sequence.num_charged_tokens = sequence.num_generated_tokens
+        self.waiting.charge(sequence, GENERATED_TOKEN_WEIGHT * num_new)
+
+
+def _num_missing(sequence: Sequence) -> int:
+    """Prompt tokens still to compute."""
+    return sequence.num_prompt_tokens - sequence.num_computed_tokens
+
+
+def _move(sequence: Sequence, target: int, num_tokens: int) -> Move:
+    """Put a sequence into another slot."""
+    source, sequence.slot = sequence.slot, target
+    return Move(sequence, source, target, num_tokens)
+
+
+def _prefill_batch(sequence: Sequence, num_tokens: int) -> Batch:
+    """The next chunk of a prompt, which asks for logits of its last token or of all."""
+    start, end = sequence.num_computed_tokens, sequence.num_computed_tokens + num_tokens
+    request = sequence.request
+    wants_all = request.sampling.prompt_logprobs is not None
+    return Batch(
+        "prefill",
+        np.array([sequence.slot], dtype=np.int32),
+        np.array([request.prompt_token_ids[start:end]], dtype=np.int64),
+        np.array([start], dtype=np.int32),
+        num_tokens if wants_all else int(end == sequence.num_prompt_tokens),
+    )

@@ -23,6 +23,7 @@ class Sequence:
         num_computed_tokens: Prompt tokens whose keys and values are stored; not kept up to date
             while decoding, where the scheduler's array of positions counts.
         num_generated_tokens: Ids sampled.
+        num_charged_tokens: Those of them that its fairness key was charged for.
         slot: Where its keys and values live; -1 while it waits and after it ended.
         counts: Which ids it holds how often, if a penalty asks for that.
         prompt_logprobs: Of the prompt tokens computed so far, if asked for.
@@ -36,6 +37,7 @@ class Sequence:
     num_prompt_tokens: int
     num_computed_tokens: int = 0
     num_generated_tokens: int = 0
+    num_charged_tokens: int = 0
     slot: int = -1
     counts: TokenCounts | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)

@@ -195,6 +195,7 @@ class Models:
                 backend,
                 loop=asyncio.get_running_loop(),
                 prefill_chunk_tokens=self._settings.engine.prefill_chunk_tokens,
+                target_itl_s=self._settings.engine.target_itl_s,
                 max_kv_tokens=self._settings.engine.max_kv_tokens,
                 on_dead=self._on_dead,
             )

@@ -64,7 +64,7 @@ ARRIVALS = st.lists(
 @given(
     arrivals=ARRIVALS,
     max_num_seqs=st.integers(1, 5),
-    chunk=st.sampled_from([1, 7, 16, 64]),
+    chunk=st.sampled_from([3, 7, 16, 64]),
     max_kv_tokens=st.sampled_from([54, 120, 10_000]),
 )
 def test_any_arrivals_end_once_with_the_text_they_make_alone(

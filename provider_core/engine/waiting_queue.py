@@ -1,0 +1,95 @@
+"""Who comes next: fair between keys by the tokens each was served, in order within a key.
+
+This is the virtual token counter of Sheng et al., "Fairness in Serving Large Language Models"
+(OSDI 2024): a key's counter grows with every token computed for it, the key with the least goes
+first, and a key that comes back from idleness starts where the others are, not at nothing.
+"""
+
+from provider_core.engine.sequence import Sequence
+
+GENERATED_TOKEN_WEIGHT = 2
+"""A generated token counts as so many prompt tokens, as in the paper: it costs more to compute."""
+
+OVERTAKING_TOKENS = 4096
+"""A key may be served so much more than the one in turn by prompts that overtake."""
+
+_MAX_COUNTERS = 1024  # with more, those that no longer matter are dropped
+
+
+class WaitingQueue:
+    """Sequences that hold no slot yet."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, dict[str, Sequence]] = {}
+        self._length = 0
+        self._served: dict[str, int] = {}  # by key, weighted tokens
+        self._last_key = ""  # whose turn was last
+        self._floor = 0  # where a key that was idle starts
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, sequence: Sequence) -> None:
+        """Add at the end of its key's line."""
+        key = sequence.request.fairness_key
+        if not self._length:
+            self._floor = max(self._floor, self._served.get(self._last_key, 0))
+        if key not in self._by_key:
+            self._by_key[key] = {}
+            self._served[key] = max(self._served.get(key, 0), self._floor)
+        self._by_key[key][sequence.request.request_id] = sequence
+        self._length += 1
+
+    def first(self) -> Sequence | None:
+        """The oldest of the key that was served least, or `None` if nobody waits."""
+        if not self._length:
+            return None
+        key = min(self._by_key, key=self._served.__getitem__)
+        return next(iter(self._by_key[key].values()))
+
+    def shortest(self, max_prompt_tokens: int) -> Sequence | None:
+        """The shortest prompt up to that length, of keys that were not served far too much."""
+        if not self._length:
+            return None
+        limit = min(self._served[key] for key in self._by_key) + OVERTAKING_TOKENS
+        found = None
+        for key, sequences in self._by_key.items():
+            if self._served[key] > limit:
+                continue
+            for sequence in sequences.values():
+                if sequence.num_prompt_tokens <= max_prompt_tokens:
+                    found, max_prompt_tokens = sequence, sequence.num_prompt_tokens - 1
+        return found
+
+    def discard(self, sequence: Sequence) -> bool:
+        """Take one out; say whether it was here."""
+        key = sequence.request.fairness_key
+        sequences = self._by_key.get(key, {})
+        if sequences.pop(sequence.request.request_id, None) is None:
+            return False
+        self._length -= 1
+        if not sequences:
+            del self._by_key[key]
+        return True
+
+    def take_turn(self, sequence: Sequence) -> None:
+        """Take out what `first` shows; who was idle until now starts from its key's counter."""
+        self._last_key = sequence.request.fairness_key
+        self._floor = max(self._floor, self._served[self._last_key])
+        self.discard(sequence)
+        if len(self._served) > _MAX_COUNTERS:
+            self._served = {
+                key: served
+                for key, served in self._served.items()
+                if served > self._floor or key in self._by_key
+            }
+
+    def charge(self, sequence: Sequence, num_tokens: int) -> None:
+        """Count weighted tokens that were computed for a sequence's key."""
+        key = sequence.request.fairness_key
+        self._served[key] = self._served.get(key, self._floor) + num_tokens
+
+    def forget(self) -> None:
+        """Forget who was served how much: nothing waits and nothing runs."""
+        self._served.clear()
+        self._floor = 0
