@@ -1,0 +1,107 @@
+"""What the clock saw of one streamed answer, and the JSON of its events."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+Clock = Callable[[], float]
+"""Seconds that only grow, such as `time.perf_counter`."""
+
+DONE = b"[DONE]"
+
+_TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "tool_calls", "refusal")
+
+
+@dataclass(slots=True)
+class Reply:
+    """One request as seen from outside. Times are seconds on one clock.
+
+    Attributes:
+        sent_s: Just before the request's bytes were given to the kernel.
+        lag_s: How much later than planned that was; 0 in a closed loop.
+        arrivals_s: When each event that held text arrived. Events of one read arrived together.
+        ended_s: When the end of the stream arrived, or the request failed.
+        output_tokens: Completion tokens as the server counted them, `None` if it did not say.
+        prompt_tokens: Prompt tokens as the server counted them, `None` if it did not say.
+        cached_tokens: Those of them that came from a prefix cache, as far as the server says.
+        error: What kind of failure it was, `None` for a whole answer.
+        detail: The failure in the server's or the system's words.
+    """
+
+    sent_s: float = 0.0
+    lag_s: float = 0.0
+    arrivals_s: list[float] = field(default_factory=list)
+    ended_s: float = 0.0
+    output_tokens: int | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int = 0
+    is_finished: bool = False  # the server said that the text is complete
+    error: str | None = None
+    detail: str = ""
+
+    @property
+    def num_tokens(self) -> int:
+        """Output tokens: the server's count, or else the events that held text."""
+        return len(self.arrivals_s) if self.output_tokens is None else self.output_tokens
+
+    def fail(self, kind: str, detail: str = "") -> None:
+        """Note a failure; the first one stands."""
+        if self.error is None:
+            self.error, self.detail = kind, detail
+
+    def take(self, payload: bytes, now_s: float) -> None:
+        """Note one event's `data`.
+
+        Args:
+            payload: JSON of a chat or text completion chunk, of llama-server's own `/completion`,
+                or the terminator.
+            now_s: When its bytes arrived.
+        """
+        if payload == DONE:
+            self.is_finished = True
+            self.ended_s = now_s
+            return
+        try:
+            event = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            self.fail("bad_event", payload[:200].decode(errors="replace"))
+            return
+        if not isinstance(event, dict):
+            self.fail("bad_event", payload[:200].decode(errors="replace"))
+            return
+        if _holds_text(event):
+            self.arrivals_s.append(now_s)
+        if event.get("usage") is not None:
+            self._take_usage(event["usage"])
+        elif "tokens_predicted" in event and event.get("stop"):
+            self.output_tokens = event["tokens_predicted"]
+            self.prompt_tokens = event.get("tokens_evaluated")
+            self.is_finished = True
+            self.ended_s = now_s
+        if event.get("error"):
+            self.fail("error_event", error_message(event))
+
+    def _take_usage(self, usage: dict[str, Any]) -> None:  # JSON of any server
+        self.output_tokens = usage.get("completion_tokens")
+        self.prompt_tokens = usage.get("prompt_tokens")
+        details = usage.get("prompt_tokens_details") or {}
+        self.cached_tokens = details.get("cached_tokens") or 0
+
+
+def _holds_text(event: dict[str, Any]) -> bool:  # JSON of any server
+    """Whether an event carries output; the first of a chat only says who speaks."""
+    for choice in event.get("choices", ()):
+        if choice.get("text"):
+            return True
+        delta = choice.get("delta")
+        if delta and any(delta.get(name) for name in _TEXT_FIELDS):
+            return True
+    return bool(event.get("content"))
+
+
+def error_message(body: Any) -> str:  # JSON of any server
+    """What a server says went wrong, in OpenAI's shape or any other."""
+    error = body.get("error", body) if isinstance(body, dict) else body
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)

@@ -1,0 +1,275 @@
+"""A sweep: every point, round after round, the servers taking turns.
+
+Two servers are measured in interleaved rounds (first, second, second, first, ...), so that what
+drifts on the machine meets both. Each round of a point draws other prompts, the same for both.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter, process_time
+
+import numpy as np
+
+from provider_core.errors import ConfigurationError
+from provider_core.loadtest.arrivals import closed_loop, open_loop, poisson_arrivals
+from provider_core.loadtest.exchange import Client
+from provider_core.loadtest.machine import (
+    MachineUse,
+    Snapshot,
+    resident_bytes,
+    take_snapshot,
+    use_between,
+)
+from provider_core.loadtest.replies import Clock, Reply
+from provider_core.loadtest.report import Point, PointResult, Report, Round
+from provider_core.loadtest.summary import Slo, summarise
+from provider_core.loadtest.target import Target
+from provider_core.loadtest.workload import Length, Request, Workload
+
+TIMELINE_BINS = 120
+REQUESTS_PER_CLIENT = 4  # of a closed loop, unless told otherwise
+MIN_REQUESTS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A point to measure, with the requests it is made of."""
+
+    point: Point
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a sweep goes.
+
+    Attributes:
+        rounds: Of each server at each point.
+        num_requests: Of a round; `None` is four per client, or what arrives in `duration_s`.
+        duration_s: Of an open loop, until its last request is sent.
+        num_warmup: Requests to each server before the first round of a point, not measured.
+        timeout_s: Longest whole answer.
+    """
+
+    steps: Sequence[Step]
+    rounds: int = 1
+    num_requests: int | None = None
+    duration_s: float = 30.0
+    num_warmup: int = 2
+    timeout_s: float = 600.0
+    seed: int = 0
+    slo: Slo | None = None
+
+    def size_of(self, step: Step) -> int:
+        """Requests of one round."""
+        if self.num_requests is not None:
+            return self.num_requests
+        if step.point.concurrency is not None:
+            return max(MIN_REQUESTS, REQUESTS_PER_CLIENT * step.point.concurrency)
+        if step.point.rate is not None:
+            return max(1, round(step.point.rate * self.duration_s))
+        return len(step.workload.trace)
+
+
+class Sweep:
+    """Runs a plan against one server or two.
+
+    Args:
+        targets: The servers.
+        plan: What to measure.
+        report: Filled round by round, so that an interrupt loses only what was running.
+        on_round: Called before each round with its target, point and number.
+        clock: What times are read from.
+        snapshot: Reads the machine's counters.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        plan: Plan,
+        report: Report,
+        *,
+        on_round: Callable[[str, Point, int], None] = lambda *_: None,
+        clock: Clock = perf_counter,
+        snapshot: Callable[[], Snapshot | None] = take_snapshot,
+    ) -> None:
+        self._targets = targets
+        self._plan = plan
+        self._report = report
+        self._on_round = on_round
+        self._clock = clock
+        self._snapshot = snapshot
+        self._clients = {
+            target.label: Client(target, timeout_s=plan.timeout_s, clock=clock)
+            for target in targets
+        }
+
+    async def run(self) -> None:
+        """Measure everything.
+
+        Raises:
+            asyncio.CancelledError: Interrupted; the report holds what was measured until then.
+        """
+        try:
+            for index, step in enumerate(self._plan.steps):
+                result = PointResult(step.point)
+                self._report.points.append(result)
+                await self._warm_up(step, index)
+                for number in range(self._plan.rounds):
+                    order = self._targets if number % 2 == 0 else self._targets[::-1]
+                    for target in order:
+                        self._on_round(target.label, step.point, number)
+                        await self._measure(target, step, (self._plan.seed, index, number), result)
+        except asyncio.CancelledError:
+            self._report.is_interrupted = True
+            raise
+
+    async def _warm_up(self, step: Step, index: int) -> None:
+        size = self._plan.num_warmup
+        if not size:
+            return
+        requests = step.workload.draw(size, (self._plan.seed, index, self._plan.rounds))
+        for target in self._targets:
+            replies: list[Reply] = []
+            client = self._clients[target.label]
+            await closed_loop(client, requests, concurrency=size, replies=replies)
+
+    async def _measure(
+        self, target: Target, step: Step, seed: tuple[int, int, int], result: PointResult
+    ) -> None:
+        """Run one round and note it, even when it is cut short."""
+        requests = step.workload.draw(self._plan.size_of(step), seed)
+        replies: list[Reply] = []
+        before, started_s, cpu_s = self._snapshot(), self._clock(), process_time()
+        is_whole = False
+        try:
+            await self._load(self._clients[target.label], step.point, requests, seed, replies)
+            is_whole = True
+        finally:
+            if replies or is_whole:
+                cpu_s = process_time() - cpu_s
+                machine = self._machine_use(before, self._clock() - started_s)
+                result.rounds.append(
+                    Round(
+                        target=target.label,
+                        summary=summarise(replies, self._plan.slo),
+                        machine=machine,
+                        resident_bytes=resident_bytes(target.pid) if target.pid else None,
+                        generator_cpu_s=cpu_s,
+                        timeline=_timeline(replies),
+                        is_whole=is_whole,
+                    )
+                )
+
+    async def _load(
+        self,
+        client: Client,
+        point: Point,
+        requests: Sequence[Request],
+        seed: tuple[int, int, int],
+        replies: list[Reply],
+    ) -> None:
+        if point.concurrency is not None:
+            await closed_loop(client, requests, concurrency=point.concurrency, replies=replies)
+            return
+        if point.rate is not None:
+            times_s = poisson_arrivals(point.rate, len(requests), (*seed, 1))
+        else:
+            times_s = [request.at_s or 0.0 for request in requests]
+        await open_loop(client, requests, times_s, replies=replies, clock=self._clock)
+
+    def _machine_use(self, before: Snapshot | None, wall_s: float) -> MachineUse | None:
+        after = self._snapshot()
+        if before is None or after is None or wall_s <= 0:
+            return None
+        return use_between(
+            before,
+            after,
+            wall_s=wall_s,
+            own_pid=os.getpid(),
+            server_pids=[target.pid for target in self._targets if target.pid is not None],
+        )
+
+    async def check(self) -> None:
+        """Ask each server for two tokens, so that what cannot work is said at once.
+
+        Raises:
+            ConfigurationError: A server refuses, or nobody answers.
+        """
+        for client in self._clients.values():
+            (request,) = self._plan.steps[0].workload.draw(1, (self._plan.seed, 0, -1 % 2**32))
+            small = Request(prompt=request.prompt, max_tokens=2, chat=request.chat)
+            reply = await client.stream(client.target.post(small))
+            if reply.error is not None:
+                raise ConfigurationError(explain(client.target, reply))
+
+
+_ADVICE = {
+    "connection_refused": "nobody listens there; start one with: provider serve",
+    "http_401": "the key is wrong or missing; give one with --key",
+    "http_404": "no such endpoint or model",
+}
+
+
+def explain(target: Target, reply: Reply) -> str:
+    """A failed request in one line, with what to do about it."""
+    kind = str(reply.error)
+    words = " ".join(part for part in (_ADVICE.get(kind, ""), f"({reply.detail})") if part)
+    return f"{target.url}{target.path}: {kind.replace('_', ' ')}: {words}"
+
+
+async def first_model(target: Target, timeout_s: float) -> str:
+    """The id of the first model a server lists.
+
+    Raises:
+        ConfigurationError: It lists none, or cannot be asked.
+    """
+    reply, body = await Client(target, timeout_s=timeout_s).get(target.models_path)
+    if reply.error is not None:
+        raise ConfigurationError(explain(target, reply))
+    try:
+        return str(body["data"][0]["id"])
+    except (LookupError, TypeError) as error:
+        raise ConfigurationError(f"{target.url} lists no model; name one with --model") from error
+
+
+def _timeline(replies: Sequence[Reply]) -> tuple[float, ...]:
+    """Events with text per second, over equal parts of the time from first to last."""
+    times = [time for reply in replies for time in reply.arrivals_s]
+    start_s = min((reply.sent_s for reply in replies), default=0.0)
+    end_s = max((reply.ended_s for reply in replies), default=0.0)
+    if not times or end_s <= start_s:
+        return ()
+    counts, _ = np.histogram(times, TIMELINE_BINS, (start_s, end_s))
+    rates: list[float] = (counts * TIMELINE_BINS / (end_s - start_s)).tolist()
+    return tuple(rates)
+
+
+def cross(
+    *,
+    concurrency: Sequence[int],
+    rates: Sequence[float],
+    prompt_tokens: Sequence[Length],
+    make_workload: Callable[[Length], Workload],
+) -> list[Step]:
+    """Every prompt length with every number of clients and every rate.
+
+    Without either, the times of a trace.
+    """
+    steps = []
+    for length in prompt_tokens:
+        workload = make_workload(length)
+        is_trace = bool(workload.trace)
+        loads: list[tuple[int | None, float | None]] = [(c, None) for c in concurrency]
+        loads += [(None, rate) for rate in rates]
+        for clients, rate in loads or [(None, None)]:
+            point = Point(
+                concurrency=clients,
+                rate=rate,
+                prompt_tokens="trace" if is_trace else str(length),
+                output_tokens="trace" if is_trace else str(workload.output_tokens),
+            )
+            steps.append(Step(point=point, workload=workload))
+    return steps

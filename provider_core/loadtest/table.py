@@ -1,0 +1,172 @@
+"""A report as tables for the terminal, and the notes that go with every form of it."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from provider_core.loadtest.report import (
+    Figure,
+    PointResult,
+    Report,
+    Round,
+    describe_noise,
+    figures,
+    ratios,
+)
+from provider_core.loadtest.summary import PERCENTILES
+
+NAMES = {"ttft": "TTFT", "itl": "ITL", "tpot": "TPOT", "e2e": "E2E"}
+RATIO_COLUMNS = {
+    "output_tokens_per_s": "tok/s",
+    "ttft_p50_ms": "TTFT p50",
+    "ttft_p95_ms": "TTFT p95",
+    "itl_p50_ms": "ITL p50",
+    "itl_p95_ms": "ITL p95",
+    "tpot_p50_ms": "TPOT p50",
+    "e2e_p95_ms": "E2E p95",
+}
+
+
+def tables(report: Report) -> Iterable[RenderableType]:
+    """Throughput, latencies, and the ratios of two servers."""
+    yield _throughput(report)
+    yield _latencies(report)
+    if len(report.targets) == 2:
+        yield _ratios(report)
+
+
+def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in words:
+        table.add_column(column, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _rows(report: Report) -> Iterable[tuple[PointResult, str, list[Round]]]:
+    for result in report.points:
+        for label in report.labels:
+            if rounds := result.of(label):
+                yield result, label, rounds
+
+
+def _words(result: PointResult) -> list[str]:
+    point = result.point
+    return [point.load, f"{point.prompt_tokens}/{point.output_tokens}"]
+
+
+def _throughput(report: Report) -> Table:
+    numbers = ["tok/s", "best", "prompt tok/s", "req/s", "good/s", "ok", "failed", "MB", "CPUs"]
+    if report.slo is None:
+        numbers.remove("good/s")
+    table = _table("Throughput", ["load", "in/out", "server"], numbers)
+    for result, label, rounds in _rows(report):
+        found = figures(rounds)
+        speed = found["output_tokens_per_s"]
+        row = [*_words(result), label, f"{speed.median:.1f}", f"{speed.best:.1f}"]
+        row.append(f"{found['prompt_tokens_per_s'].median:.0f}")
+        row.append(f"{found['requests_per_s'].median:.2f}")
+        if report.slo is not None:
+            row.append(_number(found.get("goodput_per_s")))
+        row += [str(sum(turn.summary.num_ok for turn in rounds)), _errors(rounds)]
+        resident = [turn.resident_bytes for turn in rounds if turn.resident_bytes]
+        row.append(f"{max(resident) / 1e6:.0f}" if resident else "-")
+        used = [turn.machine.servers for turn in rounds if turn.machine is not None]
+        row.append(f"{max(used):.2f}" if used else "-")
+        table.add_row(*row)
+    return table
+
+
+def _errors(rounds: Iterable[Round]) -> str:
+    counts: dict[str, int] = {}
+    for turn in rounds:
+        for kind, count in turn.summary.errors.items():
+            counts[kind] = counts.get(kind, 0) + count
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "0"
+
+
+def _latencies(report: Report) -> Table:
+    numbers = [f"p{p}" for p in PERCENTILES]
+    table = _table("Latency in ms", ["load", "in/out", "server", ""], [*numbers, "mean"])
+    for result, label, rounds in _rows(report):
+        found = figures(rounds)
+        words = [*_words(result), label]
+        for name, title in NAMES.items():
+            cells = [_number(found.get(f"{name}_{part}_ms")) for part in (*numbers, "mean")]
+            table.add_row(*words, title, *cells)
+            words = [""] * len(words)
+    return table
+
+
+def _number(figure: Figure | None) -> str:
+    """The median with three significant digits or so."""
+    if figure is None:
+        return "-"
+    digits = 0 if figure.median >= 100 else 1 if figure.median >= 10 else 2
+    return f"{figure.median:.{digits}f}"
+
+
+def _ratios(report: Report) -> Table:
+    first, second = report.labels
+    title = f"{first} over {second}: ratio of the medians / of the bests of the rounds"
+    table = _table(title, ["load", "in/out"], list(RATIO_COLUMNS.values()))
+    for result in report.points:
+        found = ratios(result, first, second)
+        table.add_row(*_words(result), *(_ratio(found.get(name)) for name in RATIO_COLUMNS))
+    return table
+
+
+def _ratio(figure: Figure | None) -> str:
+    return "-" if figure is None else f"{figure.median:.2f}/{figure.best:.2f}"
+
+
+def notes(report: Report) -> Iterable[str]:
+    """What a reader must know to trust the figures, a line each."""
+    yield f"{report.host}; medians over {report.settings.get('rounds', 1)} round(s)."
+    for target in report.targets:
+        counted = " and ".join(_counted_by(report, str(target["label"]))) or "nothing"
+        model = f", model {target['model']}" if target["model"] else ""
+        yield (
+            f"{target['label']}: {target['url']}{target['path']}{model}; "
+            f"output tokens counted by {counted}."
+        )
+    yield _quietness(report)
+    num_events = sum(turn.summary.num_events for turn in report.rounds())
+    if num_events:
+        cpu_s = sum(turn.generator_cpu_s for turn in report.rounds())
+        wall_s = sum(turn.summary.wall_s for turn in report.rounds())
+        yield (
+            f"This generator used {cpu_s / wall_s:.3f} of a processor, "
+            f"{1e6 * cpu_s / num_events:.0f} us per event."
+        )
+    yield from _failures(report)
+    if report.is_interrupted:
+        yield "Interrupted: what was measured until then."
+
+
+def _counted_by(report: Report, label: str) -> list[str]:
+    rounds = [turn for turn in report.rounds() if turn.target == label]
+    return sorted({turn.summary.counted_by for turn in rounds} - {"nothing"})
+
+
+def _quietness(report: Report) -> str:
+    loudest = report.loudest
+    if loudest is None:
+        return "Whether the machine was quiet cannot be known here: there is no /proc."
+    if loudest.noise > report.max_noise:
+        return f"NOT QUIET: {describe_noise(loudest, report.max_noise)}."
+    return (
+        f"Quiet: at most {loudest.others:.2f} of a processor went to others and "
+        f"{loudest.steal:.2f} to steal."
+    )
+
+
+def _failures(report: Report) -> Iterable[str]:
+    details: dict[tuple[str, str], str] = {}
+    for turn in report.rounds():
+        for kind, detail in turn.summary.error_details.items():
+            details.setdefault((turn.target, kind), detail)
+    for (label, kind), detail in sorted(details.items()):
+        yield f"{label} failed with {kind}: {detail}"
