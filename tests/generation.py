@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from provider_core import ModelRunner
-from provider_core.testing import decode_batch, prefill_batch
+from provider_core.testing import decode_batch, prefill_batches
 
 
 def prefill_logits(
@@ -14,13 +14,9 @@ def prefill_logits(
 ) -> npt.NDArray[np.float32]:
     """Compute a prompt in chunks; return the last position's logits, `[1, vocab_size]`."""
     logits = np.empty((0, runner.info.vocab_size), np.float32)
-    for start in range(0, len(prompt), chunk):
-        piece = prompt[start : start + chunk]
-        num_logits = int(start + len(piece) == len(prompt))
-        logits = runner.execute_model(
-            prefill_batch(slot, piece, num_computed_tokens=start, num_logits=num_logits)
-        )
-        assert logits.shape == (num_logits, runner.info.vocab_size)
+    for batch in prefill_batches(slot, prompt, chunk=chunk):
+        logits = runner.execute_model(batch)
+        assert logits.shape == (batch.num_logits, runner.info.vocab_size)
     return logits.copy()
 
 

@@ -53,7 +53,6 @@ class OnnxRuntimeRunner:
             on_cuda = settings.provider == "cuda"
             self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
             self._decoder = SharedCacheDecoder(session, io, self._pool)
-        self._tails = _Tails(max_num_seqs)
         self._runs_row_by_row = io.batch_size == 1
         self._info = RunnerInfo(
             backend="onnxruntime",
@@ -79,17 +78,14 @@ class OnnxRuntimeRunner:
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""
-        first_slot = int(batch.slots[0])
-        token_ids, starts = batch.token_ids, batch.num_computed_tokens
-        if batch.phase == "prefill":
-            token_ids, starts = self._tails.extend(first_slot, token_ids, starts)
         run = self._run_row_by_row if self._runs_row_by_row else self._decoder.run
-        return run(first_slot, token_ids, starts, batch.num_logits)
+        return run(
+            int(batch.slots[0]), batch.token_ids, batch.num_computed_tokens, batch.num_logits
+        )
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
         self._pool.move(source, target, num_tokens)
-        self._tails.move(source, target)
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""
@@ -118,32 +114,3 @@ def _check_servable(io: DecoderIO) -> None:
     for name, dtype in ((io.caches[0].past, io.cache_dtype), (io.logits.name, io.logits.dtype)):
         if dtype not in DTYPES:
             raise ConfigurationError(f"the decoder's {name!r} is {dtype}, not float32 or float16")
-
-
-class _Tails:
-    """The last token that each slot's prefill has seen.
-
-    A single new token behind a past goes through another attention kernel than several do, with
-    other rounding. So a prefill chunk of one token is run as two, the one before it computed again
-    (to the same bits): where a prompt is cut then changes nothing. See ADR 0004.
-    """
-
-    def __init__(self, max_num_seqs: int) -> None:
-        self._token_ids = np.zeros(max_num_seqs, np.int64)
-        self._ends = np.zeros(max_num_seqs, np.int32)  # the position after that token
-
-    def extend(
-        self, slot: int, token_ids: npt.NDArray[np.int64], starts: npt.NDArray[np.int32]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """Remember a chunk `[1, s]` that starts at `starts[0]`; return what to run for it."""
-        previous = self._token_ids[slot]
-        follows = starts[0] > 0 and self._ends[slot] == starts[0]
-        self._token_ids[slot] = token_ids[0, -1]
-        self._ends[slot] = starts[0] + token_ids.shape[1]
-        if token_ids.shape[1] > 1 or not follows:
-            return token_ids, starts
-        return np.array([[previous, token_ids[0, 0]]]), starts - 1
-
-    def move(self, source: int, target: int) -> None:
-        """Follow a slot's content."""
-        self._token_ids[target], self._ends[target] = self._token_ids[source], self._ends[source]

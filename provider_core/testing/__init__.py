@@ -4,7 +4,7 @@ Inherit `RunnerContract` (or `EngineContract`, if your runtime batches by itself
 made, and let pytest collect the class. Nothing here needs pytest itself.
 """
 
-from provider_core.testing.batches import decode_batch, prefill_batch
+from provider_core.testing.batches import decode_batch, prefill_batch, prefill_batches
 from provider_core.testing.engine_contract import EngineContract
 from provider_core.testing.generation import (
     ContractViolation,
@@ -28,6 +28,7 @@ __all__ = [
     "decode_batch",
     "generate",
     "prefill_batch",
+    "prefill_batches",
     "submit",
     "succeeded",
 ]

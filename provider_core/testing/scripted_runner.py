@@ -91,9 +91,17 @@ class ScriptedRunner:
         self.is_warm = True
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Store the new tokens and look up the logits of the histories; see `ModelRunner`."""
+        """Store the new tokens and look up the logits of the histories; see `ModelRunner`.
+
+        Raises:
+            ValueError: A chunk of a longer prompt is of one token.
+        """
         call = self.num_calls
         self.num_calls += 1
+        if batch.phase == "prefill" and batch.token_ids.size == 1:
+            is_whole = batch.num_logits == 1 and batch.num_computed_tokens[0] == 0
+            if not is_whole:
+                raise ValueError("a prefill chunk of one token is not a whole prompt; see `Batch`")
         if self._on_execute is not None:
             self._on_execute(batch)
         duration_s = self._step_time_s

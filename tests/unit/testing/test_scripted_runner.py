@@ -62,11 +62,21 @@ def test_a_reply_follows_every_prompt_and_moves_along() -> None:
     """Also one that was computed in chunks."""
     runner = ScriptedRunner(reply=[7, 8, 9])
     assert _likeliest(runner.execute_model(prefill_batch(0, [3, 4]))) == [7]
-    runner.execute_model(prefill_batch(2, [5], num_logits=0))
-    batch = prefill_batch(2, [6], num_computed_tokens=1)
+    runner.execute_model(prefill_batch(2, [5, 1], num_logits=0))
+    batch = prefill_batch(2, [6, 2], num_computed_tokens=2)
     assert _likeliest(runner.execute_model(batch)) == [7]
-    runner.move_slot(2, 1, 2)
-    assert _likeliest(runner.execute_model(decode_batch([7, 7], [2, 2]))) == [8, 8]
+    runner.move_slot(2, 1, 4)
+    assert _likeliest(runner.execute_model(decode_batch([7, 7], [2, 4]))) == [8, 8]
+
+
+def test_it_refuses_a_chunk_of_one_token() -> None:
+    """Of a longer prompt, in front as behind; a prompt of one token is whole."""
+    runner = ScriptedRunner()
+    with pytest.raises(ValueError, match="one token"):
+        runner.execute_model(prefill_batch(0, [1], num_logits=0))
+    with pytest.raises(ValueError, match="one token"):
+        runner.execute_model(prefill_batch(0, [1], num_computed_tokens=3))
+    assert len(runner.execute_model(prefill_batch(0, [1]))) == 1
 
 
 def test_a_moved_slot_leaves_garbage_behind() -> None:
