@@ -6,13 +6,46 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
+Array = npt.NDArray[np.float32]
+
+_GEMMA = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": 24,  # not head_dim, as in Gemma 2 27B
+    "num_hidden_layers": 3,
+    "sliding_window": 12,
+    "tie_word_embeddings": True,
 }
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"architectures": ["LlamaForCausalLM"]},
+    "mistral": {"architectures": ["MistralForCausalLM"], "sliding_window": 10},
+    "qwen2": {"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True},
+    "qwen3": {"architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": True},
+    "phi3": {
+        "architectures": ["Phi3ForCausalLM"],
+        "hidden_size": 128,
+        "head_dim": 32,
+        "partial_rotary_factor": 0.5,
+        "sliding_window": 21,
+        "original_max_position_embeddings": 512,
+    },
+    "gemma2": {
+        "architectures": ["Gemma2ForCausalLM"],
+        "attn_logit_softcapping": 3.0,
+        "final_logit_softcapping": 5.0,
+        **_GEMMA,
+    },
+    "gemma3_text": {
+        "architectures": ["Gemma3ForCausalLM"],
+        "rope_theta": 1_000_000.0,
+        "rope_local_base_freq": 10_000.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        "sliding_window_pattern": 3,
+        **_GEMMA,
+    },
+}
+"""How each family's tiny configuration differs from Llama's, by `model_type`."""
 
 
 def write_checkpoint(folder: Path, model_type: str = "qwen3", **overrides: Any) -> Path:
@@ -20,11 +53,10 @@ def write_checkpoint(folder: Path, model_type: str = "qwen3", **overrides: Any) 
 
     Args:
         folder: Made if it is missing.
-        model_type: `llama`, `qwen2` (with biases) or `qwen3` (with QK norms).
+        model_type: One of `FAMILIES`.
         overrides: Replace keys of the default configuration.
     """
     config: dict[str, Any] = {
-        "architectures": [ARCHITECTURES[model_type]],
         "model_type": model_type,
         "hidden_act": "silu",
         "vocab_size": 96,
@@ -37,51 +69,99 @@ def write_checkpoint(folder: Path, model_type: str = "qwen3", **overrides: Any) 
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
         "max_position_embeddings": 512,
-        "tie_word_embeddings": model_type != "llama",
+        "tie_word_embeddings": False,
         "bos_token_id": 0,
         "eos_token_id": 1,
-    } | overrides
+        **FAMILIES[model_type],
+        **overrides,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     save_file(_random_tensors(config), folder / "model.safetensors")
     return folder
 
 
-def _random_tensors(config: dict[str, Any]) -> dict[str, npt.NDArray[np.float32]]:
+def write_multimodal(text_folder: Path, folder: Path, prefix: str) -> Path:
+    """Wrap a text checkpoint of Gemma 3 as multimodal ones are: nested, beside a vision tower.
+
+    Args:
+        text_folder: A `gemma3_text` checkpoint.
+        folder: Made if it is missing.
+        prefix: What stands before the text decoder's tensors in place of `model`; it was
+            `language_model.model` at first, and `model.language_model` since.
+    """
+    config = json.loads((text_folder / "config.json").read_text())
+    nested = {"model_type": "gemma3", "text_config": config, "vision_config": {"hidden_size": 8}}
+    tensors = load_file(text_folder / "model.safetensors")
+    renamed = {name.replace("model", prefix, 1): tensor for name, tensor in tensors.items()}
+    renamed["vision_tower.model.embeddings.weight"] = np.ones((2, 8), np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(nested))
+    save_file(renamed, folder / "model.safetensors")
+    return folder
+
+
+def _random_tensors(config: dict[str, Any]) -> dict[str, Array]:
     rng = np.random.default_rng(7)
 
-    def normal(*shape: int, spread: float) -> npt.NDArray[np.float32]:
+    def normal(*shape: int, spread: float) -> Array:
         return rng.normal(0, spread, shape).astype(np.float32)
 
+    family, hidden = config["model_type"], config["hidden_size"]
+    is_gemma = family.startswith("gemma")
+    embedding_spread = hidden**-0.5 if is_gemma else 1  # Gemma multiplies by the root
+    tensors = {"model.embed_tokens.weight": normal(config["vocab_size"], hidden, spread=1)}
+    tensors["model.embed_tokens.weight"] *= np.float32(embedding_spread)
+    if not config["tie_word_embeddings"]:
+        tensors["lm_head.weight"] = normal(config["vocab_size"], hidden, spread=1)
+    norms = {"model.norm": hidden}
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}"
+        for name, (rows, columns) in _linear_shapes(config).items():
+            spread = 2 / np.sqrt(columns)
+            tensors[f"{prefix}.{name}.weight"] = normal(rows, columns, spread=spread)
+            if _has_bias(config, name):
+                tensors[f"{prefix}.{name}.bias"] = normal(rows, spread=0.5)
+        norms |= {f"{prefix}.{name}": size for name, size in _norm_sizes(config).items()}
+    for name, size in norms.items():  # Gemma stores a norm's weight less one
+        tensors[f"{name}.weight"] = normal(size, spread=0.1) + np.float32(not is_gemma)
+    return tensors
+
+
+def _linear_shapes(config: dict[str, Any]) -> dict[str, tuple[int, int]]:
     hidden, inner, head_dim = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     q_size, kv_size = (
         config[key] * head_dim for key in ("num_attention_heads", "num_key_value_heads")
     )
-    tensors = {
-        "model.embed_tokens.weight": normal(config["vocab_size"], hidden, spread=1),
-        "model.norm.weight": 1 + normal(hidden, spread=0.1),
-    }
-    if not config["tie_word_embeddings"]:
-        tensors["lm_head.weight"] = normal(config["vocab_size"], hidden, spread=1)
-    for layer in range(config["num_hidden_layers"]):
-        prefix = f"model.layers.{layer}"
-        shapes = {
-            "self_attn.q_proj": (q_size, hidden),
-            "self_attn.k_proj": (kv_size, hidden),
-            "self_attn.v_proj": (kv_size, hidden),
-            "self_attn.o_proj": (hidden, q_size),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
+    shared = {"self_attn.o_proj": (hidden, q_size), "mlp.down_proj": (hidden, inner)}
+    if config["model_type"] == "phi3":
+        return {
+            "self_attn.qkv_proj": (q_size + 2 * kv_size, hidden),
+            "mlp.gate_up_proj": (2 * inner, hidden),
+            **shared,
         }
-        for name, (rows, columns) in shapes.items():
-            spread = 2 / np.sqrt(columns)
-            tensors[f"{prefix}.{name}.weight"] = normal(rows, columns, spread=spread)
-            if config["model_type"] == "qwen2" and name[-6] in "qkv":
-                tensors[f"{prefix}.{name}.bias"] = normal(rows, spread=0.5)
-        norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
-        if config["model_type"] == "qwen3":
-            norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
-        for name, size in norms.items():
-            tensors[f"{prefix}.{name}.weight"] = 1 + normal(size, spread=0.1)
-    return tensors
+    return {
+        "self_attn.q_proj": (q_size, hidden),
+        "self_attn.k_proj": (kv_size, hidden),
+        "self_attn.v_proj": (kv_size, hidden),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        **shared,
+    }
+
+
+def _has_bias(config: dict[str, Any], name: str) -> bool:
+    if name.startswith("mlp"):
+        return bool(config.get("mlp_bias"))
+    is_input = name != "self_attn.o_proj"
+    return bool(config.get("attention_bias")) or (config["model_type"] == "qwen2" and is_input)
+
+
+def _norm_sizes(config: dict[str, Any]) -> dict[str, int]:
+    family, hidden = config["model_type"], config["hidden_size"]
+    sizes = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if family.startswith("gemma"):
+        sizes |= {"pre_feedforward_layernorm": hidden, "post_feedforward_layernorm": hidden}
+    if family in {"qwen3", "gemma3_text"}:
+        sizes |= {f"self_attn.{part}_norm": config["head_dim"] for part in ("q", "k")}
+    return sizes

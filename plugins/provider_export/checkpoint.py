@@ -16,11 +16,15 @@ from provider_core import ConfigurationError
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
+TEXT_PREFIXES = {"model.language_model.": "model.", "language_model.": ""}
+"""Of the text decoder's tensors in a multimodal checkpoint, and in a checkpoint of text alone."""
 FLOAT_TYPES = frozenset({"float32", "float16", ml_dtypes.bfloat16.__name__})
 
 
 class Checkpoint:
     """Named tensors, read from their files one at a time.
+
+    The decoder of a multimodal checkpoint goes by the names it has in one of text alone.
 
     Args:
         folder: Holds `model.safetensors`, or `model.safetensors.index.json` and its shards.
@@ -31,25 +35,31 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file_of = _locate_tensors(folder)
+        self._places = {
+            _text_name(stored_name): (path, stored_name)
+            for stored_name, path in _locate_tensors(folder).items()
+        }
 
     def __contains__(self, name: str) -> bool:
-        return name in self._file_of
+        return name in self._places
 
     def read(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """One tensor as float32.
 
         Args:
-            name: As the checkpoint spells it.
+            name: As a checkpoint of text alone spells it.
             shape: What the configuration says it must be.
 
         Raises:
             ConfigurationError: It is missing, has another shape, or is not floating point.
         """
-        if name not in self._file_of:
+        if name not in self._places:
             raise ConfigurationError(f"{self.folder} has no tensor {name}")
-        with _open(self._file_of[name]) as file:
-            tensor: npt.NDArray[Any] = file.get_tensor(name)  # its dtype is the file's to say
+        path, stored_name = self._places[name]
+        with _open(path) as file:
+            tensor: npt.NDArray[Any] = file.get_tensor(
+                stored_name
+            )  # its dtype is the file's to say
         if tensor.shape != shape:
             raise ConfigurationError(
                 f"tensor {name} has shape {list(tensor.shape)}, config.json implies {list(shape)}"
@@ -57,6 +67,13 @@ class Checkpoint:
         if tensor.dtype.name not in FLOAT_TYPES:
             raise ConfigurationError(f"tensor {name} is {tensor.dtype}, not floating point")
         return tensor.astype(np.float32)
+
+
+def _text_name(stored_name: str) -> str:
+    for prefix, text_prefix in TEXT_PREFIXES.items():
+        if stored_name.startswith(prefix):
+            return text_prefix + stored_name.removeprefix(prefix)
+    return stored_name
 
 
 def _locate_tensors(folder: Path) -> dict[str, Path]:

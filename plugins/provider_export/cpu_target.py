@@ -9,10 +9,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from provider_core import ConfigurationError
 from provider_export.decoder_config import DecoderConfig
 from provider_export.graph_builder import CONTRIB, GraphBuilder
+from provider_export.rope import Rope
 
 OPSET = 23  # RMSNormalization
+HEAD_DIM_MULTIPLE = 16  # of what GroupQueryAttention's CPU kernel takes, rotated part included
 
 
 class CpuTarget:
@@ -23,8 +26,13 @@ class CpuTarget:
         self._graph = graph
 
     def declare_inputs(self) -> None:
-        """Lengths, caches, and the rotation's tables."""
+        """Lengths, caches, and the rotation's tables.
+
+        Raises:
+            ConfigurationError: GroupQueryAttention has no kernel for such heads.
+        """
         graph, config = self._graph, self._config
+        _check_head(config)
         graph.add_input("seqlens_k", TensorProto.INT32, ("batch_size",))
         graph.add_input("total_sequence_length", TensorProto.INT32, ())
         shape = ("batch_size", config.num_kv_heads, "max_sequence_length", config.head_dim)
@@ -58,15 +66,18 @@ class CpuTarget:
         past = tuple(f"past_key_values.{layer}.{part}" for part in ("key", "value"))
         present = tuple(f"present.{layer}.{part}" for part in ("key", "value"))
         lengths = ("seqlens_k", "total_sequence_length")
+        here = config.layers[layer]
         self._graph.add_nodes(
             "GroupQueryAttention",
-            (query, key, value, *past, *lengths, "cos_cache", "sin_cache"),
+            (query, key, value, *past, *lengths, *rotation_tables(here.rope)),
             (name, *present),
             domain=CONTRIB,
             num_heads=config.num_heads,
             kv_num_heads=config.num_kv_heads,
             do_rotary=1,
-            scale=config.head_dim**-0.5,
+            scale=config.attention_scale,
+            softcap=config.attention_softcap,
+            local_window_size=here.window or -1,
         )
         return name
 
@@ -75,22 +86,47 @@ class CpuTarget:
         return self._graph.build(opset=OPSET, uses_contrib=True)
 
 
+def _check_head(config: DecoderConfig) -> None:
+    for rope in config.ropes:
+        for name, size in (("head_dim", config.head_dim), ("rotated part", rope.rotary_dim)):
+            if size % HEAD_DIM_MULTIPLE:
+                raise ConfigurationError(
+                    f"the {name} of {size} is no multiple of {HEAD_DIM_MULTIPLE}, which the target "
+                    "cpu needs; the target tensorrt does not"
+                )
+
+
+def rotation_tables(rope: Rope) -> tuple[str, str]:
+    """The names of a rotation's cosines and sines."""
+    return f"cos_cache{rope.name}", f"sin_cache{rope.name}"
+
+
 def add_rotation_tables(graph: GraphBuilder, config: DecoderConfig) -> None:
-    """Make `cos_cache` and `sin_cache`, float32 `[max_position_embeddings, head_dim / 2]`.
+    """Make each rotation's tables, float32 `[max_position_embeddings, rotary_dim / 2]`.
 
     They are computed by a few nodes that the runtime folds when it loads, because stored tables
     of 32,768 positions would weigh more than a small model. Float32 throughout, as transformers'
     rotary embedding does it.
     """
-    limits = (np.float32(0), np.float32(config.max_position_embeddings), np.float32(1))
+    for rope in config.ropes:
+        _add_rotation_tables(graph, rope, config.max_position_embeddings)
+
+
+def _add_rotation_tables(graph: GraphBuilder, rope: Rope, num_positions: int) -> None:
+    name = f"rotation{rope.name}"
+    limits = (np.float32(0), np.float32(num_positions), np.float32(1))
     bounds = [
-        graph.add_constant(f"rotation.{name}", np.array(value, np.float32))
-        for name, value in zip(("first", "end", "step"), limits, strict=True)
+        graph.add_constant(f"{name}.{limit}", np.array(value, np.float32))
+        for limit, value in zip(("first", "end", "step"), limits, strict=True)
     ]
-    positions = graph.add_node("Range", bounds, "rotation.positions")
-    axis = graph.add_constant("rotation.axis", np.array([1], np.int64))
-    column = graph.add_node("Unsqueeze", (positions, axis), "rotation.column")
-    inv_freq = graph.add_constant("rotation.inv_freq", config.inv_freq[np.newaxis, :])
-    angles = graph.add_node("Mul", (column, inv_freq), "rotation.angles")
-    graph.add_node("Cos", (angles,), "cos_cache")
-    graph.add_node("Sin", (angles,), "sin_cache")
+    positions = graph.add_node("Range", bounds, f"{name}.positions")
+    axis = graph.add_constant(f"{name}.axis", np.array([1], np.int64))
+    column = graph.add_node("Unsqueeze", (positions, axis), f"{name}.column")
+    inv_freq = graph.add_constant(f"{name}.inv_freq", rope.inv_freq[np.newaxis, :])
+    angles = graph.add_node("Mul", (column, inv_freq), f"{name}.angles")
+    for op_type, table in zip(("Cos", "Sin"), rotation_tables(rope), strict=True):
+        if rope.attention_factor == 1:
+            graph.add_node(op_type, (angles,), table)
+            continue
+        factor = graph.add_constant(f"{table}.factor", np.array(rope.attention_factor, np.float32))
+        graph.add_node("Mul", (graph.add_node(op_type, (angles,), f"{table}.raw"), factor), table)

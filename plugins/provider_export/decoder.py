@@ -1,4 +1,4 @@
-"""From a checkpoint to a decoder graph: what Llama, Qwen2 and Qwen3 share.
+"""From a checkpoint to a decoder graph: what the families share, and their forks.
 
 A target (`cpu_target`, `tensorrt_target`) says which operators carry attention, norms and the
 cache; everything else is here. Linear weights are `[out, in]` in a checkpoint and `[in, out]` here.
@@ -83,34 +83,52 @@ class DecoderBuilder:
         graph.add_input("num_logits_to_keep", TensorProto.INT64, ())
         target.declare_inputs()
         table = self._matrix("model.embed_tokens.weight", (config.vocab_size, config.hidden_size))
-        x = graph.add_node("Gather", (table, "input_ids"), "embeddings", axis=0)
+        x = self._embed(table)
         normed = target.norm("layers.0.input_norm", x, self._norm_weight(0, "input_layernorm"))
+        before_mlp = (
+            "pre_feedforward_layernorm"
+            if config.family.has_post_norms
+            else "post_attention_layernorm"
+        )
         for layer in range(config.num_layers):
             name = f"layers.{layer}"
             attended = self._attention(layer, normed)
+            if config.family.has_post_norms:
+                weight = self._norm_weight(layer, "post_attention_layernorm")
+                attended = target.norm(f"{name}.attention_norm", attended, weight)
             x, normed = target.add_and_norm(
-                f"{name}.mlp_norm",
-                attended,
-                x,
-                self._norm_weight(layer, "post_attention_layernorm"),
+                f"{name}.mlp_norm", attended, x, self._norm_weight(layer, before_mlp)
             )
             moved = self._mlp(layer, normed)
+            if config.family.has_post_norms:
+                weight = self._norm_weight(layer, "post_feedforward_layernorm")
+                moved = target.norm(f"{name}.post_mlp_norm", moved, weight)
             x, normed = target.add_and_norm(
                 f"{name}.output_norm", moved, x, self._next_norm_weight(layer)
             )
         self._head(normed, table)
         return target.build()
 
+    def _embed(self, table: str) -> str:
+        graph, scale = self._graph, self._config.embedding_scale
+        if scale == 1:
+            return graph.add_node("Gather", (table, "input_ids"), "embeddings", axis=0)
+        rows = graph.add_node("Gather", (table, "input_ids"), "embeddings.rows", axis=0)
+        factor = graph.add_constant("embeddings.scale", np.array(scale, np.float32))
+        return graph.add_node("Mul", (rows, factor), "embeddings")
+
     def _attention(self, layer: int, x: str) -> str:
         config, name = self._config, f"layers.{layer}.attention"
         q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         prefix = f"model.layers.{layer}.self_attn"
-        packed = self._linear(
-            f"{name}.qkv",
-            x,
-            config.hidden_size,
-            {f"{prefix}.q_proj": q_size, f"{prefix}.k_proj": kv_size, f"{prefix}.v_proj": kv_size},
-        )
+        parts = {
+            f"{prefix}.q_proj": q_size,
+            f"{prefix}.k_proj": kv_size,
+            f"{prefix}.v_proj": kv_size,
+        }
+        if config.family.has_fused_projections:
+            parts = {f"{prefix}.qkv_proj": q_size + 2 * kv_size}
+        packed = self._linear(f"{name}.qkv", x, config.hidden_size, parts)
         query, key, value = (f"{name}.{part}" for part in ("query", "key", "value"))
         sizes = self._graph.add_constant(
             f"{name}.sizes", np.array([q_size, kv_size, kv_size], np.int64)
@@ -126,7 +144,7 @@ class DecoderBuilder:
 
     def _head_norm(self, x: str, weight_name: str, num_heads: int) -> str:
         graph, head_dim = self._graph, self._config.head_dim
-        weight = graph.add_constant(weight_name, self._checkpoint.read(weight_name, (head_dim,)))
+        weight = self._norm_vector(weight_name, head_dim)
         heads = graph.add_constant(f"{x}.heads", np.array([0, 0, num_heads, head_dim], np.int64))
         whole = graph.add_constant(f"{x}.whole", np.array([0, 0, num_heads * head_dim], np.int64))
         split = graph.add_node("Reshape", (x, heads), f"{x}.split")
@@ -136,14 +154,25 @@ class DecoderBuilder:
     def _mlp(self, layer: int, x: str) -> str:
         config, graph, name = self._config, self._graph, f"layers.{layer}.mlp"
         prefix, inner = f"model.layers.{layer}.mlp", config.intermediate_size
-        gate = self._linear(f"{name}.gate", x, config.hidden_size, {f"{prefix}.gate_proj": inner})
-        up = self._linear(f"{name}.up", x, config.hidden_size, {f"{prefix}.up_proj": inner})
-        sigmoid = graph.add_node("Sigmoid", (gate,), f"{name}.sigmoid")
-        silu = graph.add_node("Mul", (gate, sigmoid), f"{name}.silu")
-        gated = graph.add_node("Mul", (silu, up), f"{name}.gated")
+        gate, up = f"{name}.gate", f"{name}.up"
+        if config.family.has_fused_projections:
+            parts = {f"{prefix}.gate_up_proj": 2 * inner}
+            packed = self._linear(f"{name}.gate_up", x, config.hidden_size, parts)
+            graph.add_nodes("Split", (packed,), (gate, up), axis=-1, num_outputs=2)
+        else:
+            self._linear(gate, x, config.hidden_size, {f"{prefix}.gate_proj": inner})
+            self._linear(up, x, config.hidden_size, {f"{prefix}.up_proj": inner})
+        gated = graph.add_node("Mul", (self._activate(gate), up), f"{name}.gated")
         return self._linear(
             f"{name}.down", gated, inner, {f"{prefix}.down_proj": config.hidden_size}
         )
+
+    def _activate(self, gate: str) -> str:
+        graph = self._graph
+        if self._config.activation == "gelu_pytorch_tanh":
+            return graph.add_node("Gelu", (gate,), f"{gate}.gelu", approximate="tanh")
+        sigmoid = graph.add_node("Sigmoid", (gate,), f"{gate}.sigmoid")
+        return graph.add_node("Mul", (gate, sigmoid), f"{gate}.silu")
 
     def _linear(self, name: str, x: str, in_size: int, parts: dict[str, int]) -> str:
         """One MatMul for several projections of the same input, by name and output size."""
@@ -180,22 +209,35 @@ class DecoderBuilder:
             shape = (config.vocab_size, config.hidden_size)
             head: npt.NDArray[np.float32] = self._checkpoint.read("lm_head.weight", shape)
             weight = graph.add_matrix("head.weight", head.T)
-        graph.add_node("MatMul", (kept, weight), "logits")
+        if config.logits_softcap:
+            self._project_softly(kept, weight)
+        else:
+            graph.add_node("MatMul", (kept, weight), "logits")
         graph.add_output(
             "logits", TensorProto.FLOAT, ("batch_size", "num_logits", config.vocab_size)
         )
+
+    def _project_softly(self, x: str, weight: str) -> None:
+        """Logits `c * tanh(x @ weight / c)`; the division is done where it is cheap."""
+        graph, cap = self._graph, np.float32(self._config.logits_softcap)
+        inverse = graph.add_constant("head.inverse_cap", np.array(1 / cap))
+        shrunk = graph.add_node("Mul", (x, inverse), "head.shrunk")
+        product = graph.add_node("MatMul", (shrunk, weight), "head.product")
+        squashed = graph.add_node("Tanh", (product,), "head.squashed")
+        graph.add_node("Mul", (squashed, graph.add_constant("head.cap", np.array(cap))), "logits")
 
     def _matrix(self, name: str, shape: tuple[int, ...]) -> str:
         return self._graph.add_matrix(name, self._checkpoint.read(name, shape))
 
     def _norm_weight(self, layer: int, which: str) -> str:
-        return self._vector(f"model.layers.{layer}.{which}.weight")
+        name = f"model.layers.{layer}.{which}.weight"
+        return self._norm_vector(name, self._config.hidden_size)
 
     def _next_norm_weight(self, layer: int) -> str:
         if layer + 1 < self._config.num_layers:
             return self._norm_weight(layer + 1, "input_layernorm")
-        return self._vector("model.norm.weight")
+        return self._norm_vector("model.norm.weight", self._config.hidden_size)
 
-    def _vector(self, name: str) -> str:
-        values = self._checkpoint.read(name, (self._config.hidden_size,))
-        return self._graph.add_constant(name, values)
+    def _norm_vector(self, name: str, size: int) -> str:
+        weight = self._checkpoint.read(name, (size,)) + np.float32(self._config.family.norm_offset)
+        return self._graph.add_constant(name, weight)

@@ -1,62 +1,94 @@
 """What a decoder's `config.json` says, checked: only what the graph builders can honour passes."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
-import numpy.typing as npt
 
 from provider_core import ConfigurationError
+from provider_export.families import FAMILIES, Family
+from provider_export.rope import Rope, make_rope
+
+ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
+SLIDING, FULL = "sliding_attention", "full_attention"  # transformers' words
+LOCAL_ROPE = "_local"
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """How a model family differs from Llama. Biases are found in the checkpoint, not here.
+class Layer:
+    """What differs between the layers of one decoder.
 
     Attributes:
-        has_qk_norm: An RMS norm over each head of queries and keys, before the rotation.
+        window: Positions that a query attends to, its own included; `None` for all before it.
+        rope: The rotation of its queries and keys.
     """
 
-    has_qk_norm: bool = False
+    window: int | None
+    rope: Rope
 
 
-FAMILIES: Mapping[str, Family] = {
-    "llama": Family(),
-    "qwen2": Family(),
-    "qwen3": Family(has_qk_norm=True),
-}
-"""By `model_type` of config.json."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig:
     """A decoder's dimensions.
 
     Attributes:
-        inv_freq: float32 `[head_dim / 2]`, radians per position of each rotated pair, RoPE scaling
-            applied.
+        activation: Of the MLP's gate, one of `ACTIVATIONS`.
+        max_position_embeddings: Positions the exported decoder is for.
+        attention_scale: Scores are multiplied by it.
+        attention_softcap: Scores `s` become `c * tanh(s / c)`, before the mask; 0 for not.
+        logits_softcap: Likewise for the logits.
+        embedding_scale: Embeddings are multiplied by it.
+        has_qkv_bias: Queries, keys and values are projected with biases.
+        has_output_bias: Attention's output is projected with a bias.
+        has_mlp_bias: The MLP's three projections have biases.
     """
 
     family: Family
     vocab_size: int
     hidden_size: int
     intermediate_size: int
-    num_layers: int
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    layers: tuple[Layer, ...]
     rms_norm_eps: float
+    activation: str
     max_position_embeddings: int
     tie_word_embeddings: bool
-    inv_freq: npt.NDArray[np.float32]
+    attention_scale: float
+    attention_softcap: float
+    logits_softcap: float
+    embedding_scale: float
+    has_qkv_bias: bool
+    has_output_bias: bool
+    has_mlp_bias: bool
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """The rotations that some layer uses, each once."""
+        return tuple({layer.rope.name: layer.rope for layer in self.layers}.values())
 
 
-def read_config(folder: Path) -> DecoderConfig:
+def read_config(folder: Path, max_len: int | None = None) -> DecoderConfig:
     """Read `config.json`.
+
+    Args:
+        folder: Holds it.
+        max_len: Positions the exported decoder is for, if fewer than `max_position_embeddings`.
 
     Raises:
         ConfigurationError: It is missing, malformed, or asks for something that no graph builder
@@ -70,66 +102,147 @@ def read_config(folder: Path) -> DecoderConfig:
     except ValueError as error:
         raise ConfigurationError(f"{path} is not JSON") from error
     try:
-        return _parse(raw)
-    except (KeyError, TypeError, ValueError) as error:
+        return parse_config(raw, max_len)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: missing or invalid {error}") from error
 
 
-def _parse(raw: Mapping[str, Any]) -> DecoderConfig:
+def parse_config(raw: Mapping[str, Any], max_len: int | None = None) -> DecoderConfig:
+    """Check a parsed `config.json`; arguments and errors as `read_config` has them."""
     model_type = raw["model_type"]
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ConfigurationError(f"model_type {model_type!r} is not one of {known}")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise ConfigurationError(f"hidden_act {raw['hidden_act']!r} is not silu")
-    if raw.get("use_sliding_window"):
-        raise ConfigurationError("use_sliding_window is not supported")
-    if raw.get("partial_rotary_factor", 1) != 1:
-        raise ConfigurationError("partial_rotary_factor is not supported")
-    num_heads = int(raw["num_attention_heads"])
-    hidden_size = int(raw["hidden_size"])
-    head_dim = int(raw.get("head_dim") or hidden_size // num_heads)
+    family = FAMILIES[model_type]
+    raw = {**family.defaults, **raw, **(raw.get("text_config") or {})}
+    _refuse_what_is_not_honoured(family, raw)
+    hidden_size, num_heads = _positive(raw, "hidden_size"), _positive(raw, "num_attention_heads")
+    num_kv_heads = _positive(raw, "num_key_value_heads", num_heads)
+    if num_heads % num_kv_heads:
+        raise ConfigurationError(
+            f"num_attention_heads {num_heads} is no multiple of num_key_value_heads {num_kv_heads}"
+        )
+    head_dim = _positive(raw, "head_dim", hidden_size // num_heads)
+    config_len = _positive(raw, "max_position_embeddings")
+    max_len = min(config_len, max_len or config_len)
+    has_attention_bias, has_mlp_bias = (
+        key in family.bias_keys and bool(raw.get(key)) for key in ("attention_bias", "mlp_bias")
+    )
     return DecoderConfig(
-        family=FAMILIES[model_type],
-        vocab_size=int(raw["vocab_size"]),
+        family=family,
+        vocab_size=_positive(raw, "vocab_size"),
         hidden_size=hidden_size,
-        intermediate_size=int(raw["intermediate_size"]),
-        num_layers=int(raw["num_hidden_layers"]),
+        intermediate_size=_positive(raw, "intermediate_size"),
         num_heads=num_heads,
-        num_kv_heads=int(raw.get("num_key_value_heads") or num_heads),
+        num_kv_heads=num_kv_heads,
         head_dim=head_dim,
+        layers=_read_layers(family, raw, head_dim, config_len, max_len),
         rms_norm_eps=float(raw["rms_norm_eps"]),
-        max_position_embeddings=int(raw["max_position_embeddings"]),
+        activation=_read_activation(raw),
+        max_position_embeddings=max_len,
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
-        inv_freq=_inverse_frequencies(raw, head_dim),
+        attention_scale=float(raw.get("query_pre_attn_scalar") or head_dim) ** -0.5,
+        attention_softcap=float(raw.get("attn_logit_softcapping") or 0),
+        logits_softcap=float(raw.get("final_logit_softcapping") or 0),
+        embedding_scale=_embedding_scale(raw, hidden_size) if family.scales_embeddings else 1.0,
+        has_qkv_bias=family.has_qkv_bias or has_attention_bias,
+        has_output_bias=has_attention_bias,
+        has_mlp_bias=has_mlp_bias,
     )
 
 
-def _inverse_frequencies(raw: Mapping[str, Any], head_dim: int) -> npt.NDArray[np.float32]:
-    """RoPE frequencies in float32, as transformers computes them (`modeling_rope_utils.py`)."""
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    theta = float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0)
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    inv_freq = np.float32(1) / np.float32(theta) ** exponents
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return inv_freq
-    if kind == "linear":
-        return inv_freq / np.float32(rope["factor"])
-    if kind == "llama3":
-        return _llama3_frequencies(inv_freq, rope)
-    raise ConfigurationError(f"rope type {kind!r} is not one of default, linear, llama3")
+def _refuse_what_is_not_honoured(family: Family, raw: Mapping[str, Any]) -> None:
+    """Keys that change what a model computes, in ways that no graph here follows."""
+    for key in ("quantization_config", "use_bidirectional_attention"):
+        if raw.get(key):
+            raise ConfigurationError(f"{key} is not supported")
+    if raw.get("attn_logit_softcapping") and not family.caps_attention:
+        raise ConfigurationError("attn_logit_softcapping is not supported for this model_type")
 
 
-def _llama3_frequencies(
-    inv_freq: npt.NDArray[np.float32], rope: Mapping[str, Any]
-) -> npt.NDArray[np.float32]:
-    """Llama 3.1's scaling: long wavelengths slowed by `factor`, a smooth ramp in between."""
-    factor, trained_len = float(rope["factor"]), float(rope["original_max_position_embeddings"])
-    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-    wavelengths = 2 * math.pi / inv_freq
-    smooth: npt.NDArray[np.float32] = np.clip(
-        (trained_len / wavelengths - low) / (high - low), 0, 1
-    ).astype(np.float32)
-    slowed = inv_freq / np.float32(factor)
-    return slowed + smooth * (inv_freq - slowed)
+def _read_activation(raw: Mapping[str, Any]) -> str:
+    key = "hidden_activation" if raw.get("hidden_activation") else "hidden_act"
+    activation: str = raw.get(key, "silu")
+    if activation not in ACTIVATIONS:
+        raise ConfigurationError(f"{key} {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+    return activation
+
+
+def _embedding_scale(raw: Mapping[str, Any], hidden_size: int) -> float:
+    """The square root of the hidden size, rounded as the model was trained: to its own dtype."""
+    name = raw.get("dtype") or raw.get("torch_dtype") or "float32"
+    if name not in DTYPES:
+        raise ConfigurationError(f"torch_dtype {name!r} is not one of {', '.join(DTYPES)}")
+    return float(np.sqrt(np.float32(hidden_size)).astype(DTYPES[name]))
+
+
+def _read_layers(
+    family: Family, raw: Mapping[str, Any], head_dim: int, config_len: int, max_len: int
+) -> tuple[Layer, ...]:
+    """Window and rotation of each layer; a window that no text outgrows is none."""
+    kinds = _layer_kinds(family, raw)
+    window = _positive(raw, "sliding_window") if SLIDING in kinds else max_len
+    ropes = {
+        kind: make_rope(
+            _rope_table(family, raw, kind),
+            head_dim=head_dim,
+            config_len=config_len,
+            max_len=max_len,
+            name=LOCAL_ROPE if family.has_local_rope and kind == SLIDING else "",
+        )
+        for kind in set(kinds)
+    }
+    return tuple(
+        Layer(window if kind == SLIDING and window < max_len else None, ropes[kind])
+        for kind in kinds
+    )
+
+
+def _layer_kinds(family: Family, raw: Mapping[str, Any]) -> list[str]:
+    num_layers = _positive(raw, "num_hidden_layers")
+    if kinds := raw.get("layer_types"):
+        unknown = set(kinds) - {SLIDING, FULL}
+        if unknown or len(kinds) != num_layers:
+            raise ConfigurationError(
+                f"layer_types {sorted(set(kinds))} must be {num_layers} of {SLIDING} and {FULL}"
+            )
+        return list(kinds)
+    return [SLIDING if family.is_sliding(raw, layer) else FULL for layer in range(num_layers)]
+
+
+def _rope_table(family: Family, raw: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A rotation's table, from either of two places.
+
+    Up to version 4, transformers wrote `rope_theta` and `rope_scaling` (which local rotations
+    ignored), and since then the one table `rope_parameters`, by kind of layer where they differ.
+    """
+    table: dict[str, Any] = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+    theta = raw.get("rope_theta")
+    if family.has_local_rope:
+        is_nested = bool({SLIDING, FULL} & set(table))
+        is_local = kind == SLIDING
+        theta = raw["rope_local_base_freq"] if is_local else theta
+        table = dict(table.get(kind) or {}) if is_nested else {} if is_local else table
+    elif {SLIDING, FULL} & set(table):
+        raise ConfigurationError("rope_parameters by layer type are not supported here")
+    table["rope_theta"] = float(table.get("rope_theta") or theta or 10_000.0)
+    share = table.setdefault("partial_rotary_factor", raw.get("partial_rotary_factor") or 1)
+    if share != 1 and not family.rotates_partly:
+        raise ConfigurationError("partial_rotary_factor is not supported for this model_type")
+    original_len = raw.get("original_max_position_embeddings")
+    if original_len is not None:
+        table["original_max_position_embeddings"] = original_len
+    table.setdefault("original_max_position_embeddings", raw["max_position_embeddings"])
+    kind_of_rope = table.get("rope_type") or table.get("type") or "default"
+    table["rope_type"] = family.rope_aliases.get(kind_of_rope, kind_of_rope)
+    return table
+
+
+def _positive(raw: Mapping[str, Any], key: str, otherwise: int | None = None) -> int:
+    """A whole number of at least 1; `otherwise` where it is missing or null."""
+    value = raw.get(key)
+    if value is None:
+        value = raw[key] if otherwise is None else otherwise
+    if not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{key} {value!r} is not a positive whole number")
+    return value

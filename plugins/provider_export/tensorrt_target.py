@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from provider_export.cpu_target import add_rotation_tables
+from provider_export.cpu_target import add_rotation_tables, rotation_tables
 from provider_export.decoder_config import DecoderConfig
 from provider_export.graph_builder import GraphBuilder
+from provider_export.rope import Rope
 
 OPSET = 24  # TensorScatter
 
@@ -34,10 +35,13 @@ class TensorRtTarget:
                 graph.add_input(f"past_key_values.{layer}.{part}", TensorProto.FLOAT, shape)
                 graph.add_output(f"present.{layer}.{part}", TensorProto.FLOAT, shape)
         add_rotation_tables(graph, config)
-        self._add_mask()
+        self._add_masks()
 
-    def _add_mask(self) -> None:
-        """`mask`, bool `[batch, 1, sequence, max_sequence_length]`: key position <= query's."""
+    def _add_masks(self) -> None:
+        """Bool `[batch, 1, sequence, max_sequence_length]`, one for each window that occurs.
+
+        A query at position p sees keys at positions up to p, and with a window w those after p - w.
+        """
         graph = self._graph
         length = graph.add_node(
             "Shape", ("past_key_values.0.key",), "mask.max_length", start=2, end=3
@@ -52,6 +56,11 @@ class TensorRtTarget:
         axes = graph.add_constant("mask.axes", np.array([1, 3], np.int64))
         queries = graph.add_node("Unsqueeze", ("position_ids", axes), "mask.queries")
         graph.add_node("LessOrEqual", (keys, queries), "mask")
+        for window in dict.fromkeys(layer.window for layer in self._config.layers if layer.window):
+            size = graph.add_constant(f"mask.{window}.size", np.array(window, np.int64))
+            start = graph.add_node("Sub", (queries, size), f"mask.{window}.start")
+            near = graph.add_node("Greater", (keys, start), f"mask.{window}.near")
+            graph.add_node("And", ("mask", near), f"mask.{window}")
 
     def norm(self, name: str, x: str, weight: str) -> str:
         """RMS norm over the last axis."""
@@ -67,9 +76,11 @@ class TensorRtTarget:
     def attend(self, layer: int, query: str, key: str, value: str) -> str:
         """Rotate, scatter into the cache, attend under the mask."""
         config, graph, name = self._config, self._graph, f"layers.{layer}.attention"
-        rotated_query = self._rotate(query, config.num_heads)
+        here = config.layers[layer]
+        rotated_query = self._rotate(query, config.num_heads, here.rope)
+        rotated_key = self._rotate(key, config.num_kv_heads, here.rope)
         new = {
-            "key": self._split_heads(self._rotate(key, config.num_kv_heads), config.num_kv_heads),
+            "key": self._split_heads(rotated_key, config.num_kv_heads),
             "value": self._split_heads(value, config.num_kv_heads),
         }
         for part, update in new.items():
@@ -86,22 +97,24 @@ class TensorRtTarget:
                 self._split_heads(rotated_query, config.num_heads),
                 f"present.{layer}.key",
                 f"present.{layer}.value",
-                "mask",
+                f"mask.{here.window}" if here.window else "mask",
             ),
             f"{name}.heads",
-            scale=config.head_dim**-0.5,
+            scale=config.attention_scale,
+            softcap=config.attention_softcap,
         )
         rows = graph.add_node("Transpose", (heads,), f"{name}.rows", perm=(0, 2, 1, 3))
         shape = np.array([0, 0, config.num_heads * config.head_dim], np.int64)
         whole = graph.add_constant(f"{name}.whole", shape)
         return graph.add_node("Reshape", (rows, whole), name)
 
-    def _rotate(self, x: str, num_heads: int) -> str:
+    def _rotate(self, x: str, num_heads: int, rope: Rope) -> str:
         return self._graph.add_node(
             "RotaryEmbedding",
-            (x, "cos_cache", "sin_cache", "position_ids"),
+            (x, *rotation_tables(rope), "position_ids"),
             f"{x}.rotated",
             num_heads=num_heads,
+            rotary_embedding_dim=rope.rotary_dim if rope.rotary_dim < self._config.head_dim else 0,
         )
 
     def _split_heads(self, x: str, num_heads: int) -> str:

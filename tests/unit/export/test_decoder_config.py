@@ -1,0 +1,206 @@
+"""What `config.json` means for each family, and what is refused by the name of its key."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_core import ConfigurationError
+from provider_export.decoder_config import DecoderConfig, parse_config, read_config
+from tests.tiny_checkpoints import FAMILIES
+
+
+def tiny_config(model_type: str, **changes: Any) -> dict[str, Any]:
+    """A parsed config.json of a family."""
+    return {
+        "model_type": model_type,
+        "vocab_size": 96,
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": 512,
+        **changes,
+    }
+
+
+def windows(config: DecoderConfig) -> list[int | None]:
+    """Of the layers in order."""
+    return [layer.window for layer in config.layers]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys", "expected"),
+    [
+        ("llama", {"sliding_window": 8}, [None] * 6),
+        ("mistral", {"sliding_window": 8}, [8] * 6),
+        ("mistral", {"sliding_window": None}, [None] * 6),
+        ("phi3", {"sliding_window": 8}, [8] * 6),
+        ("phi3", {}, [None] * 6),
+        ("qwen2", {"sliding_window": 8, "max_window_layers": 4}, [None] * 6),
+        (
+            "qwen2",
+            {"sliding_window": 8, "max_window_layers": 4, "use_sliding_window": True},
+            [None] * 4 + [8] * 2,
+        ),
+        ("gemma2", {"sliding_window": 8}, [8, None] * 3),
+        ("gemma3_text", {"sliding_window": 8}, [8] * 5 + [None]),
+        ("gemma3_text", {"sliding_window": 8, "sliding_window_pattern": 3}, [8, 8, None] * 2),
+    ],
+)
+def test_windows_follow_the_pattern_of_the_family(
+    model_type: str, keys: dict[str, Any], expected: list[int | None]
+) -> None:
+    """All layers, every other, all but every sixth, the upper ones, or none."""
+    assert windows(parse_config(tiny_config(model_type, **keys))) == expected
+
+
+def test_layer_types_win_over_the_pattern() -> None:
+    """As newer configurations spell it out."""
+    kinds = ["full_attention", "sliding_attention", "sliding_attention"]
+    raw = tiny_config("gemma3_text", num_hidden_layers=3, layer_types=kinds, sliding_window=8)
+    assert windows(parse_config(raw)) == [None, 8, 8]
+
+
+def test_a_window_that_no_text_outgrows_is_none() -> None:
+    """It would cost a mask and change nothing."""
+    raw = tiny_config("mistral", sliding_window=64)
+    assert windows(parse_config(raw, max_len=65)) == [64] * 6
+    assert windows(parse_config(raw, max_len=64)) == [None] * 6
+
+
+def test_gemma3_has_a_rotation_for_each_kind_of_layer() -> None:
+    """Scaling is for the global one; both spellings of the configuration agree."""
+    raw = tiny_config(
+        "gemma3_text",
+        rope_theta=1e6,
+        rope_local_base_freq=1e4,
+        rope_scaling={"rope_type": "linear", "factor": 8.0},
+    )
+    local, globally = parse_config(raw).ropes
+    assert local.inv_freq[1] == pytest.approx(1e4 ** (-2 / 16))
+    assert globally.inv_freq[1] == pytest.approx(1e6 ** (-2 / 16) / 8)
+    tables = {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    }
+    newer = tiny_config("gemma3_text", rope_theta=None, rope_parameters=tables)
+    for old, new in zip((local, globally), parse_config(newer).ropes, strict=True):
+        assert new.name == old.name
+        assert (new.inv_freq == old.inv_freq).all()
+
+
+def test_rope_parameters_of_newer_configurations_are_read() -> None:
+    """Version 5 of transformers writes theta and type into one table."""
+    older = parse_config(tiny_config("qwen3", rope_theta=50000.0))
+    table = {"rope_type": "default", "rope_theta": 50000.0}
+    newer = parse_config(tiny_config("qwen3", rope_theta=None, rope_parameters=table))
+    assert (newer.ropes[0].inv_freq == older.ropes[0].inv_freq).all()
+
+
+def test_gemma_leaves_out_what_its_class_knows() -> None:
+    """The nested configuration of a multimodal checkpoint names only what differs."""
+    text = {
+        "model_type": "gemma3_text",
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+        "sliding_window": 1024,
+    }
+    config = parse_config({"model_type": "gemma3", "torch_dtype": "bfloat16", "text_config": text})
+    assert (config.vocab_size, config.head_dim, config.num_kv_heads) == (262_208, 256, 4)
+    assert config.max_position_embeddings == 131_072
+    assert config.tie_word_embeddings
+    assert windows(config).count(None) == 5
+    assert config.attention_scale == 1 / 16
+
+
+def test_gemma_scales_embeddings_in_its_own_dtype() -> None:
+    """The root of 3584 is 59.87; bfloat16 has 59.75 and 60."""
+    raw = tiny_config("gemma2", hidden_size=3584)
+    assert parse_config(raw).embedding_scale == pytest.approx(math.sqrt(3584))
+    assert parse_config({**raw, "torch_dtype": "bfloat16"}).embedding_scale == 59.75
+    assert parse_config({**raw, "dtype": "bfloat16"}).embedding_scale == 59.75
+    assert parse_config(tiny_config("llama")).embedding_scale == 1
+
+
+def test_biases_follow_the_keys_that_the_family_honours() -> None:
+    """Qwen2 has three whatever the keys say; Mistral has none."""
+
+    def biases(model_type: str, **keys: bool) -> tuple[bool, bool, bool]:
+        config = parse_config(tiny_config(model_type, **keys))
+        return config.has_qkv_bias, config.has_output_bias, config.has_mlp_bias
+
+    assert biases("llama") == (False, False, False)
+    assert biases("llama", attention_bias=True) == (True, True, False)
+    assert biases("llama", mlp_bias=True) == (False, False, True)
+    assert biases("qwen2", attention_bias=True) == (True, False, False)
+    assert biases("mistral", attention_bias=True, mlp_bias=True) == (False, False, False)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"hidden_act": "relu", "hidden_activation": None}, "hidden_act 'relu' is not one of silu"),
+        ({"hidden_activation": "gelu"}, "hidden_activation 'gelu' is not one of silu"),
+        ({"vocab_size": "many"}, "vocab_size 'many' is not a positive whole number"),
+        ({"num_attention_heads": 0}, "num_attention_heads 0"),
+        ({"num_key_value_heads": 3}, "no multiple of num_key_value_heads 3"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is not supported"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention is not"),
+        ({"layer_types": ["chunked_attention"] * 6}, "layer_types .'chunked_attention'. must be"),
+        ({"layer_types": ["full_attention"]}, "layer_types .* must be 6 of"),
+        (
+            {"rope_scaling": {"rope_type": "dynamic"}, "layer_types": ["full_attention"] * 6},
+            "rope_type 'dynamic' is not one of default, linear",
+        ),
+        (
+            {"rope_scaling": {"rope_type": "linear"}, "layer_types": ["full_attention"] * 6},
+            "missing or invalid 'factor'",
+        ),
+        ({"rms_norm_eps": None}, r"config\.json: missing or invalid"),
+    ],
+)
+def test_what_no_graph_can_honour_is_named(
+    tmp_path: Path, model_type: str, changes: dict[str, Any], complaint: str
+) -> None:
+    """The key stands in the message, in every family."""
+    (tmp_path / "config.json").write_text(json.dumps(tiny_config(model_type, **changes)))
+    with pytest.raises(ConfigurationError, match=complaint):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "complaint"),
+    [
+        ("mixtral", {}, "model_type 'mixtral' is not one of llama, mistral, "),
+        ("qwen3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is not supported"),
+        ("phi3", {"partial_rotary_factor": 0.2}, "rotates 3 of 16 dimensions"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is not"),
+        ("gemma2", {"sliding_window": None}, "sliding_window"),
+        ("gemma2", {"torch_dtype": "float8"}, "torch_dtype 'float8'"),
+        ("llama", {"rope_parameters": {"full_attention": {}}}, "by layer type are not"),
+    ],
+)
+def test_what_a_family_does_not_have_is_named(
+    tmp_path: Path, model_type: str, changes: dict[str, Any], complaint: str
+) -> None:
+    """Keys that mean something elsewhere only."""
+    (tmp_path / "config.json").write_text(json.dumps(tiny_config(model_type, **changes)))
+    with pytest.raises(ConfigurationError, match=complaint):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "null", "{", '{"model_type": ["llama"]}'])
+def test_a_malformed_file_is_named(tmp_path: Path, content: str) -> None:
+    """JSON of another kind, or none."""
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"config\.json"):
+        read_config(tmp_path)
