@@ -29,7 +29,15 @@ PRECISIONS = frozenset({"int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp
 """OpenRouter's vocabulary for `quantization`."""
 
 # What the server has to load anew when it changes; all else is a fact it can exchange in place.
-_LOADED = ("source", "backend", "precision", "max_model_len", "max_num_seqs", "options")
+_LOADED = (
+    "source",
+    "backend",
+    "precision",
+    "max_model_len",
+    "max_num_seqs",
+    "deterministic",
+    "options",
+)
 
 
 def specs_from_settings(settings: Settings, plugins: PluginManager) -> list[ModelSpec]:

@@ -148,6 +148,10 @@ class ModelSettings(_Table):
         Field(None, description="Listed precision; default: what the folder or runner says.")
     )
     is_ready: bool = Field(True, description="`false` lists the model and refuses its requests.")  # noqa: FBT003
+    deterministic: bool = Field(
+        False,  # noqa: FBT003 - the default's place in pydantic
+        description="`true`: what runs beside a request never changes its text, even by rounding.",
+    )
     pricing: PricingSettings = PricingSettings()
     options: dict[str, Any] = Field(
         default_factory=dict,

@@ -59,6 +59,8 @@ class ModelSpec:
         created: Unix seconds.
         quantization: Lowest precision any request may meet (OpenRouter's vocabulary).
         is_ready: `False` lists the model and refuses its requests.
+        deterministic: Nothing that runs beside a request, and nothing cached, may change its text
+            by so much as rounding: one weight set, no speculation.
         options: Backend-specific settings, passed through untouched.
     """
 
@@ -80,6 +82,7 @@ class ModelSpec:
     eos_token_ids: frozenset[int] = frozenset()
     quantization: str | None = None
     is_ready: bool = True
+    deterministic: bool = False
     prices: Prices = field(default_factory=Prices)
     options: Mapping[str, object] = field(default_factory=dict)
 
