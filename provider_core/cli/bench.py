@@ -157,6 +157,18 @@ def bench(
             "--json", metavar="FILE", help="Write all figures; - is stdout.", rich_help_panel=OUTPUT
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a report with charts, in one file.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write each chart as a file of its own.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
 ) -> None:
     """Measure throughput and latency of a server from outside, and of two against each other.
 
@@ -200,5 +212,7 @@ def bench(
         allow_noise=allow_noise,
         slo=slo,
         json_file=json_file,
+        html_file=html,
+        svg_dir=svg,
     )
     raise typer.Exit(run_bench(options))

@@ -12,14 +12,19 @@ import orjson
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
 
 from provider_core.errors import ConfigurationError
+from provider_core.loadtest.charts import charts
 from provider_core.loadtest.machine import find_listener
+from provider_core.loadtest.page import page
 from provider_core.loadtest.report import Report
 from provider_core.loadtest.report_json import report_json
 from provider_core.loadtest.summary import Slo
+from provider_core.loadtest.svg import render
 from provider_core.loadtest.sweep import Plan, Sweep, cross, first_model
-from provider_core.loadtest.table import notes, tables
+from provider_core.loadtest.table import Table, notes, tables
 from provider_core.loadtest.target import Sampling, Target, make_target
 from provider_core.loadtest.workload import Length, PromptKind, Workload, read_trace
 
@@ -71,6 +76,8 @@ class BenchOptions:
     allow_noise: bool = False
     slo: str | None = None
     json_file: str | None = None
+    html_file: Path | None = None
+    svg_dir: Path | None = None
 
 
 def run_bench(options: BenchOptions) -> int:
@@ -248,14 +255,39 @@ def _publish(report: Report, options: BenchOptions) -> None:
     console = Console(stderr=options.json_file == "-")
     if not console.is_terminal:
         console = Console(stderr=console.stderr, width=WIDTH_OF_A_FILE)
-    if report.refusal is None and report.points:
-        for table in tables(report):
-            console.print(table, "")
+    for table in tables(report):
+        console.print(_rendered(table), "")
     for line in notes(report):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if report.refusal is not None:
         typer.echo(f"provider: {report.refusal}; --allow-noise prints it all the same", err=True)
+    try:
+        _write_files(report, options)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
+def _write_files(report: Report, options: BenchOptions) -> None:
+    """Write what was asked for; without figures where a comparison is refused."""
     if options.json_file == "-":
         typer.echo(report_json(report).decode(), nl=False)
     elif options.json_file is not None:
         Path(options.json_file).write_bytes(report_json(report))
+    if options.html_file is not None:
+        options.html_file.write_text(page(report), encoding="utf-8")
+    if options.svg_dir is not None:
+        options.svg_dir.mkdir(parents=True, exist_ok=True)
+        for chart in charts(report):
+            file = options.svg_dir / f"{chart.name}.svg"
+            file.write_text(render(chart), encoding="utf-8")
+
+
+def _rendered(table: Table) -> RichTable:
+    rendered = RichTable(title=table.title, title_justify="left", box=None, pad_edge=False)
+    for heading in table.words:
+        rendered.add_column(heading, no_wrap=True)
+    for heading in table.numbers:
+        rendered.add_column(heading, justify="right", no_wrap=True)
+    for row in table.rows:
+        rendered.add_row(*map(escape, row))
+    return rendered

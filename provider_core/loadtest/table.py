@@ -1,9 +1,7 @@
-"""A report as tables for the terminal, and the notes that go with every form of it."""
+"""A report as tables of words and numbers, and the notes that go with every form of it."""
 
-from collections.abc import Iterable, Sequence
-
-from rich.console import RenderableType
-from rich.table import Table
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from provider_core.loadtest.report import (
     Figure,
@@ -28,24 +26,31 @@ RATIO_COLUMNS = {
 }
 
 
-def tables(report: Report) -> Iterable[RenderableType]:
-    """Throughput, latencies, and the ratios of two servers."""
-    yield _throughput(report)
-    yield _latencies(report)
-    if len(report.targets) == 2:
-        yield _ratios(report)
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as text, for any form.
+
+    Attributes:
+        words: Headings of the first columns, which hold words.
+        numbers: Headings of the rest.
+        rows: Each as long as both together.
+    """
+
+    title: str
+    words: tuple[str, ...]
+    numbers: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
 
 
-def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in words:
-        table.add_column(column, no_wrap=True)
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+def tables(report: Report) -> list[Table]:
+    """Throughput, latencies and the ratios of two servers; none where that is refused."""
+    if report.refusal is not None or not report.points:
+        return []
+    found = [_throughput(report), _latencies(report)]
+    return [*found, _ratios(report)] if len(report.targets) == 2 else found
 
 
-def _rows(report: Report) -> Iterable[tuple[PointResult, str, list[Round]]]:
+def _rows(report: Report) -> Iterator[tuple[PointResult, str, list[Round]]]:
     for result in report.points:
         for label in report.labels:
             if rounds := result.of(label):
@@ -61,7 +66,7 @@ def _throughput(report: Report) -> Table:
     numbers = ["tok/s", "best", "prompt tok/s", "req/s", "good/s", "ok", "failed", "MB", "CPUs"]
     if report.slo is None:
         numbers.remove("good/s")
-    table = _table("Throughput", ["load", "in/out", "server"], numbers)
+    table = Table("Throughput", ("load", "in/out", "server"), tuple(numbers))
     for result, label, rounds in _rows(report):
         found = figures(rounds)
         speed = found["output_tokens_per_s"]
@@ -75,7 +80,7 @@ def _throughput(report: Report) -> Table:
         row.append(f"{max(resident) / 1e6:.0f}" if resident else "-")
         used = [turn.machine.servers for turn in rounds if turn.machine is not None]
         row.append(f"{max(used):.2f}" if used else "-")
-        table.add_row(*row)
+        table.rows.append(tuple(row))
     return table
 
 
@@ -89,13 +94,13 @@ def _errors(rounds: Iterable[Round]) -> str:
 
 def _latencies(report: Report) -> Table:
     numbers = [f"p{p}" for p in PERCENTILES]
-    table = _table("Latency in ms", ["load", "in/out", "server", ""], [*numbers, "mean"])
+    table = Table("Latency in ms", ("load", "in/out", "server", ""), (*numbers, "mean"))
     for result, label, rounds in _rows(report):
         found = figures(rounds)
         words = [*_words(result), label]
         for name, title in NAMES.items():
             cells = [_number(found.get(f"{name}_{part}_ms")) for part in (*numbers, "mean")]
-            table.add_row(*words, title, *cells)
+            table.rows.append((*words, title, *cells))
             words = [""] * len(words)
     return table
 
@@ -111,10 +116,11 @@ def _number(figure: Figure | None) -> str:
 def _ratios(report: Report) -> Table:
     first, second = report.labels
     title = f"{first} over {second}: ratio of the medians / of the bests of the rounds"
-    table = _table(title, ["load", "in/out"], list(RATIO_COLUMNS.values()))
+    table = Table(title, ("load", "in/out"), tuple(RATIO_COLUMNS.values()))
     for result in report.points:
         found = ratios(result, first, second)
-        table.add_row(*_words(result), *(_ratio(found.get(name)) for name in RATIO_COLUMNS))
+        cells = [_ratio(found.get(name)) for name in RATIO_COLUMNS]
+        table.rows.append((*_words(result), *cells))
     return table
 
 
@@ -122,7 +128,7 @@ def _ratio(figure: Figure | None) -> str:
     return "-" if figure is None else f"{figure.median:.2f}/{figure.best:.2f}"
 
 
-def notes(report: Report) -> Iterable[str]:
+def notes(report: Report) -> Iterator[str]:
     """What a reader must know to trust the figures, a line each."""
     yield f"{report.host}; medians over {report.settings.get('rounds', 1)} round(s)."
     for target in report.targets:
@@ -156,14 +162,14 @@ def _quietness(report: Report) -> str:
     if loudest is None:
         return "Whether the machine was quiet cannot be known here: there is no /proc."
     if loudest.noise > report.max_noise:
-        return f"NOT QUIET: {describe_noise(loudest, report.max_noise)}."
+        return f"Warning: {describe_noise(loudest, report.max_noise)}."
     return (
         f"Quiet: at most {loudest.others:.2f} of a processor went to others and "
         f"{loudest.steal:.2f} to steal."
     )
 
 
-def _failures(report: Report) -> Iterable[str]:
+def _failures(report: Report) -> Iterator[str]:
     details: dict[tuple[str, str], str] = {}
     for turn in report.rounds():
         for kind, detail in turn.summary.error_details.items():
