@@ -64,7 +64,7 @@ class Scheduler:
     ) -> None:
         self.waiting = WaitingQueue()
         self.rows: list[Sequence] = []  # decoding; the index is the slot
-        self.prefilling: list[Sequence] = []  # in slots behind the rows, first come first
+        self.prefilling: list[Sequence] = []  # first come first; those begun behind the rows
         self.budget = budget
         self._pool = SlotPool(num_slots=max_num_seqs, max_kv_tokens=max_kv_tokens)
         self._logits_chunk = max(MIN_CHUNK, _MAX_PROMPT_LOGITS // vocab_size)
@@ -99,7 +99,7 @@ class Scheduler:
         """Begin a step: one decode is due if rows run, and the prefill budget is whole."""
         self._is_decode_due = bool(self.rows)
         self._num_left = self.budget.num_tokens(is_decoding=self._is_decode_due)
-        self._num_promised = self._num_left // 2
+        self._num_promised = max(self._num_left // 2, MIN_CHUNK)
         if len(self.waiting):
             for sequence in self.rows:
                 self._charge_generated(sequence)
@@ -243,7 +243,9 @@ class Scheduler:
 
     @property
     def _is_full(self) -> bool:
-        return self._pool.num_used == self._pool.num_slots
+        """Whether every slot holds something; who was let in and has not begun holds none."""
+        num_begun = sum(sequence.slot >= 0 for sequence in self.prefilling)
+        return len(self.rows) + num_begun == self._pool.num_slots
 
     def _holder(self, slot: int) -> Sequence | None:
         """The half computed prompt in a slot, if there is one."""
