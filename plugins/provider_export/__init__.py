@@ -26,6 +26,9 @@ def run_export(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the safetensors, if not SOURCE.")
     ] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(min=1, help="Positions to build for, if fewer than config.json's.")
+    ] = None,
 ) -> None:
     """Turn a Hugging Face folder into an ONNX decoder folder."""
     try:
@@ -34,7 +37,12 @@ def run_export(
         raise typer.BadParameter(f"{error.name} is missing: install the extra [export]") from error
     try:
         model_file = export_decoder(
-            source, out, target=target, precision=precision, weights=weights
+            source,
+            out,
+            target=target,
+            precision=precision,
+            weights=weights,
+            max_model_len=max_model_len,
         )
     except ConfigurationError as error:
         raise typer.BadParameter(error.message) from error

@@ -8,6 +8,7 @@ each row's last positions only, 0 meaning all, because the head is a quarter of 
 work. The name and the meaning of 0 are transformers'.
 """
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
+from provider_core import ConfigurationError
 from provider_export.checkpoint import Checkpoint
 from provider_export.decoder_config import DecoderConfig
 from provider_export.graph_builder import GraphBuilder
@@ -128,7 +130,9 @@ class DecoderBuilder:
         }
         if config.family.has_fused_projections:
             parts = {f"{prefix}.qkv_proj": q_size + 2 * kv_size}
-        packed = self._linear(f"{name}.qkv", x, config.hidden_size, parts)
+        packed = self._linear(
+            f"{name}.qkv", x, config.hidden_size, parts, has_bias=config.has_qkv_bias
+        )
         query, key, value = (f"{name}.{part}" for part in ("query", "key", "value"))
         sizes = self._graph.add_constant(
             f"{name}.sizes", np.array([q_size, kv_size, kv_size], np.int64)
@@ -138,8 +142,9 @@ class DecoderBuilder:
             query = self._head_norm(query, f"{prefix}.q_norm.weight", config.num_heads)
             key = self._head_norm(key, f"{prefix}.k_norm.weight", config.num_kv_heads)
         attended = self._target.attend(layer, query, key, value)
+        parts = {f"{prefix}.o_proj": config.hidden_size}
         return self._linear(
-            f"{name}.output", attended, q_size, {f"{prefix}.o_proj": config.hidden_size}
+            f"{name}.output", attended, q_size, parts, has_bias=config.has_output_bias
         )
 
     def _head_norm(self, x: str, weight_name: str, num_heads: int) -> str:
@@ -154,18 +159,18 @@ class DecoderBuilder:
     def _mlp(self, layer: int, x: str) -> str:
         config, graph, name = self._config, self._graph, f"layers.{layer}.mlp"
         prefix, inner = f"model.layers.{layer}.mlp", config.intermediate_size
+        hidden, has_bias = config.hidden_size, config.has_mlp_bias
         gate, up = f"{name}.gate", f"{name}.up"
         if config.family.has_fused_projections:
             parts = {f"{prefix}.gate_up_proj": 2 * inner}
-            packed = self._linear(f"{name}.gate_up", x, config.hidden_size, parts)
+            packed = self._linear(f"{name}.gate_up", x, hidden, parts)
             graph.add_nodes("Split", (packed,), (gate, up), axis=-1, num_outputs=2)
         else:
-            self._linear(gate, x, config.hidden_size, {f"{prefix}.gate_proj": inner})
-            self._linear(up, x, config.hidden_size, {f"{prefix}.up_proj": inner})
+            self._linear(gate, x, hidden, {f"{prefix}.gate_proj": inner}, has_bias=has_bias)
+            self._linear(up, x, hidden, {f"{prefix}.up_proj": inner}, has_bias=has_bias)
         gated = graph.add_node("Mul", (self._activate(gate), up), f"{name}.gated")
-        return self._linear(
-            f"{name}.down", gated, inner, {f"{prefix}.down_proj": config.hidden_size}
-        )
+        parts = {f"{prefix}.down_proj": hidden}
+        return self._linear(f"{name}.down", gated, inner, parts, has_bias=has_bias)
 
     def _activate(self, gate: str) -> str:
         graph = self._graph
@@ -174,27 +179,29 @@ class DecoderBuilder:
         sigmoid = graph.add_node("Sigmoid", (gate,), f"{gate}.sigmoid")
         return graph.add_node("Mul", (gate, sigmoid), f"{gate}.silu")
 
-    def _linear(self, name: str, x: str, in_size: int, parts: dict[str, int]) -> str:
+    def _linear(
+        self, name: str, x: str, in_size: int, parts: dict[str, int], *, has_bias: bool = False
+    ) -> str:
         """One MatMul for several projections of the same input, by name and output size."""
         weights = [
             self._checkpoint.read(f"{part}.weight", (size, in_size)) for part, size in parts.items()
         ]
         weight = self._graph.add_matrix(f"{name}.weight", np.concatenate(weights).T)
-        biases = [f"{part}.bias" in self._checkpoint for part in parts]
-        if not any(biases):
+        if not has_bias:
+            self._refuse_biases(parts)
             return self._graph.add_node("MatMul", (x, weight), name)
-        bias = np.concatenate(
-            [
-                self._checkpoint.read(f"{part}.bias", (size,))
-                if has
-                else np.zeros(size, np.float32)
-                for has, (part, size) in zip(biases, parts.items(), strict=True)
-            ]
-        )
+        biases = [self._checkpoint.read(f"{part}.bias", (size,)) for part, size in parts.items()]
         product = self._graph.add_node("MatMul", (x, weight), f"{name}.product")
-        return self._graph.add_node(
-            "Add", (product, self._graph.add_constant(f"{name}.bias", bias)), name
-        )
+        bias = self._graph.add_constant(f"{name}.bias", np.concatenate(biases))
+        return self._graph.add_node("Add", (product, bias), name)
+
+    def _refuse_biases(self, parts: Iterable[str]) -> None:
+        for part in parts:
+            if f"{part}.bias" in self._checkpoint:
+                raise ConfigurationError(
+                    f"the checkpoint has {part}.bias, which config.json says nothing of "
+                    "(attention_bias, mlp_bias)"
+                )
 
     def _head(self, x: str, table: str) -> None:
         config, graph = self._config, self._graph

@@ -13,6 +13,7 @@ from provider_core import ConfigurationError
 from provider_export.families import FAMILIES, Family
 from provider_export.rope import Rope, make_rope
 
+CONFIG_FILE = "config.json"
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
 SLIDING, FULL = "sliding_attention", "full_attention"  # transformers' words
 LOCAL_ROPE = "_local"
@@ -83,38 +84,48 @@ class DecoderConfig:
         return tuple({layer.rope.name: layer.rope for layer in self.layers}.values())
 
 
-def read_config(folder: Path, max_len: int | None = None) -> DecoderConfig:
+def read_config(folder: Path, max_model_len: int | None = None) -> DecoderConfig:
     """Read `config.json`.
 
     Args:
         folder: Holds it.
-        max_len: Positions the exported decoder is for, if fewer than `max_position_embeddings`.
+        max_model_len: Positions it will be exported for, if fewer than `max_position_embeddings`.
 
     Raises:
         ConfigurationError: It is missing, malformed, or asks for something that no graph builder
             here can express; the message names the key.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG_FILE
     try:
         raw = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise ConfigurationError(f"{folder} has no config.json") from error
+        raise ConfigurationError(f"{folder} has no {CONFIG_FILE}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path} is not JSON") from error
     try:
-        return parse_config(raw, max_len)
+        return parse_config(raw, max_model_len)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: missing or invalid {error}") from error
 
 
-def parse_config(raw: Mapping[str, Any], max_len: int | None = None) -> DecoderConfig:
+def write_config(source: Path, out: Path, max_model_len: int) -> None:
+    """Write the source's `config.json` into another folder, with the length it was exported for.
+
+    Servers take the longest text they admit from there; nested configurations may not say it.
+    """
+    raw = json.loads((source / CONFIG_FILE).read_bytes())
+    raw.get("text_config", raw)["max_position_embeddings"] = max_model_len
+    (out / CONFIG_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+
+
+def parse_config(raw: Mapping[str, Any], max_model_len: int | None = None) -> DecoderConfig:
     """Check a parsed `config.json`; arguments and errors as `read_config` has them."""
     model_type = raw["model_type"]
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ConfigurationError(f"model_type {model_type!r} is not one of {known}")
     family = FAMILIES[model_type]
-    raw = {**family.defaults, **raw, **(raw.get("text_config") or {})}
+    raw = {**family.defaults, **raw, **raw.get("text_config", {})}
     _refuse_what_is_not_honoured(family, raw)
     hidden_size, num_heads = _positive(raw, "hidden_size"), _positive(raw, "num_attention_heads")
     num_kv_heads = _positive(raw, "num_key_value_heads", num_heads)
@@ -124,7 +135,7 @@ def parse_config(raw: Mapping[str, Any], max_len: int | None = None) -> DecoderC
         )
     head_dim = _positive(raw, "head_dim", hidden_size // num_heads)
     config_len = _positive(raw, "max_position_embeddings")
-    max_len = min(config_len, max_len or config_len)
+    max_len = min(config_len, max_model_len or config_len)
     has_attention_bias, has_mlp_bias = (
         key in family.bias_keys and bool(raw.get(key)) for key in ("attention_bias", "mlp_bias")
     )

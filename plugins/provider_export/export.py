@@ -10,7 +10,7 @@ from provider_core import ConfigurationError
 from provider_export.checkpoint import Checkpoint
 from provider_export.cpu_target import CpuTarget
 from provider_export.decoder import DecoderBuilder, Target
-from provider_export.decoder_config import read_config
+from provider_export.decoder_config import CONFIG_FILE, read_config, write_config
 from provider_export.graph_builder import GraphBuilder, Precision
 from provider_export.tensorrt_target import TensorRtTarget
 
@@ -18,7 +18,7 @@ TargetName = Literal["cpu", "tensorrt"]
 MODEL_FILE = "model.onnx"
 MAX_PROTOBUF_BYTES = 2**31 - 1  # of one message; larger weights go beside the model
 COMPANION_FILES = (
-    "config.json",
+    CONFIG_FILE,
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -38,6 +38,7 @@ def export_decoder(
     target: TargetName = "cpu",
     precision: Precision = "fp32",
     weights: Path | None = None,
+    max_model_len: int | None = None,
 ) -> Path:
     """Write a decoder folder: `model.onnx`, its configuration, tokenizer and chat template.
 
@@ -47,6 +48,9 @@ def export_decoder(
         target: Which runtime's operators the graph uses.
         precision: How matrices are stored; everything is computed in float32.
         weights: Where the safetensors are, if not in `source`.
+        max_model_len: Positions to build for, if fewer than `max_position_embeddings`; `longrope`
+            takes its short factors where the original length holds them all. Needs another folder
+            than `source`, whose config.json is not changed.
 
     Returns:
         The model file.
@@ -54,7 +58,10 @@ def export_decoder(
     Raises:
         ConfigurationError: The source cannot be exported; the message says why.
     """
-    config, checkpoint = read_config(source), Checkpoint(weights or source)
+    is_in_place = out.resolve() == source.resolve()
+    if max_model_len is not None and is_in_place:
+        raise ConfigurationError("a length of its own needs an output folder of its own")
+    config, checkpoint = read_config(source, max_model_len), Checkpoint(weights or source)
     graph = GraphBuilder(precision)
     operators: Target = (
         CpuTarget(config, graph) if target == "cpu" else TensorRtTarget(config, graph)
@@ -63,10 +70,11 @@ def export_decoder(
     out.mkdir(parents=True, exist_ok=True)
     model_file = out / MODEL_FILE
     _write(model, model_file)
-    if out.resolve() != source.resolve():
+    if not is_in_place:
         for name in COMPANION_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, out / name)
+        write_config(source, out, config.max_position_embeddings)
     return model_file
 
 

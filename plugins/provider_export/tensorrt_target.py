@@ -91,22 +91,59 @@ class TensorRtTarget:
                 axis=2,
                 mode="linear",
             )
-        heads = graph.add_node(
-            "Attention",
-            (
-                self._split_heads(rotated_query, config.num_heads),
-                f"present.{layer}.key",
-                f"present.{layer}.value",
-                f"mask.{here.window}" if here.window else "mask",
-            ),
-            f"{name}.heads",
-            scale=config.attention_scale,
-            softcap=config.attention_softcap,
-        )
+        split_query = self._split_heads(rotated_query, config.num_heads)
+        mask = f"mask.{here.window}" if here.window else "mask"
+        if config.attention_softcap:
+            heads = self._attend_softly(layer, split_query, mask)
+        else:
+            heads = graph.add_node(
+                "Attention",
+                (split_query, f"present.{layer}.key", f"present.{layer}.value", mask),
+                f"{name}.heads",
+                scale=config.attention_scale,
+            )
         rows = graph.add_node("Transpose", (heads,), f"{name}.rows", perm=(0, 2, 1, 3))
         shape = np.array([0, 0, config.num_heads * config.head_dim], np.int64)
         whole = graph.add_constant(f"{name}.whole", shape)
         return graph.add_node("Reshape", (rows, whole), name)
+
+    def _attend_softly(self, layer: int, query: str, mask: str) -> str:
+        """Attention with a softcap, which TensorRT's Attention refuses, out of its parts.
+
+        The query heads of a group attend as so many more positions of their one key-value head.
+
+        Args:
+            layer: Counts from 0.
+            query: `[batch, num_heads, sequence, head_dim]`.
+            mask: `[batch, 1, sequence, max_sequence_length]`.
+
+        Returns:
+            As `query`.
+        """
+        config, graph, name = self._config, self._graph, f"layers.{layer}.attention"
+        cap = config.attention_softcap
+        numbers = {"shrink": config.attention_scale / cap, "cap": cap, "never": -np.inf}
+        for constant, number in numbers.items():
+            graph.add_constant(f"{name}.{constant}", np.array(number, np.float32))
+        for constant, num_heads in {
+            "grouped": config.num_kv_heads,
+            "by_head": config.num_heads,
+        }.items():
+            graph.add_constant(f"{name}.{constant}", np.array([0, num_heads, -1, 0], np.int64))
+        grouped = graph.add_node("Reshape", (query, f"{name}.grouped"), f"{name}.queries")
+        keys = graph.add_node(
+            "Transpose", (f"present.{layer}.key",), f"{name}.keys", perm=(0, 1, 3, 2)
+        )
+        products = graph.add_node("MatMul", (grouped, keys), f"{name}.products")
+        shrunk = graph.add_node("Mul", (products, f"{name}.shrink"), f"{name}.shrunk")
+        squashed = graph.add_node("Tanh", (shrunk,), f"{name}.squashed")
+        capped = graph.add_node("Mul", (squashed, f"{name}.cap"), f"{name}.capped")
+        scores = graph.add_node("Reshape", (capped, f"{name}.by_head"), f"{name}.scores")
+        seen = graph.add_node("Where", (mask, scores, f"{name}.never"), f"{name}.seen")
+        weights = graph.add_node("Softmax", (seen,), f"{name}.weights", axis=-1)
+        weights = graph.add_node("Reshape", (weights, f"{name}.grouped"), f"{name}.group_weights")
+        mixed = graph.add_node("MatMul", (weights, f"present.{layer}.value"), f"{name}.mixed")
+        return graph.add_node("Reshape", (mixed, f"{name}.by_head"), f"{name}.heads")
 
     def _rotate(self, x: str, num_heads: int, rope: Rope) -> str:
         return self._graph.add_node(

@@ -71,8 +71,8 @@ def test_layer_types_win_over_the_pattern() -> None:
 def test_a_window_that_no_text_outgrows_is_none() -> None:
     """It would cost a mask and change nothing."""
     raw = tiny_config("mistral", sliding_window=64)
-    assert windows(parse_config(raw, max_len=65)) == [64] * 6
-    assert windows(parse_config(raw, max_len=64)) == [None] * 6
+    assert windows(parse_config(raw, max_model_len=65)) == [64] * 6
+    assert windows(parse_config(raw, max_model_len=64)) == [None] * 6
 
 
 def test_gemma3_has_a_rotation_for_each_kind_of_layer() -> None:
