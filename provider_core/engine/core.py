@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
+from provider_core.engine.faults import as_backend_error, check_logits
 from provider_core.engine.logprobs import token_logprobs
 from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
 from provider_core.engine.scheduler import Move, Scheduled, Scheduler
 from provider_core.engine.sequence import OutputCallback, Sequence
+from provider_core.engine.speculation import Speculator
 from provider_core.engine.step_budget import StepBudget
-from provider_core.errors import BackendError, DeadlineExceeded, EngineDead, StepFailed
+from provider_core.errors import DeadlineExceeded, EngineDead, StepFailed
 from provider_core.interfaces import Batch, Clock, ModelRunner
 from provider_core.types import EngineOutput, FinishReason, TokenLogprobs
 
@@ -43,6 +45,7 @@ class EngineCore:
         prefill_chunk_tokens: Most prompt tokens in one step.
         target_itl_s: Prefill beside decoding rows is cut to keep this inter-token latency.
         max_kv_tokens: Tokens that running sequences may reserve together.
+        speculates: Verify drafts of several ids when few sequences run.
         clock: For deadlines and durations.
         on_started: Called when the work on a sequence began, before the runner is.
     """
@@ -54,6 +57,7 @@ class EngineCore:
         prefill_chunk_tokens: int,
         target_itl_s: float = 0.15,
         max_kv_tokens: int,
+        speculates: bool = False,
         clock: Clock,
         on_started: Callable[[], None] = lambda: None,
     ) -> None:
@@ -71,6 +75,7 @@ class EngineCore:
         self.num_generated_tokens = 0
         self._vocab_size = info.vocab_size
         self.prefill_s = 0.0  # of the steps that computed prompt tokens
+        self.speculator = Speculator(runner, self.scheduler, clock) if speculates else None
         self._clock = clock
         self._on_started = on_started
         self._sequences: dict[str, Sequence] = {}  # by request id: waiting or running
@@ -119,6 +124,8 @@ class EngineCore:
         """
         self._drop_expired()
         self.scheduler.start_step()
+        if self.speculator is not None:
+            self._speculate(self.speculator)
         while (scheduled := self.scheduler.schedule()) is not None:
             began_s = self._clock.monotonic()
             self._run(scheduled)
@@ -129,6 +136,8 @@ class EngineCore:
         """Take how long a batch took, sampling and moves included."""
         if batch.phase == "decode":
             self.scheduler.budget.note_decode(duration_s)
+            if self.speculator is not None:
+                self.speculator.note_decode(duration_s)
         else:
             self.prefill_s += duration_s
             self.scheduler.budget.note_prefill(batch.token_ids.size, duration_s)
@@ -153,7 +162,7 @@ class EngineCore:
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             self._count_failure(error)
-            self._end(list(rows), "error", _as_backend_error(error))
+            self._end(list(rows), "error", as_backend_error(error))
             return
         self._num_failures = 0
         if batch.phase == "prefill":
@@ -166,6 +175,33 @@ class EngineCore:
         elif rows[0].num_computed_tokens == rows[0].num_prompt_tokens:
             self._end_without_tokens(rows[0])
 
+    def _speculate(self, speculator: Speculator) -> None:
+        """Verify a draft for each row in the place of the step's decode, if that is faster."""
+        for sequence, draft in speculator.drafts():
+            self.scheduler.skip_decode()
+            if sequence.slot < 0:  # it was lost in a move
+                continue
+            try:
+                token_ids, logprobs, reason = speculator.verify(sequence, draft)
+            except EngineDead:
+                raise
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                self._count_failure(error)
+                self._end([sequence], "error", as_backend_error(error))
+                continue
+            self._num_failures = 0
+            self._metadata = None
+            if not token_ids:
+                continue
+            self.num_generated_tokens += len(token_ids)
+            sequence.generated_ids += token_ids
+            stop_id = token_ids[-1] if reason == "stop" else None
+            output = EngineOutput(tuple(token_ids), reason, stop_id, tuple(logprobs))
+            self._outputs.append((sequence.on_output, output))
+            if reason is not None:
+                self._forget(sequence)
+                self._release([sequence])
+
     def _compute(self, batch: Batch, rows: list[Sequence]) -> Sampled | None:
         """Run the model and draw from what it says; `None` for a prefill that draws nothing.
 
@@ -176,7 +212,7 @@ class EngineCore:
             Exception: Whatever the runner raises.
         """
         logits = self.runner.execute_model(batch)
-        _check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
+        check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
         if batch.phase == "decode":
             if self._metadata is None:
                 self._metadata = SamplingMetadata(rows, self._vocab_size)
@@ -231,6 +267,7 @@ class EngineCore:
             if special and row in sampled.failed_rows:
                 continue
             sequence.num_generated_tokens = num_generated = sequence.num_generated_tokens + 1
+            sequence.generated_ids.append(token_id)
             if token_id in sequence.stop_ids:
                 reason: FinishReason | None = "stop"
             elif num_generated >= sequence.max_new_tokens:
@@ -329,7 +366,7 @@ class EngineCore:
                 raise
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
                 self._count_failure(error)
-                self._emit_end(sequence, "error", _as_backend_error(error))
+                self._emit_end(sequence, "error", as_backend_error(error))
                 lost.append(sequence)
         if lost:
             self._release(lost)
@@ -347,20 +384,3 @@ def _note_prompt_logprobs(sequence: Sequence, logits: npt.NDArray[np.float32]) -
     if len(next_ids):
         num_top = sequence.request.sampling.prompt_logprobs or 0
         sequence.prompt_logprobs += token_logprobs(logits[: len(next_ids)], next_ids, num_top)
-
-
-def _check_logits(logits: npt.NDArray[np.float32], expected: tuple[int, int]) -> None:
-    if logits.shape != expected or logits.dtype != np.float32:
-        raise StepFailed(
-            f"the runner returned {logits.dtype} logits of shape {logits.shape},"
-            f" not float32 {expected}"
-        )
-
-
-def _as_backend_error(error: Exception) -> BackendError:
-    """The runner's own error if it is one of ours, else one that does not show its text."""
-    if isinstance(error, BackendError):
-        return error
-    failure = StepFailed("the model runner failed")
-    failure.__cause__ = error
-    return failure

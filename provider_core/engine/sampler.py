@@ -32,11 +32,13 @@ class Sampled:
     Attributes:
         token_ids: int64 `[n]`; meaningless in failed rows.
         failed_rows: Rows whose logits hold NaN, or no finite highest value.
+        unclear_rows: Greedy rows whose best led by less than was asked. They drew nothing.
         logprobs: By row, for the rows that asked for them.
     """
 
     token_ids: _Ints
     failed_rows: tuple[int, ...] = ()
+    unclear_rows: tuple[int, ...] = ()
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
 
 
@@ -55,11 +57,14 @@ class SamplingMetadata:
     Args:
         sequences: The rows in order. At each `sample` every row has drawn one more id.
         vocab_size: Width of the logits.
+        min_margin: By how much, in logits, a greedy choice has to lead.
     """
 
-    def __init__(self, sequences: Rows[Sequence], vocab_size: int) -> None:
+    def __init__(
+        self, sequences: Rows[Sequence], vocab_size: int, *, min_margin: float = 0.0
+    ) -> None:
         self.vocab_size = vocab_size
-        self.num_rows = len(sequences)
+        self.min_margin = min_margin
         params = [sequence.request.sampling for sequence in sequences]
         self.biased_rows = _concatenate_biases(params, vocab_size)
         self.counted = [(row, s) for row, s in enumerate(sequences) if s.counts is not None]
@@ -85,6 +90,24 @@ class SamplingMetadata:
             self.biased_rows or self.counted or self.held_back or self.groups or self.logprob_rows
         )
 
+    @classmethod
+    def of_positions(
+        cls, sequence: Sequence, num_positions: int, vocab_size: int, *, min_margin: float
+    ) -> "SamplingMetadata":
+        """One row for each of the next positions of a sequence, the first being drawn next.
+
+        Only for a sequence that `draws_independently`.
+        """
+        metadata = cls([sequence] * num_positions, vocab_size, min_margin=min_margin)
+        metadata.states += np.arange(num_positions, dtype=np.uint64) * STREAM_STEP
+        return metadata
+
+
+def draws_independently(sequence: Sequence) -> bool:
+    """Whether what a sequence drew does not change the logits of what it draws next."""
+    held_back = sequence.num_generated_tokens < sequence.request.sampling.min_tokens
+    return sequence.counts is None and not (held_back and sequence.stop_ids)
+
 
 def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampled:
     """Choose one token for each row.
@@ -95,19 +118,21 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
         metadata: Of the same rows.
     """
     if metadata.is_plain_greedy:
-        token_ids, _, is_failed = _highest(logits)
-        return Sampled(token_ids, tuple(np.flatnonzero(is_failed).tolist()))
+        token_ids, peak, is_failed = _highest(logits)
+        failed_rows = tuple(np.flatnonzero(is_failed).tolist())
+        return Sampled(token_ids, failed_rows, _unclear_rows(logits, token_ids, peak, metadata))
     if not logits.flags.writeable:
         logits = logits.copy()
     edits = LogitEdits(logits)
     _edit(edits, metadata)
     token_ids, peak, is_failed = _highest(logits)
+    unclear_rows = _unclear_rows(logits, token_ids, peak, metadata)
     logits[is_failed] = peak[is_failed] = 0.0  # so that the arithmetic below stays finite
     for group in metadata.groups:
         token_ids[group.rows] = _draw(logits, peak, group, metadata.states)
     metadata.states += STREAM_STEP
     for row, sequence in metadata.counted:
-        if sequence.counts is not None:
+        if sequence.counts is not None and row not in unclear_rows:
             sequence.counts.add(int(token_ids[row]))
     edits.undo()
     logits[is_failed] = 0.0
@@ -115,7 +140,7 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     for num_top, rows in metadata.logprob_rows.items():
         entries = token_logprobs(logits[rows], token_ids[rows], num_top)
         logprobs.update(zip(rows, entries, strict=True))
-    return Sampled(token_ids, tuple(np.flatnonzero(is_failed).tolist()), logprobs)
+    return Sampled(token_ids, tuple(np.flatnonzero(is_failed).tolist()), unclear_rows, logprobs)
 
 
 def _highest(
@@ -125,6 +150,24 @@ def _highest(
     token_ids: _Ints = logits.argmax(axis=1)  # a NaN counts as the highest
     peak = logits[np.arange(len(logits)), token_ids]
     return token_ids, peak, ~np.isfinite(peak)
+
+
+def _unclear_rows(
+    logits: npt.NDArray[np.float32],
+    token_ids: _Ints,
+    peak: npt.NDArray[np.float32],
+    metadata: SamplingMetadata,
+) -> tuple[int, ...]:
+    """The greedy rows where the likeliest id leads by less than the margin, NaN included."""
+    if not metadata.min_margin:
+        return ()
+    rows = np.arange(len(logits))
+    logits[rows, token_ids] = -np.inf
+    is_clear = peak - logits.max(axis=1) >= metadata.min_margin
+    logits[rows, token_ids] = peak
+    for group in metadata.groups:
+        is_clear[group.rows] = True
+    return tuple(np.flatnonzero(~is_clear).tolist())
 
 
 def _is_greedy(params: SamplingParams) -> bool:

@@ -81,6 +81,11 @@ class Scheduler:
         return bool(self.rows or self.prefilling or len(self.waiting))
 
     @property
+    def has_prompts(self) -> bool:
+        """Whether a prompt is to be computed, now or when there is room for it."""
+        return bool(self.prefilling or len(self.waiting))
+
+    @property
     def num_running(self) -> int:
         """Sequences that hold a slot."""
         return self._pool.num_used
@@ -127,6 +132,22 @@ class Scheduler:
         n = len(token_ids)
         self._token_ids[:n, 0] = token_ids
         self._positions[:n] += 1
+
+    def verification(self, sequence: Sequence, draft: list[int]) -> Batch:
+        """A batch of one row that is decoding: the id to be fed next, and a draft behind it."""
+        slot = sequence.slot
+        token_ids = np.array([[self._token_ids[slot, 0], *draft]], dtype=np.int64)
+        row = slice(slot, slot + 1)
+        return Batch("prefill", self._slots[row], token_ids, self._positions[row], 1 + len(draft))
+
+    def verified(self, sequence: Sequence, token_ids: list[int]) -> None:
+        """Take what one row drew instead of decoding, at least one id: the last is fed next."""
+        self._token_ids[sequence.slot, 0] = token_ids[-1]
+        self._positions[sequence.slot] += len(token_ids)
+
+    def skip_decode(self) -> None:
+        """Leave this step's decode out: its rows were verified."""
+        self._is_decode_due = False
 
     def prefilled(self, sequence: Sequence, num_tokens: int) -> None:
         """Note that `num_tokens` more of the prompt are stored."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from provider_core.engine.drafting import Drafter
 from provider_core.engine.penalties import TokenCounts
 from provider_core.engine.randomness import fresh_seed
 from provider_core.types import EngineOutput, GenerationRequest, TokenLogprobs
@@ -26,6 +27,8 @@ class Sequence:
         num_charged_tokens: Those of them that its fairness key was charged for.
         slot: Where its keys and values live; -1 while it waits and after it ended.
         counts: Which ids it holds how often, if a penalty asks for that.
+        generated_ids: Those ids.
+        drafter: Guesses what comes next, once that was worth trying.
         prompt_logprobs: Of the prompt tokens computed so far, if asked for.
     """
 
@@ -40,6 +43,8 @@ class Sequence:
     num_charged_tokens: int = 0
     slot: int = -1
     counts: TokenCounts | None = None
+    generated_ids: list[int] = field(default_factory=list)
+    drafter: Drafter | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     @property

@@ -1,0 +1,24 @@
+"""What a runner may do wrong, and what it is called then."""
+
+import numpy as np
+import numpy.typing as npt
+
+from provider_core.errors import BackendError, StepFailed
+
+
+def check_logits(logits: npt.NDArray[np.float32], expected: tuple[int, int]) -> None:
+    """Raise `StepFailed` if logits are not float32 of the expected shape."""
+    if logits.shape != expected or logits.dtype != np.float32:
+        raise StepFailed(
+            f"the runner returned {logits.dtype} logits of shape {logits.shape},"
+            f" not float32 {expected}"
+        )
+
+
+def as_backend_error(error: Exception) -> BackendError:
+    """The runner's own error if it is one of ours, else one that does not show its text."""
+    if isinstance(error, BackendError):
+        return error
+    failure = StepFailed("the model runner failed")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,307 @@
+"""Verifying drafts changes when tokens come, and nothing about them."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from provider_core.engine.core import EngineCore
+from provider_core.engine.sequence import make_sequence
+from provider_core.engine.speculation import CLEAR_MARGIN
+from provider_core.errors import StepFailed
+from provider_core.interfaces import Batch
+from provider_core.testing import ScriptedRunner
+from provider_core.types import (
+    EngineOutput,
+    FinishReason,
+    GenerationRequest,
+    SamplingParams,
+    TokenLogprobs,
+)
+from tests.unit.engine.manual_clock import ManualClock
+
+EOS = 0
+PROMPT = (1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2)
+Corrupt = Callable[[Batch, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+
+
+class Recorder:
+    """Runs requests to their ends and keeps what came out and what the runner was asked."""
+
+    def __init__(self, *, speculates: bool = True, max_num_seqs: int = 4, **options: Any) -> None:
+        self.batches: list[tuple[str, int, int]] = []  # phase, tokens, positions with logits
+        self.runner = ScriptedRunner(
+            max_num_seqs=max_num_seqs, max_model_len=64, on_execute=self._note, **options
+        )
+        self.core = EngineCore(
+            self.runner,
+            prefill_chunk_tokens=16,
+            max_kv_tokens=10_000,
+            speculates=speculates,
+            clock=ManualClock(),
+        )
+        self.outputs: dict[str, list[EngineOutput]] = {}
+
+    def _note(self, batch: Batch) -> None:
+        self.batches.append((batch.phase, batch.token_ids.size, batch.num_logits))
+
+    def add(self, name: str, prompt: tuple[int, ...] = PROMPT, **params: Any) -> None:
+        """Submit one sequence, greedy unless the parameters say otherwise."""
+        params = {"max_tokens": 30, "temperature": 0.0} | params
+        request = GenerationRequest(
+            request_id=name,
+            prompt_token_ids=prompt,
+            sampling=SamplingParams(**params),
+            eos_token_ids=frozenset({EOS}),
+        )
+        self.outputs[name] = []
+        self.core.add(make_sequence(request, self.outputs[name].append, max_model_len=64))
+
+    def step(self) -> None:
+        """Run one step and deliver."""
+        self.core.step()
+        for on_output, output in self.core.take_outputs()[0]:
+            on_output(output)
+
+    def run(self) -> None:
+        """Step until nothing is left."""
+        while self.core.scheduler.has_work:
+            self.step()
+
+    def ids(self, name: str = "a") -> list[int]:
+        """Every id of a sequence."""
+        return [token_id for output in self.outputs[name] for token_id in output.token_ids]
+
+    def result(self, name: str = "a") -> tuple[list[int], FinishReason | None, int | None]:
+        """Ids, why it ended, and the id that did."""
+        last = self.outputs[name][-1]
+        return self.ids(name), last.finish_reason, last.stop_token_id
+
+    def logprobs(self, name: str = "a") -> list[TokenLogprobs]:
+        """Of every id."""
+        return [entry for output in self.outputs[name] for entry in output.logprobs]
+
+    @property
+    def num_verified(self) -> int:
+        """Calls that verified a draft."""
+        return sum(phase == "prefill" and logits > 1 for phase, _, logits in self.batches)
+
+
+COPY = [3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 20, 21, EOS]
+
+
+def copying(**options: Any) -> Recorder:
+    """A model that repeats its prompt and then says something else."""
+    return Recorder(scripts={PROMPT: COPY}, **options)
+
+
+def test_a_repeated_prompt_takes_fewer_calls() -> None:
+    """Several ids come in one output, and all of them are those of the script."""
+    bench = copying()
+    bench.add("a")
+    bench.run()
+    assert bench.result() == (COPY, "stop", EOS)
+    assert bench.num_verified >= 1
+    assert len(bench.batches) < len(COPY)
+    assert max(len(output.token_ids) for output in bench.outputs["a"]) > 1
+    assert bench.core.num_generated_tokens == len(COPY)
+
+
+def test_drafted_and_accepted_ids_are_counted() -> None:
+    """An id counts as accepted if it was drafted and drawn."""
+    bench = copying()
+    bench.add("a")
+    bench.run()
+    speculator = bench.core.speculator
+    assert speculator is not None
+    drafted = sum(logits - 1 for phase, _, logits in bench.batches if phase == "prefill") + 0
+    assert speculator.num_draft_tokens == drafted
+    saved = len(COPY) - len(bench.batches)
+    assert speculator.num_accepted_tokens == saved
+
+
+def test_nothing_is_verified_when_it_is_off() -> None:
+    """The prompt's call, then one decode per id."""
+    bench = copying(speculates=False)
+    bench.add("a")
+    bench.run()
+    assert bench.result() == (COPY, "stop", EOS)
+    assert bench.batches == [("prefill", len(PROMPT), 1)] + [("decode", 1, 1)] * (len(COPY) - 1)
+
+
+@pytest.mark.parametrize("max_tokens", range(1, 13))
+def test_max_tokens_are_kept_exactly(max_tokens: int) -> None:
+    """Wherever in a run of accepted ids they end, and no position beyond is run."""
+    bench = copying()
+    bench.add("a", max_tokens=max_tokens)
+    bench.run()
+    assert bench.result() == (COPY[:max_tokens], "length", None)
+    assert bench.core.num_generated_tokens == max_tokens
+    assert bench.core.scheduler.num_kv_tokens == 0
+
+
+def test_a_stop_token_inside_accepted_ids_ends_there() -> None:
+    """What was accepted behind it is dropped and not counted."""
+    bench = copying()
+    bench.add("a", stop_token_ids=frozenset({6}))
+    bench.run()
+    assert bench.result() == ([3, 4, 5, 6], "stop", 6)
+    assert bench.core.num_generated_tokens == 4
+    assert bench.num_verified == 1
+
+
+def test_the_slot_is_never_run_beyond_its_length() -> None:
+    """The runner would fail on a position that a slot does not have."""
+    prompt = (1, 2) * 20
+    bench = Recorder(scripts={prompt: [1, 2] * 20})
+    bench.add("a", prompt, max_tokens=1000)
+    bench.run()
+    assert bench.result() == ([1, 2] * 12, "length", None)
+    assert bench.num_verified >= 1
+
+
+PARAMS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "drawn": {"temperature": 1.0},
+    "top_p": {"temperature": 1.5, "top_p": 0.8},
+    "penalties": {"frequency_penalty": 0.7, "presence_penalty": 0.2, "repetition_penalty": 1.3},
+    "drawn with penalties": {"temperature": 1.0, "repetition_penalty": 1.2},
+    "min_tokens": {"min_tokens": 20},
+    "bias": {"logit_bias": ((1, 1.0), (2, -1.0))},
+    "logprobs": {"logprobs": 2, "temperature": 1.0},
+    "stop tokens": {"stop_token_ids": frozenset({3}), "min_tokens": 4, "logprobs": 0},
+    "all": {
+        "temperature": 0.9,
+        "top_k": 3,
+        "frequency_penalty": 0.4,
+        "min_tokens": 9,
+        "logit_bias": ((2, 0.5),),
+        "logprobs": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("params", PARAMS.values(), ids=PARAMS.keys())
+@pytest.mark.parametrize("num_sequences", [1, 2, 3])
+def test_every_id_is_the_one_without(params: dict[str, Any], num_sequences: int) -> None:
+    """A small vocabulary finds drafts everywhere, many of them wrong."""
+    rng = random.Random(7)
+    num_verified = 0
+    for seed in range(12):
+        prompts = [tuple(rng.choices(range(1, 6), k=20)) for _ in range(num_sequences)]
+        benches = []
+        for speculates in (True, False):
+            bench = Recorder(speculates=speculates, vocab_size=6, spread=1.0, seed=seed)
+            for i, prompt in enumerate(prompts):
+                bench.add(str(i), prompt, **({"seed": seed * 10 + i} | params))
+            bench.run()
+            benches.append(bench)
+        on, off = benches
+        for i in range(num_sequences):
+            assert on.result(str(i)) == off.result(str(i))
+            assert on.logprobs(str(i)) == off.logprobs(str(i))
+        assert on.core.num_generated_tokens == off.core.num_generated_tokens
+        num_verified += on.num_verified
+    assert num_verified > 10
+
+
+def test_two_rows_that_end_in_one_step_leave_no_hole() -> None:
+    """The first row ends in the middle of the step and the second moves into its slot."""
+    prompts = (1, 2, 3, 4, 5, 6, 1, 2), (9, 8, 7, 6, 5, 4, 9, 8)
+    scripts = {prompts[0]: [3, 4, 5, EOS], prompts[1]: [7, 6, 5, 4, 9, 8, 7, 20, 21, EOS]}
+    bench = Recorder(scripts=scripts)
+    bench.add("a", prompts[0])
+    bench.add("b", prompts[1])
+    bench.run()
+    assert bench.ids("a") == scripts[prompts[0]]
+    assert bench.ids("b") == scripts[prompts[1]]
+    assert bench.num_verified >= 2
+
+
+def test_three_rows_decode() -> None:
+    """They share the reading of the weights."""
+    bench = copying()
+    for name in "abc":
+        bench.add(name)
+    bench.run()
+    assert [bench.ids(name) for name in "abc"] == [COPY] * 3
+    assert bench.num_verified == 0
+
+
+def test_an_unclear_choice_is_left_to_a_decode() -> None:
+    """Two ids whose logits nearly agree: the kernels' rounding may order them differently."""
+
+    def tie(batch: Batch, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """After 5 and 6 comes 7 by a hair, in a verifying call 30."""
+        for row, token_id in enumerate(batch.token_ids[0, -batch.num_logits :]):
+            if token_id == 6:
+                logits[row, 30] = logits[row, 7] + (
+                    CLEAR_MARGIN / 2 if batch.num_logits > 1 else -CLEAR_MARGIN / 2
+                )
+        return logits
+
+    bench = copying(corrupt=tie)
+    bench.add("a")
+    bench.run()
+    assert bench.result() == (COPY, "stop", EOS)
+    assert ("decode", 1, 1) in bench.batches
+
+
+def test_logits_that_are_not_finite_end_the_sequence() -> None:
+    """As they do when it decodes."""
+
+    def break_it(batch: Batch, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if batch.num_logits > 1:
+            logits[0, 5] = np.nan
+        return logits
+
+    bench = copying(corrupt=break_it)
+    bench.add("a")
+    bench.run()
+    assert isinstance(bench.outputs["a"][-1].error, StepFailed)
+    assert bench.core.scheduler.num_running == 0
+
+
+def test_not_finite_behind_good_positions_costs_those_nothing() -> None:
+    """What was good is handed out, and a decode says whether the rest is lost."""
+
+    def break_it(batch: Batch, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if batch.num_logits > 1:
+            logits[2:] = np.nan
+        return logits
+
+    bench = copying(corrupt=break_it)
+    bench.add("a")
+    bench.run()
+    assert bench.result() == (COPY, "stop", EOS)
+
+
+def test_a_failed_call_fails_its_row_only() -> None:
+    """The other row's draft is still verified."""
+    prompts = (1, 2, 3, 4, 5, 6, 1, 2), (9, 8, 7, 6, 5, 4, 9, 8)
+    scripts = {prompts[0]: [3, 4, 5, EOS], prompts[1]: [7, 6, 5, 4, 9, 8, 7, 20, 21, EOS]}
+
+    def fail(batch: Batch, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if batch.num_logits > 1 and batch.slots[0] == 0 and batch.token_ids[0, 0] == 3:
+            raise RuntimeError("no")
+        return logits
+
+    bench = Recorder(scripts=scripts, corrupt=fail)
+    bench.add("a", prompts[0])
+    bench.add("b", prompts[1])
+    bench.run()
+    assert isinstance(bench.outputs["a"][-1].error, StepFailed)
+    assert bench.ids("b") == scripts[prompts[1]]
+
+
+def test_a_sequence_that_began_in_a_crowd_speculates_when_alone() -> None:
+    """Its text is indexed when the others have gone."""
+    bench = copying()
+    for name in "abcd":
+        bench.add(name, max_tokens=4 if name != "a" else 30)
+    bench.run()
+    assert bench.ids("a") == COPY
+    assert bench.num_verified >= 1
