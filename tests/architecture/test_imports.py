@@ -31,7 +31,12 @@ FLOORS = {
 }
 
 # What plugins and handlers may use of the core; `provider_core.NAME` itself is the public API.
-PUBLIC = ("provider_core.server", "provider_core.decoder_io", "provider_core.testing")
+PUBLIC = (
+    "provider_core.server",
+    "provider_core.decoder_io",
+    "provider_core.quantization",
+    "provider_core.testing",
+)
 
 FILES = source_files(*SHIPPED)
 CORE = [file for file in FILES if file.module.startswith("provider_core")]
