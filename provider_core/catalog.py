@@ -35,6 +35,7 @@ _LOADED = (
     "precision",
     "max_model_len",
     "max_num_seqs",
+    "prefix_cache_mib",
     "deterministic",
     "options",
 )

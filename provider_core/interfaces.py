@@ -54,6 +54,8 @@ class RunnerInfo:
         max_model_len: Positions each slot holds.
         vocab_size: Width of the logits.
         precision: Of the weights as they run, in OpenRouter's vocabulary; `None` if unknown.
+        num_cache_blocks: Blocks of prompts that it can store, if it is a `BlockStore`.
+        cache_block_size: Tokens of such a block.
     """
 
     backend: str
@@ -63,6 +65,8 @@ class RunnerInfo:
     max_model_len: int
     vocab_size: int
     precision: str | None = None
+    num_cache_blocks: int = 0
+    cache_block_size: int = 16
 
 
 @runtime_checkable
@@ -99,6 +103,24 @@ class ModelRunner(Protocol):
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class BlockStore(Protocol):
+    """What a `ModelRunner` can do besides: keep pieces of slots, for prompts that begin alike.
+
+    A block is `info.cache_block_size` positions of a slot, and there is room for
+    `info.num_cache_blocks`. The core decides what is stored where and when; it stores only what
+    prefill computed. Loaded, a block must have the bits that were saved, at the same positions.
+    """
+
+    def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
+        """Copy consecutive blocks of a slot, from position `first_token` on, into the store."""
+        ...
+
+    def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
+        """Copy stored blocks into a slot, one behind the other from position 0 on."""
         ...
 
 
@@ -180,6 +202,8 @@ class TokenDecoder(Protocol):
         """Add one id; return the text that became certain, maybe empty, never half a character."""
         ...
 
+        num_draft_tokens: Ids tried by speculation since start.
+        num_accepted_tokens: Those of them that were right.
     def flush(self) -> str:
         """Return what was held back at the end, incomplete bytes as U+FFFD."""
         ...
@@ -193,6 +217,8 @@ class Tokenizer(Protocol):
         """One more than the highest id that can be decoded."""
         ...
 
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
     @property
     def special_token_ids(self) -> frozenset[int]:
         """Ids that are control, never shown in text."""

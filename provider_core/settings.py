@@ -144,6 +144,9 @@ class ModelSettings(_Table):
         None, ge=1, description="Most completion tokens of one choice; default: what fits."
     )
     max_num_seqs: int = Field(32, ge=1, le=1024, description="Most sequences in one step.")
+    prefix_cache_mib: int = Field(
+        512, ge=0, description="MiB for cached beginnings of prompts; 0 is off."
+    )
     quantization: Literal["int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"] | None = (
         Field(None, description="Listed precision; default: what the folder or runner says.")
     )
@@ -172,6 +175,10 @@ class EngineSettings(_Table):
 
 
 class ProviderSettings(_Table):
+    speculation: Literal["prompt_lookup", "off"] = Field(
+        "prompt_lookup",
+        description="Try what the text suggests, several ids a call, at one or two requests.",
+    )
     """`[provider]`: the provider's own facts, for listings and the onboarding form."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -55,6 +55,7 @@ class ModelSpec:
         max_model_len: Most tokens of prompt and completion together.
         max_output_tokens: Most completion tokens of one choice; `None` means what fits.
         max_num_seqs: Most sequences in one step.
+        prefix_cache_mib: Memory for cached beginnings of prompts, in MiB; 0 is off.
         eos_token_ids: Ids that end a sequence unless `ignore_eos` is set.
         created: Unix seconds.
         quantization: Lowest precision any request may meet (OpenRouter's vocabulary).
@@ -79,6 +80,7 @@ class ModelSpec:
     max_model_len: int = 0  # 0 until the catalog has read the model folder
     max_output_tokens: int | None = None
     max_num_seqs: int = 32
+    prefix_cache_mib: int = 512
     eos_token_ids: frozenset[int] = frozenset()
     quantization: str | None = None
     is_ready: bool = True
@@ -132,6 +134,8 @@ class GenerationRequest:
         eos_token_ids: The model's own ends of text.
         deadline_s: On the `time.monotonic` clock; the sequence is dropped after it.
         fairness_key: Whom this work counts for when sequences compete (the API key's id).
+        cache_salt: Only requests with the same salt share cached prompts (the tenant's id): how
+            fast an answer begins must not tell one tenant what another sent.
     """
 
     request_id: str
@@ -140,6 +144,7 @@ class GenerationRequest:
     eos_token_ids: frozenset[int] = frozenset()
     deadline_s: float | None = None
     fairness_key: str = ""
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

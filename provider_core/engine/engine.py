@@ -32,6 +32,7 @@ class LLMEngine:
         max_kv_tokens: Tokens (prompt and `max_tokens`) that running sequences may reserve
             together; by default what the slots hold. If a slot holds more, it is the limit of a
             sequence's length, too.
+        speculates: Verify drafts of several ids when few sequences run.
         clock: For deadlines and `EngineLoad.step_started_s`.
         on_dead: Called once on the loop if the engine breaks, after every sequence got its error.
     """
@@ -44,6 +45,7 @@ class LLMEngine:
         prefill_chunk_tokens: int = 512,
         target_itl_s: float = 0.15,
         max_kv_tokens: int | None = None,
+        speculates: bool = False,
         clock: Clock = time,
         on_dead: Callable[[EngineDead], None] | None = None,
     ) -> None:
@@ -60,6 +62,7 @@ class LLMEngine:
             prefill_chunk_tokens=prefill_chunk_tokens,
             target_itl_s=target_itl_s,
             max_kv_tokens=max_kv_tokens,
+            speculates=speculates,
             clock=clock,
             on_started=self._hand_over,
         )
@@ -119,6 +122,7 @@ class LLMEngine:
     def load(self) -> EngineLoad:
         """How busy it is, now; sequences the engine's thread has not seen yet are waiting."""
         core = self._core
+        speculator = core.speculator
         num_running = min(core.scheduler.num_running, len(self._live))
         return EngineLoad(
             num_running=num_running,
@@ -133,6 +137,8 @@ class LLMEngine:
             num_generated_tokens=core.num_generated_tokens,
             step_started_s=self._step_started_s,
             prefill_s=core.prefill_s,
+            num_draft_tokens=0 if speculator is None else speculator.num_draft_tokens,
+            num_accepted_tokens=0 if speculator is None else speculator.num_accepted_tokens,
         )
 
     def check_health(self) -> None:

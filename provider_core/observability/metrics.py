@@ -29,6 +29,8 @@ _VLLM_NAMES = {
     "provider_kv_cache_usage_ratio": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
     "provider_prompt_tokens": ("vllm:prompt_tokens",),
     "provider_completion_tokens": ("vllm:generation_tokens",),
+    "provider_draft_tokens": ("vllm:spec_decode_num_draft_tokens",),
+    "provider_accepted_draft_tokens": ("vllm:spec_decode_num_accepted_tokens",),
     "provider_requests_succeeded": ("vllm:request_success",),
     "provider_queue_time_seconds": ("vllm:request_queue_time_seconds",),
     "provider_time_to_first_token_seconds": ("vllm:time_to_first_token_seconds",),
@@ -149,6 +151,12 @@ class _EngineCollector(Collector):
         slots = _gauge("slots", "Sequences that can run at once.")
         kv_usage = _gauge("kv_cache_usage_ratio", "Tokens held in slots, of those that fit.")
         steps = CounterMetricFamily("provider_engine_steps", "Steps.", labels=("model",))
+        drafted = CounterMetricFamily(
+            "provider_draft_tokens", "Ids that speculation tried.", labels=("model",)
+        )
+        accepted = CounterMetricFamily(
+            "provider_accepted_draft_tokens", "Those of them that were right.", labels=("model",)
+        )
         for model, engine in self._engines().items():
             load = engine.load()
             running.add_metric((model,), load.num_running)
@@ -157,7 +165,9 @@ class _EngineCollector(Collector):
             capacity = load.num_slots * engine.info.max_model_len
             kv_usage.add_metric((model,), load.num_kv_tokens / max(capacity, 1))
             steps.add_metric((model,), load.num_steps)
-        yield from (running, waiting, slots, kv_usage, steps)
+            drafted.add_metric((model,), load.num_draft_tokens)
+            accepted.add_metric((model,), load.num_accepted_tokens)
+        yield from (running, waiting, slots, kv_usage, steps, drafted, accepted)
 
 
 class _LogCollector(Collector):

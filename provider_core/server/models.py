@@ -197,6 +197,7 @@ class Models:
                 prefill_chunk_tokens=self._settings.engine.prefill_chunk_tokens,
                 target_itl_s=self._settings.engine.target_itl_s,
                 max_kv_tokens=self._settings.engine.max_kv_tokens,
+                speculates=(self._settings.engine.speculation != "off" and not spec.deterministic),
                 on_dead=self._on_dead,
             )
         return backend

@@ -188,7 +188,7 @@ PARAMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("num_sequences", [1, 2, 3])
 def test_every_id_is_the_one_without(params: dict[str, Any], num_sequences: int) -> None:
     """A small vocabulary finds drafts everywhere, many of them wrong."""
-    rng = random.Random(7)
+    rng = random.Random(7)  # noqa: S311 - repeatable, not secret
     num_verified = 0
     for seed in range(12):
         prompts = [tuple(rng.choices(range(1, 6), k=20)) for _ in range(num_sequences)]

@@ -19,6 +19,8 @@ ALIASES = {
     "vllm:gpu_cache_usage_perc": "provider_kv_cache_usage_ratio",
     "vllm:prompt_tokens_total": "provider_prompt_tokens_total",
     "vllm:generation_tokens_total": "provider_completion_tokens_total",
+    "vllm:spec_decode_num_draft_tokens_total": "provider_draft_tokens_total",
+    "vllm:spec_decode_num_accepted_tokens_total": "provider_accepted_draft_tokens_total",
     "vllm:time_to_first_token_seconds_sum": "provider_time_to_first_token_seconds_sum",
     "vllm:time_per_output_token_seconds_sum": "provider_time_per_output_token_seconds_sum",
     "vllm:inter_token_latency_seconds_sum": "provider_time_per_output_token_seconds_sum",
@@ -58,6 +60,8 @@ class BusyEngine:
             num_prompt_tokens=60,
             num_generated_tokens=40,
             step_started_s=None,
+            num_draft_tokens=30,
+            num_accepted_tokens=20,
         )
 
     def check_health(self) -> None:
@@ -171,6 +175,8 @@ def test_engines_are_asked_at_scrape_time(metrics: Metrics, engines: dict[str, E
     assert samples["provider_slots"] == {model: 4}
     assert samples["provider_kv_cache_usage_ratio"] == {model: 0.25}
     assert samples["provider_engine_steps_total"] == {model: 7}
+    assert samples["provider_draft_tokens_total"] == {model: 30}
+    assert samples["provider_accepted_draft_tokens_total"] == {model: 20}
     engines["another"] = engines.pop("acme/m")
     assert scrape(metrics)["provider_slots"] == {frozenset({("model", "another")}): 4}
 
