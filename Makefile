@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: install install-dev serve test soak lint check bench gpu clean
+.PHONY: install install-dev serve test soak lint check check-transformers bench gpu clean
 
 install: $(VENV)/.serve
 install-dev: $(VENV)/.dev
@@ -38,6 +38,11 @@ lint: install-dev
 	$(BIN)/codespell
 
 check: lint test
+
+# Compares exported decoders with the families' own code; needs torch, which nothing else here does.
+check-transformers: install-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[transformers]"
+	$(BIN)/python -m pytest tests/integration/export $(PYTEST_ARGS)
 
 bench: install-dev
 	$(BIN)/python -m bench

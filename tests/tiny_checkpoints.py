@@ -26,6 +26,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "architectures": ["Phi3ForCausalLM"],
         "hidden_size": 128,
         "head_dim": 32,
+        "pad_token_id": 0,
         "partial_rotary_factor": 0.5,
         "sliding_window": 21,
         "original_max_position_embeddings": 512,

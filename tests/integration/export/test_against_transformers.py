@@ -1,0 +1,199 @@
+"""Exported decoders and the reference decoder against the families' own code in transformers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    PreTrainedModel,
+)
+
+from provider_core import ModelSpec
+from provider_core.testing import prefill_batch
+from provider_export.export import TargetName, export_decoder
+from provider_onnxruntime import load_model
+from tests.reference_decoder import ReferenceDecoder
+from tests.tiny_checkpoints import write_checkpoint
+
+NUM_TOKENS, CHUNK, VOCAB_SIZE = 60, 23, 96
+LONGROPE = {
+    "partial_rotary_factor": 1.0,
+    "rope_scaling": {
+        "rope_type": "longrope",
+        "short_factor": [1 + pair / 16 for pair in range(16)],
+        "long_factor": [1.5 + pair for pair in range(16)],
+    },
+}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama with llama3 scaling": (
+        "llama",
+        {
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            }
+        },
+    ),
+    "mistral": ("mistral", {}),
+    "mistral without a window": ("mistral", {"sliding_window": None}),
+    "qwen2": ("qwen2", {}),
+    "qwen2 with a window": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+    ),
+    "qwen3": ("qwen3", {}),
+    "qwen3 with yarn": (
+        "qwen3",
+        {
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 128,
+            }
+        },
+    ),
+    "phi3": ("phi3", {}),
+    "phi3 with short factors": ("phi3", {**LONGROPE, "original_max_position_embeddings": 64}),
+    "phi3 with long factors": ("phi3", {**LONGROPE, "original_max_position_embeddings": 32}),
+    "gemma2": ("gemma2", {}),
+    "gemma3": ("gemma3_text", {}),
+}
+"""Family, and what its tiny configuration changes."""
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    """The name of a case."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def folder(case: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its random checkpoint."""
+    model_type, changes = CASES[case]
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), model_type, **changes)
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path) -> PreTrainedModel:
+    """The checkpoint as transformers loads it."""
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+
+
+@pytest.fixture(scope="module")
+def token_ids() -> list[int]:
+    """A text longer than every window."""
+    ids: list[int] = np.random.default_rng(5).integers(0, VOCAB_SIZE, NUM_TOKENS).tolist()
+    return ids
+
+
+def torch_logits(model: PreTrainedModel, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Of every position, by one forward pass."""
+    with torch.no_grad():
+        logits: npt.NDArray[np.float32] = model.eval()(torch.tensor([token_ids])).logits[0].numpy()
+    return logits
+
+
+def exported_logits(
+    source: Path, out: Path, target: TargetName, token_ids: Sequence[int], max_model_len: int | None
+) -> npt.NDArray[np.float32]:
+    """Of every position, by a prefill in chunks."""
+    export_decoder(source, out, target=target, max_model_len=max_model_len)
+    runner = load_model(ModelSpec(id="tiny", source="", max_num_seqs=2, max_model_len=64), out)
+    assert runner is not None
+    try:
+        return np.concatenate(
+            [
+                runner.execute_model(
+                    prefill_batch(1, piece, num_computed_tokens=start, num_logits=len(piece))
+                )
+                for start in range(0, len(token_ids), CHUNK)
+                if (piece := token_ids[start : start + CHUNK])
+            ]
+        )
+    finally:
+        runner.close()
+
+
+def max_len_of(case: str) -> int | None:
+    """Positions to export for; transformers changes lists of factors by the text's length."""
+    return 64 if case == "phi3 with short factors" else None
+
+
+def test_the_reference_decoder_equals_transformers(
+    case: str, folder: Path, theirs: PreTrainedModel, token_ids: list[int]
+) -> None:
+    """So that tests without torch compare with the right thing."""
+    reference = ReferenceDecoder(folder, max_len=max_len_of(case))
+    expected = torch_logits(theirs, token_ids)
+    np.testing.assert_allclose(reference.logits(token_ids), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
+def test_the_export_equals_transformers(
+    case: str,
+    folder: Path,
+    theirs: PreTrainedModel,
+    token_ids: list[int],
+    tmp_path: Path,
+    target: TargetName,
+) -> None:
+    """Every logit of every position."""
+    ours = exported_logits(folder, tmp_path, target, token_ids, max_len_of(case))
+    np.testing.assert_allclose(ours, torch_logits(theirs, token_ids), atol=1e-3)
+
+
+def test_what_transformers_saves_exports_to_the_same_numbers(
+    case: str, theirs: PreTrainedModel, token_ids: list[int], tmp_path: Path
+) -> None:
+    """Its newer configuration has other keys than the ones that checkpoints came with so far."""
+    theirs.save_pretrained(tmp_path / "saved")
+    ours = exported_logits(tmp_path / "saved", tmp_path / "out", "cpu", token_ids, max_len_of(case))
+    np.testing.assert_allclose(ours, torch_logits(theirs, token_ids), atol=1e-3)
+
+
+def test_a_multimodal_gemma3_exports_its_text_decoder(token_ids: list[int], tmp_path: Path) -> None:
+    """As transformers nests and names it."""
+    torch.manual_seed(1)
+    text = {
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 7,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "sliding_window": 12,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+    }
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    config._attn_implementation = "eager"
+    model = Gemma3ForConditionalGeneration(config)
+    model.save_pretrained(tmp_path / "saved")
+    ours = exported_logits(tmp_path / "saved", tmp_path / "out", "cpu", token_ids, None)
+    np.testing.assert_allclose(ours, torch_logits(model, token_ids), atol=1e-3)
