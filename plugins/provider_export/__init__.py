@@ -32,6 +32,7 @@ def run_export(
 ) -> None:
     """Turn a Hugging Face folder into an ONNX decoder folder."""
     try:
+        from provider_export.decoder_config import read_config
         from provider_export.export import export_decoder
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"{error.name} is missing: install the extra [export]") from error
@@ -44,6 +45,9 @@ def run_export(
             weights=weights,
             max_model_len=max_model_len,
         )
+        remarks = read_config(source, max_model_len).remarks
     except ConfigurationError as error:
         raise typer.BadParameter(error.message) from error
+    for remark in remarks:
+        typer.echo(remark)
     typer.echo(f"{model_file}: {model_file.stat().st_size / 1e6:.1f} MB")

@@ -83,6 +83,11 @@ class DecoderConfig:
         """The rotations that some layer uses, each once."""
         return tuple({layer.rope.name: layer.rope for layer in self.layers}.values())
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever exports should know."""
+        return tuple(rope.remark for rope in self.ropes if rope.remark)
+
 
 def read_config(folder: Path, max_model_len: int | None = None) -> DecoderConfig:
     """Read `config.json`.

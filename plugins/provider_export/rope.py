@@ -26,11 +26,13 @@ class Rope:
             of a head beyond `rotary_dim` are not rotated.
         attention_factor: Cosines and sines are multiplied by it.
         name: Tells the rotations of one decoder apart; empty where there is only one.
+        remark: What whoever exports should know about the scaling; empty for nothing.
     """
 
     inv_freq: Array
     attention_factor: float = 1.0
     name: str = ""
+    remark: str = ""
 
     @property
     def rotary_dim(self) -> int:
@@ -75,8 +77,7 @@ def make_rope(
     if kind == "yarn":
         return Rope(_scale_yarn(periods, rope), _yarn_attention_factor(rope), name)
     if kind == "longrope":
-        inv_freq = np.float32(1) / (_longrope_factors(rope, dim // 2, max_len) * periods)
-        return Rope(inv_freq, _longrope_attention_factor(rope, config_len), name)
+        return _make_longrope(rope, periods, config_len, max_len, name)
     raise ConfigurationError(
         f"rope_type {kind!r} is not one of default, linear, llama3, yarn, longrope"
     )
@@ -130,24 +131,28 @@ def _yarn_attention_factor(rope: Mapping[str, Any]) -> float:
     return 0.1 * log_factor + 1
 
 
-def _longrope_factors(rope: Mapping[str, Any], num_pairs: int, max_len: int) -> Array:
-    """LongRoPE (arXiv 2402.13753) has two lists: for texts within the trained length, and longer.
+def _make_longrope(
+    rope: Mapping[str, Any], periods: Array, config_len: int, max_len: int, name: str
+) -> Rope:
+    """LongRoPE (arXiv 2402.13753) has two lists: for texts within the original length, and longer.
 
-    transformers changes lists when a text outgrows the trained length, which would need every key
-    in the cache to be rotated again; a decoder with a cache takes one list for all its texts.
+    transformers changes lists when a text outgrows that length, which would need every key in the
+    cache to be rotated again; a decoder with a cache takes one list for all its texts. The factor
+    `sqrt(1 + ln(factor) / ln(original length))` is the same for both.
     """
-    is_long = max_len > int(rope["original_max_position_embeddings"])
-    key = "long_factor" if is_long else "short_factor"
-    factors = np.array(rope[key], np.float32)
-    if factors.shape != (num_pairs,):
-        raise ConfigurationError(f"{key} has {factors.size} numbers for {num_pairs} rotated pairs")
-    return factors
-
-
-def _longrope_attention_factor(rope: Mapping[str, Any], config_len: int) -> float:
-    """As given, or `sqrt(1 + ln(factor) / ln(original length))`, for both lists."""
-    if rope.get("attention_factor") is not None:
-        return float(rope["attention_factor"])
     original_len = int(rope["original_max_position_embeddings"])
-    factor = float(rope.get("factor") or config_len / original_len)
-    return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original_len))
+    key = "long_factor" if max_len > original_len else "short_factor"
+    scales = np.array(rope[key], np.float32)
+    if scales.shape != periods.shape:
+        raise ConfigurationError(
+            f"{key} has {scales.size} numbers for {len(periods)} rotated pairs"
+        )
+    if rope.get("attention_factor") is not None:
+        attention_factor = float(rope["attention_factor"])
+    else:
+        factor = max(1.0, float(rope.get("factor") or config_len / original_len))
+        attention_factor = math.sqrt(1 + math.log(factor) / math.log(original_len))
+    remark = f"longrope: built with {key} for texts of up to {max_len} tokens"
+    if max_len > original_len:
+        remark += f", short ones too; built for at most {original_len} it would take short_factor"
+    return Rope(np.float32(1) / (scales * periods), attention_factor, name, remark)

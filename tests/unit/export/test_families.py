@@ -7,12 +7,16 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import pytest
+import typer
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
 from provider_core import ConfigurationError
+from provider_export import register_commands
 from provider_export.export import export_decoder
 from tests.tiny_checkpoints import FAMILIES, write_checkpoint, write_multimodal
 
+LONG = {"max_position_embeddings": 256, "original_max_position_embeddings": 64}
 TARGETS: tuple[Literal["cpu", "tensorrt"], ...] = ("cpu", "tensorrt")
 
 
@@ -84,6 +88,20 @@ def test_the_length_is_written_beside_the_model(tmp_path: Path) -> None:
         export_decoder(source, out, max_model_len=expected)
         config = json.loads((out / "config.json").read_text())
         assert config.get("text_config", config)["max_position_embeddings"] == expected
+
+
+def test_the_command_says_which_longrope_it_took(tmp_path: Path) -> None:
+    """Because it is right for texts of one kind of length."""
+    scaling = {"type": "su", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    source = write_checkpoint(tmp_path / "source", "phi3", rope_scaling=scaling, **LONG)
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register_commands(app)
+    for options, expected in (([], "long_factor"), (["--max-model-len", "64"], "short_factor")):
+        arguments = ["export", str(source), str(tmp_path / expected), *options]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert f"built with {expected} for texts of up to" in result.output
 
 
 def test_an_export_in_place_keeps_its_configuration(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def test_longrope_takes_one_list_for_all_texts(raw_config: dict[str, Any]) -> No
     np.testing.assert_allclose(plain / long.inv_freq, scaling["long_factor"], rtol=1e-6)
     expected = math.sqrt(1 + math.log(8) / math.log(512))
     assert short.attention_factor == long.attention_factor == pytest.approx(expected)
+    assert "built with short_factor for texts of up to 512 tokens" in short.remark
+    assert "built with long_factor for texts of up to 513 tokens, short ones too" in long.remark
 
 
 @pytest.mark.parametrize("name", ["su", "yarn", "longrope"])
