@@ -180,6 +180,8 @@ class EngineLoad:
         num_prompt_tokens: Prompt tokens computed since start.
         num_generated_tokens: Tokens sampled since start.
         prefill_s: Seconds spent in steps that computed prompt tokens; 0 if unknown.
+        num_draft_tokens: Ids tried by speculation since start.
+        num_accepted_tokens: Those of them that were right.
         step_started_s: When the running step began (`time.monotonic`), `None` between steps.
     """
 
@@ -193,6 +195,8 @@ class EngineLoad:
     num_generated_tokens: int
     step_started_s: float | None
     prefill_s: float = 0.0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
 
 
 class TokenDecoder(Protocol):
@@ -202,8 +206,6 @@ class TokenDecoder(Protocol):
         """Add one id; return the text that became certain, maybe empty, never half a character."""
         ...
 
-        num_draft_tokens: Ids tried by speculation since start.
-        num_accepted_tokens: Those of them that were right.
     def flush(self) -> str:
         """Return what was held back at the end, incomplete bytes as U+FFFD."""
         ...
@@ -217,8 +219,6 @@ class Tokenizer(Protocol):
         """One more than the highest id that can be decoded."""
         ...
 
-    num_draft_tokens: int = 0
-    num_accepted_tokens: int = 0
     @property
     def special_token_ids(self) -> frozenset[int]:
         """Ids that are control, never shown in text."""

@@ -172,13 +172,13 @@ class EngineSettings(_Table):
     max_kv_tokens: int | None = Field(
         None, ge=1, description="Tokens all running sequences may reserve; default: slots x length."
     )
-
-
-class ProviderSettings(_Table):
     speculation: Literal["prompt_lookup", "off"] = Field(
         "prompt_lookup",
         description="Try what the text suggests, several ids a call, at one or two requests.",
     )
+
+
+class ProviderSettings(_Table):
     """`[provider]`: the provider's own facts, for listings and the onboarding form."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
