@@ -1,7 +1,7 @@
 """What `provider bench` does: from options to a plan, a report, and what people read."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from os import cpu_count
@@ -17,7 +17,7 @@ from rich.table import Table as RichTable
 
 from provider_core.errors import ConfigurationError
 from provider_core.loadtest.charts import charts
-from provider_core.loadtest.machine import find_listener
+from provider_core.loadtest.machine import Snapshot, find_listener, take_snapshot
 from provider_core.loadtest.page import page
 from provider_core.loadtest.report import Report
 from provider_core.loadtest.report_json import report_json
@@ -80,8 +80,14 @@ class BenchOptions:
     svg_dir: Path | None = None
 
 
-def run_bench(options: BenchOptions) -> int:
+def run_bench(
+    options: BenchOptions, snapshot: Callable[[], Snapshot | None] = take_snapshot
+) -> int:
     """Measure, print, write files.
+
+    Args:
+        options: The command line.
+        snapshot: Reads the machine's counters.
 
     Returns:
         The exit code: 0, 3 for a comparison refused, 130 after an interrupt.
@@ -94,9 +100,8 @@ def run_bench(options: BenchOptions) -> int:
         raise ConfigurationError("--name and --compare-name are the same")
     plan = _plan(options, is_chat=[target.dialect == "chat" for target in targets])
     report = Report(targets=[], host=_host(), started="", settings={}, max_noise=options.max_noise)
-    progress = Console(stderr=True)
     try:
-        uvloop.run(_measure(options, targets, plan, report, progress))
+        uvloop.run(_measure(options, targets, plan, report, snapshot))
     except KeyboardInterrupt:
         report.is_interrupted = True
     _publish(report, options)
@@ -106,17 +111,23 @@ def run_bench(options: BenchOptions) -> int:
 
 
 async def _measure(
-    options: BenchOptions, targets: list[Target], plan: Plan, report: Report, progress: Console
+    options: BenchOptions,
+    targets: list[Target],
+    plan: Plan,
+    report: Report,
+    snapshot: Callable[[], Snapshot | None],
 ) -> None:
+    """Fill the report; what it needs to know before the first round comes first."""
     named = [await _complete(target, plan.timeout_s) for target in targets]
     report.targets = [
-        {"label": t.label, "url": t.url, "path": t.path, "model": t.model} for t in named
+        {"label": t.label, "url": t.url, "path": t.path, "model": t.model, "pid": t.pid}
+        for t in named
     ]
     report.started = datetime.now(UTC).isoformat(timespec="seconds")
     report.slo = plan.slo
     report.is_noise_allowed = options.allow_noise
     report.settings = _settings(options, plan)
-    with progress.status("checking the servers") as status:
+    with Console(stderr=True).status("checking the servers") as status:
         sweep = Sweep(
             named,
             plan,
@@ -124,6 +135,7 @@ async def _measure(
             on_round=lambda label, point, number: status.update(
                 f"{label}: {point}, round {number + 1} of {plan.rounds}"
             ),
+            snapshot=snapshot,
         )
         await sweep.check()
         await sweep.run()

@@ -49,21 +49,21 @@ class MachineUse:
 
     Attributes:
         generator: This process.
-        servers: The servers' processes and their children.
+        server: The processes of the server under test.
         others: Everything else that ran.
         steal: What other guests of the host took.
         busiest: The visible process that took the most of `others`, with its share.
     """
 
     generator: float
-    servers: float
+    server: float
     others: float
     steal: float
     busiest: str = ""
 
     @property
     def noise(self) -> float:
-        """What neither the generator nor the servers had."""
+        """What neither the generator nor the server had."""
         return self.others + self.steal
 
 
@@ -109,7 +109,7 @@ def use_between(
 ) -> MachineUse:
     """What ran between two snapshots.
 
-    `others` is the machine's busy time less the generator's and the servers', so that processes
+    `others` is the machine's busy time less the generator's and the server's, so that processes
     which nobody here can see (other containers) or which have ended count, too.
     """
 
@@ -128,7 +128,7 @@ def use_between(
         words = f"{after.processes[busiest].name} (pid {busiest}) {share:.2f}"
     return MachineUse(
         generator=generator_s / wall_s,
-        servers=servers_s / wall_s,
+        server=servers_s / wall_s,
         others=others_s / wall_s,
         steal=max(0.0, after.steal_s - before.steal_s) / wall_s,
         busiest=words,
@@ -169,7 +169,8 @@ def find_listener(port: int, proc: Path = PROC) -> int | None:
 
 
 def _holds(fds: Path, inodes: set[str]) -> bool:
+    """Whether one of a process's open files is one of these sockets."""
     try:
         return any(str(fd.readlink()) in inodes for fd in fds.iterdir())
-    except OSError:  # it has ended, or belongs to somebody else
+    except OSError:  # it has ended, closed one meanwhile, or belongs to somebody else
         return False

@@ -64,13 +64,11 @@ class Reply:
             self.ended_s = now_s
             return
         try:
-            event = orjson.loads(payload)
-        except orjson.JSONDecodeError:
+            self._take_event(orjson.loads(payload), now_s)
+        except (ValueError, AttributeError, TypeError):  # no JSON, or none of any known shape
             self.fail("bad_event", payload[:200].decode(errors="replace"))
-            return
-        if not isinstance(event, dict):
-            self.fail("bad_event", payload[:200].decode(errors="replace"))
-            return
+
+    def _take_event(self, event: dict[str, Any], now_s: float) -> None:  # JSON of any server
         if _holds_text(event):
             self.arrivals_s.append(now_s)
         if event.get("usage") is not None:
@@ -92,7 +90,7 @@ class Reply:
 
 def _holds_text(event: dict[str, Any]) -> bool:  # JSON of any server
     """Whether an event carries output; the first of a chat only says who speaks."""
-    for choice in event.get("choices", ()):
+    for choice in event.get("choices") or ():
         if choice.get("text"):
             return True
         delta = choice.get("delta")

@@ -75,13 +75,13 @@ class Report:
     """All that a sweep found.
 
     Attributes:
-        targets: Label, URL, path and model of each server, the first one first.
+        targets: Label, URL, path, model and process of each server, the first one first.
         host: Processor, number of processors, system.
         settings: What the sweep was asked to do, for the reader of the report.
         max_noise: Above this many processors' worth of others' work a round is not quiet.
     """
 
-    targets: Sequence[Mapping[str, str | None]]
+    targets: Sequence[Mapping[str, str | int | None]]
     host: str
     started: str
     settings: Mapping[str, str | int | float | None]
@@ -102,7 +102,7 @@ class Report:
             yield from result.rounds
 
     @property
-    def is_known_quiet(self) -> bool | None:
+    def is_quiet(self) -> bool | None:
         """Whether every round was quiet; `None` if nobody can know."""
         noise = [turn.machine.noise for turn in self.rounds() if turn.machine is not None]
         if not noise:

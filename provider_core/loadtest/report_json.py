@@ -36,7 +36,7 @@ def _document(report: Report) -> dict[str, Any]:  # JSON
         "targets": list(report.targets),
         "settings": dict(report.settings),
         "interrupted": report.is_interrupted,
-        "quiet": report.is_known_quiet,
+        "quiet": report.is_quiet,
         "max_noise": report.max_noise,
         "noise_allowed": report.is_noise_allowed,
         "refusal": report.refusal,

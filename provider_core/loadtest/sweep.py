@@ -6,8 +6,9 @@ drifts on the machine meets both. Each round of a point draws other prompts, the
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter, process_time
 
 import numpy as np
@@ -64,13 +65,13 @@ class Plan:
 
     def size_of(self, step: Step) -> int:
         """Requests of one round."""
-        if self.num_requests is not None:
-            return self.num_requests
         if step.point.concurrency is not None:
-            return max(MIN_REQUESTS, REQUESTS_PER_CLIENT * step.point.concurrency)
-        if step.point.rate is not None:
-            return max(1, round(step.point.rate * self.duration_s))
-        return len(step.workload.trace)
+            usual = max(MIN_REQUESTS, REQUESTS_PER_CLIENT * step.point.concurrency)
+        elif step.point.rate is not None:
+            usual = max(1, round(step.point.rate * self.duration_s))
+        else:  # a trace has as many as it has
+            return min(self.num_requests or sys.maxsize, len(step.workload.trace))
+        return self.num_requests or usual
 
 
 class Sweep:
@@ -150,7 +151,7 @@ class Sweep:
         finally:
             if replies or is_whole:
                 cpu_s = process_time() - cpu_s
-                machine = self._machine_use(before, self._clock() - started_s)
+                machine = self._machine_use(target, before, self._clock() - started_s)
                 result.rounds.append(
                     Round(
                         target=target.label,
@@ -180,7 +181,10 @@ class Sweep:
             times_s = [request.at_s or 0.0 for request in requests]
         await open_loop(client, requests, times_s, replies=replies, clock=self._clock)
 
-    def _machine_use(self, before: Snapshot | None, wall_s: float) -> MachineUse | None:
+    def _machine_use(
+        self, target: Target, before: Snapshot | None, wall_s: float
+    ) -> MachineUse | None:
+        """What ran meanwhile; the server whose turn it is not counts among the others."""
         after = self._snapshot()
         if before is None or after is None or wall_s <= 0:
             return None
@@ -189,7 +193,7 @@ class Sweep:
             after,
             wall_s=wall_s,
             own_pid=os.getpid(),
-            server_pids=[target.pid for target in self._targets if target.pid is not None],
+            server_pids=[] if target.pid is None else [target.pid],
         )
 
     async def check(self) -> None:
@@ -198,9 +202,10 @@ class Sweep:
         Raises:
             ConfigurationError: A server refuses, or nobody answers.
         """
+        workload = self._plan.steps[0].workload
+        (request,) = workload.draw(1, (self._plan.seed, 0, self._plan.rounds + 1))
+        small = replace(request, max_tokens=2)
         for client in self._clients.values():
-            (request,) = self._plan.steps[0].workload.draw(1, (self._plan.seed, 0, -1 % 2**32))
-            small = Request(prompt=request.prompt, max_tokens=2, chat=request.chat)
             reply = await client.stream(client.target.post(small))
             if reply.error is not None:
                 raise ConfigurationError(explain(client.target, reply))

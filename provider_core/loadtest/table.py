@@ -78,7 +78,7 @@ def _throughput(report: Report) -> Table:
         row += [str(sum(turn.summary.num_ok for turn in rounds)), _errors(rounds)]
         resident = [turn.resident_bytes for turn in rounds if turn.resident_bytes]
         row.append(f"{max(resident) / 1e6:.0f}" if resident else "-")
-        used = [turn.machine.servers for turn in rounds if turn.machine is not None]
+        used = [turn.machine.server for turn in rounds if turn.machine is not None]
         row.append(f"{max(used):.2f}" if used else "-")
         table.rows.append(tuple(row))
     return table
