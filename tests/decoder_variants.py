@@ -13,7 +13,10 @@ from provider_export.checkpoint import Checkpoint
 from provider_export.cpu_target import OPSET, CpuTarget, add_rotation_tables
 from provider_export.decoder import DecoderBuilder, Target
 from provider_export.decoder_config import DecoderConfig, read_config
+from provider_export.external_data import ExternalData
 from provider_export.graph_builder import GraphBuilder
+from provider_export.linear import LinearLayers
+from provider_export.weight_formats import FloatFormat
 
 
 def write_variant(
@@ -33,9 +36,10 @@ def write_variant(
         keeps_all_logits: Leave out the input `num_logits_to_keep`.
         has_half_logits: Give the logits as float16.
     """
-    config, graph = read_config(checkpoint), GraphBuilder("fp32")
-    target = make_target(config, graph)
-    model = DecoderBuilder(config, Checkpoint(checkpoint), graph, target).build()
+    config, graph = read_config(checkpoint), GraphBuilder(ExternalData())
+    target, stored = make_target(config, graph), FloatFormat(np.float32)
+    linear = LinearLayers(graph, matrices=stored, tables=stored)
+    model = DecoderBuilder(config, Checkpoint(checkpoint), graph, target, linear).build()
     if keeps_all_logits:
         fix_input(model, "num_logits_to_keep", np.array(0, np.int64))
     if has_half_logits:

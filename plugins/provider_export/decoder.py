@@ -17,9 +17,25 @@ import onnx
 from onnx import TensorProto
 
 from provider_core import ConfigurationError
-from provider_export.checkpoint import Checkpoint
 from provider_export.decoder_config import DecoderConfig
 from provider_export.graph_builder import GraphBuilder
+from provider_export.linear import LinearLayers
+
+TABLE, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+class WeightSource(Protocol):
+    """Named tensors: a checkpoint, or whatever stands in for one."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def read(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """One tensor.
+
+        Raises:
+            ConfigurationError: There is none of that name and shape.
+        """
+        ...
 
 
 class Target(Protocol):
@@ -64,15 +80,22 @@ class DecoderBuilder:
         checkpoint: Its weights.
         graph: Where nodes go; the target holds the same one.
         target: The runtime's operators.
+        linear: How weights are stored; holds the same graph too.
     """
 
     def __init__(
-        self, config: DecoderConfig, checkpoint: Checkpoint, graph: GraphBuilder, target: Target
+        self,
+        config: DecoderConfig,
+        checkpoint: WeightSource,
+        graph: GraphBuilder,
+        target: Target,
+        linear: LinearLayers,
     ) -> None:
         self._config = config
         self._checkpoint = checkpoint
         self._graph = graph
         self._target = target
+        self._linear_layers = linear
 
     def build(self) -> onnx.ModelProto:
         """Read every weight once and make the model.
@@ -84,8 +107,7 @@ class DecoderBuilder:
         graph.add_input("input_ids", TensorProto.INT64, ("batch_size", "sequence_length"))
         graph.add_input("num_logits_to_keep", TensorProto.INT64, ())
         target.declare_inputs()
-        table = self._matrix("model.embed_tokens.weight", (config.vocab_size, config.hidden_size))
-        x = self._embed(table)
+        x = self._embed()
         normed = target.norm("layers.0.input_norm", x, self._norm_weight(0, "input_layernorm"))
         before_mlp = (
             "pre_feedforward_layernorm"
@@ -108,14 +130,15 @@ class DecoderBuilder:
             x, normed = target.add_and_norm(
                 f"{name}.output_norm", moved, x, self._next_norm_weight(layer)
             )
-        self._head(normed, table)
+        self._head(normed)
         return target.build()
 
-    def _embed(self, table: str) -> str:
+    def _embed(self) -> str:
         graph, scale = self._graph, self._config.embedding_scale
+        name = "embeddings" if scale == 1 else "embeddings.rows"
+        rows = self._linear_layers.add_embedding(name, "input_ids", TABLE, self._read_table(TABLE))
         if scale == 1:
-            return graph.add_node("Gather", (table, "input_ids"), "embeddings", axis=0)
-        rows = graph.add_node("Gather", (table, "input_ids"), "embeddings.rows", axis=0)
+            return rows
         factor = graph.add_constant("embeddings.scale", np.array(scale, np.float32))
         return graph.add_node("Mul", (rows, factor), "embeddings")
 
@@ -186,14 +209,12 @@ class DecoderBuilder:
         weights = [
             self._checkpoint.read(f"{part}.weight", (size, in_size)) for part, size in parts.items()
         ]
-        weight = self._graph.add_matrix(f"{name}.weight", np.concatenate(weights).T)
+        weight = np.concatenate(weights) if len(weights) > 1 else weights[0]
         if not has_bias:
             self._refuse_biases(parts)
-            return self._graph.add_node("MatMul", (x, weight), name)
+            return self._linear_layers.add_linear(name, x, weight.T)
         biases = [self._checkpoint.read(f"{part}.bias", (size,)) for part, size in parts.items()]
-        product = self._graph.add_node("MatMul", (x, weight), f"{name}.product")
-        bias = self._graph.add_constant(f"{name}.bias", np.concatenate(biases))
-        return self._graph.add_node("Add", (product, bias), name)
+        return self._linear_layers.add_linear(name, x, weight.T, np.concatenate(biases))
 
     def _refuse_biases(self, parts: Iterable[str]) -> None:
         for part in parts:
@@ -203,38 +224,39 @@ class DecoderBuilder:
                     "(attention_bias, mlp_bias)"
                 )
 
-    def _head(self, x: str, table: str) -> None:
+    def _head(self, x: str) -> None:
         config, graph = self._config, self._graph
         start = graph.add_node("Neg", ("num_logits_to_keep",), "head.start")
         one = graph.add_constant("head.one", np.array([1], np.int64))
         starts = graph.add_node("Reshape", (start, one), "head.starts")
         end = graph.add_constant("head.end", np.array([np.iinfo(np.int64).max], np.int64))
         kept = graph.add_node("Slice", (x, starts, end, one), "head.kept")
-        if config.tie_word_embeddings or "lm_head.weight" not in self._checkpoint:
-            weight = graph.add_node("Transpose", (table,), "head.weight", perm=(1, 0))
-        else:
-            shape = (config.vocab_size, config.hidden_size)
-            head: npt.NDArray[np.float32] = self._checkpoint.read("lm_head.weight", shape)
-            weight = graph.add_matrix("head.weight", head.T)
         if config.logits_softcap:
-            self._project_softly(kept, weight)
+            self._project_softly(kept)
         else:
-            graph.add_node("MatMul", (kept, weight), "logits")
+            self._project("logits", kept)
         graph.add_output(
             "logits", TensorProto.FLOAT, ("batch_size", "num_logits", config.vocab_size)
         )
 
-    def _project_softly(self, x: str, weight: str) -> None:
+    def _project(self, name: str, x: str) -> str:
+        is_tied = self._config.tie_word_embeddings or HEAD not in self._checkpoint
+        if is_tied and self._linear_layers.shares_tables:
+            return self._linear_layers.add_tied_linear(name, x, TABLE)
+        weight = self._read_table(TABLE if is_tied else HEAD)
+        return self._linear_layers.add_linear(name, x, weight.T)
+
+    def _project_softly(self, x: str) -> None:
         """Logits `c * tanh(x @ weight / c)`; the division is done where it is cheap."""
         graph, cap = self._graph, np.float32(self._config.logits_softcap)
         inverse = graph.add_constant("head.inverse_cap", np.array(1 / cap))
         shrunk = graph.add_node("Mul", (x, inverse), "head.shrunk")
-        product = graph.add_node("MatMul", (shrunk, weight), "head.product")
+        product = self._project("head.product", shrunk)
         squashed = graph.add_node("Tanh", (product,), "head.squashed")
         graph.add_node("Mul", (squashed, graph.add_constant("head.cap", np.array(cap))), "logits")
 
-    def _matrix(self, name: str, shape: tuple[int, ...]) -> str:
-        return self._graph.add_matrix(name, self._checkpoint.read(name, shape))
+    def _read_table(self, name: str) -> npt.NDArray[np.float32]:
+        return self._checkpoint.read(name, (self._config.vocab_size, self._config.hidden_size))
 
     def _norm_weight(self, layer: int, which: str) -> str:
         name = f"model.layers.{layer}.{which}.weight"

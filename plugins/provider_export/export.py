@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 
 from provider_core import ConfigurationError
@@ -11,9 +12,13 @@ from provider_export.checkpoint import Checkpoint
 from provider_export.cpu_target import CpuTarget
 from provider_export.decoder import DecoderBuilder, Target
 from provider_export.decoder_config import CONFIG_FILE, read_config, write_config
-from provider_export.graph_builder import GraphBuilder, Precision
+from provider_export.external_data import ExternalData
+from provider_export.graph_builder import GraphBuilder
+from provider_export.linear import LinearLayers
 from provider_export.tensorrt_target import TensorRtTarget
+from provider_export.weight_formats import FloatFormat
 
+Precision = Literal["fp32", "fp16"]
 TargetName = Literal["cpu", "tensorrt"]
 MODEL_FILE = "model.onnx"
 MAX_PROTOBUF_BYTES = 2**31 - 1  # of one message; larger weights go beside the model
@@ -62,11 +67,13 @@ def export_decoder(
     if max_model_len is not None and is_in_place:
         raise ConfigurationError("a length of its own needs an output folder of its own")
     config, checkpoint = read_config(source, max_model_len), Checkpoint(weights or source)
-    graph = GraphBuilder(precision)
+    graph = GraphBuilder(ExternalData())
     operators: Target = (
         CpuTarget(config, graph) if target == "cpu" else TensorRtTarget(config, graph)
     )
-    model = DecoderBuilder(config, checkpoint, graph, operators).build()
+    stored = FloatFormat(np.float16 if precision == "fp16" else np.float32)
+    linear = LinearLayers(graph, matrices=stored, tables=stored)
+    model = DecoderBuilder(config, checkpoint, graph, operators, linear).build()
     out.mkdir(parents=True, exist_ok=True)
     model_file = out / MODEL_FILE
     _write(model, model_file)

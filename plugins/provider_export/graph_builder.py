@@ -1,16 +1,15 @@
 """A thin hand on `onnx.helper`: names every value once, stores every weight once."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from provider_core import ConfigurationError
+from provider_export.external_data import ExternalData
 
-Precision = Literal["fp32", "fp16"]
 CONTRIB = "com.microsoft"
 
 
@@ -18,12 +17,11 @@ class GraphBuilder:
     """Collects nodes, weights, inputs and outputs, and makes a model of them.
 
     Args:
-        precision: How matrices are stored. `fp16` halves the file; a Cast that the runtime folds
-            when it loads brings them back to float32, in which everything is computed.
+        data: Where weights are written, as soon as they are added.
     """
 
-    def __init__(self, precision: Precision) -> None:
-        self._precision = precision
+    def __init__(self, data: ExternalData) -> None:
+        self._data = data
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -66,26 +64,26 @@ class GraphBuilder:
         )
         self._nodes.append(node)
 
-    def add_constant(self, name: str, value: npt.NDArray[Any]) -> str:
-        """Store a tensor as it is: index vectors, norm weights, biases."""
-        self._initializers.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+    def add_constant(self, name: str, values: npt.NDArray[Any]) -> str:
+        """Store a tensor in the dtype it has."""
+        self._initializers.append(self._data.add(name, values))
         return name
 
-    def add_matrix(self, name: str, value: npt.NDArray[np.float32]) -> str:
-        """Store a weight matrix in the chosen precision; return a float32 value.
+    def add_int4(self, name: str, values: npt.NDArray[np.int8]) -> str:
+        """Store values from -8 to 7 as int4."""
+        self._initializers.append(self._data.add(name, values, is_int4=True))
+        return name
 
-        Raises:
-            ConfigurationError: A weight does not fit into float16.
+    def build(
+        self, *, opset: int, uses_contrib: bool, metadata: Mapping[str, str] | None = None
+    ) -> onnx.ModelProto:
+        """The finished model.
+
+        Args:
+            opset: Of the standard operators.
+            uses_contrib: Some operator is ONNX Runtime's own.
+            metadata: The model's `metadata_props`.
         """
-        if self._precision == "fp32":
-            return self.add_constant(name, value)
-        if np.abs(value).max() > np.finfo(np.float16).max:
-            raise ConfigurationError(f"tensor {name} does not fit into fp16; export with fp32")
-        stored = self.add_constant(f"{name}.fp16", value.astype(np.float16))
-        return self.add_node("Cast", (stored,), name, to=TensorProto.FLOAT)
-
-    def build(self, *, opset: int, uses_contrib: bool) -> onnx.ModelProto:
-        """The finished model."""
         graph = helper.make_graph(
             self._nodes, "decoder", self._inputs, self._outputs, self._initializers
         )
@@ -94,4 +92,5 @@ class GraphBuilder:
             opsets.append(helper.make_opsetid(CONTRIB, 1))
         model = helper.make_model(graph, opset_imports=opsets, producer_name="provider-core")
         model.ir_version = helper.find_min_ir_version_for(opsets, ignore_unknown=True)
+        helper.set_model_props(model, dict(metadata or {}))
         return model

@@ -1,0 +1,155 @@
+"""How matrices are stored: as floats, or as integers with scales in standard ONNX.
+
+A linear layer's matrix is `[in, out]` and feeds its MatMul through
+
+- nothing (fp32) or a Cast (fp16), which a runtime folds when it loads;
+- a DequantizeLinear of int8 values with a scale for each output (axis 1);
+- a DequantizeLinear of int4 values with a scale for each block of inputs (axis 0, `block_size`).
+
+A table is `[vocabulary, in]`: embeddings are its rows, and the matrix of a tied head its transpose.
+It is stored once, quantised as that matrix is, along the inputs; the head reads values and scales
+through a Transpose each, which a runtime folds when it loads. ONNX has no Gather of int4 values:
+int4 rows are gathered by GatherBlockQuantized (com.microsoft), which only some targets know.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+from provider_core import ConfigurationError
+from provider_core.quantization import quantize_blocks, quantize_channels
+from provider_export.graph_builder import CONTRIB, GraphBuilder
+
+Matrix = npt.NDArray[np.float32]
+
+
+class WeightFormat(Protocol):
+    """Stores matrices and tables, and makes the nodes that read them."""
+
+    def add_matrix(self, graph: GraphBuilder, name: str, weight: Matrix) -> str:
+        """Store `[in, out]`; return a float32 value of that shape, called `name`."""
+        ...
+
+    def add_table(self, graph: GraphBuilder, name: str, weight: Matrix) -> None:
+        """Store `[vocabulary, in]` for the two methods below."""
+        ...
+
+    def gather_rows(self, graph: GraphBuilder, name: str, table: str, ids: str) -> str:
+        """Rows of a stored table: float32 `[*ids, in]`."""
+        ...
+
+    def transpose_table(self, graph: GraphBuilder, name: str, table: str) -> str:
+        """A stored table as the matrix of a linear layer: float32 `[in, vocabulary]`."""
+        ...
+
+
+class FloatFormat:
+    """Floating point: stored as `dtype`, used as float32."""
+
+    def __init__(self, dtype: type[np.float32] | type[np.float16]) -> None:
+        self._dtype = dtype
+
+    def add_matrix(self, graph: GraphBuilder, name: str, weight: Matrix) -> str:
+        """Store it as it is, or as float16 before a Cast.
+
+        Raises:
+            ConfigurationError: A weight does not fit into float16.
+        """
+        if self._dtype is np.float32:
+            return graph.add_constant(name, weight)
+        if max(weight.max(), -weight.min()) > np.finfo(np.float16).max:
+            raise ConfigurationError(f"tensor {name} does not fit into fp16; export with fp32")
+        stored = graph.add_constant(f"{name}.fp16", weight.astype(np.float16))
+        return graph.add_node("Cast", (stored,), name, to=TensorProto.FLOAT)
+
+    def add_table(self, graph: GraphBuilder, name: str, weight: Matrix) -> None:
+        """A table is stored as any matrix."""
+        self.add_matrix(graph, name, weight)
+
+    def gather_rows(self, graph: GraphBuilder, name: str, table: str, ids: str) -> str:
+        """Gather."""
+        return graph.add_node("Gather", (table, ids), name, axis=0)
+
+    def transpose_table(self, graph: GraphBuilder, name: str, table: str) -> str:
+        """Transpose."""
+        return graph.add_node("Transpose", (table,), name, perm=(1, 0))
+
+
+class Int8Format:
+    """int8 values with a scale for each output, which for a table is a row."""
+
+    def add_matrix(self, graph: GraphBuilder, name: str, weight: Matrix) -> str:
+        """Quantise and store."""
+        values, scales = quantize_channels(weight)
+        graph.add_constant(f"{name}.int8", values)
+        graph.add_constant(f"{name}.scales", scales)
+        return self._dequantize(graph, name, f"{name}.int8", f"{name}.scales")
+
+    def add_table(self, graph: GraphBuilder, name: str, weight: Matrix) -> None:
+        """Quantise and store."""
+        values, scales = quantize_channels(weight.T)
+        graph.add_constant(f"{name}.int8", values.T)
+        graph.add_constant(f"{name}.scales", scales)
+
+    def gather_rows(self, graph: GraphBuilder, name: str, table: str, ids: str) -> str:
+        """Gather values and scales and multiply them, so that no other row is touched."""
+        values = graph.add_node("Gather", (f"{table}.int8", ids), f"{name}.int8", axis=0)
+        steps = graph.add_node("Cast", (values,), f"{name}.steps", to=TensorProto.FLOAT)
+        scales = graph.add_node("Gather", (f"{table}.scales", ids), f"{name}.row_scales", axis=0)
+        last = graph.add_constant(f"{name}.last_axis", np.array([-1], np.int64))
+        column = graph.add_node("Unsqueeze", (scales, last), f"{name}.scales")
+        return graph.add_node("Mul", (steps, column), name)
+
+    def transpose_table(self, graph: GraphBuilder, name: str, table: str) -> str:
+        """Transpose the values; a row's scale is now a column's."""
+        values = graph.add_node("Transpose", (f"{table}.int8",), f"{name}.int8", perm=(1, 0))
+        return self._dequantize(graph, name, values, f"{table}.scales")
+
+    @staticmethod
+    def _dequantize(graph: GraphBuilder, name: str, values: str, scales: str) -> str:
+        return graph.add_node("DequantizeLinear", (values, scales), name, axis=1)
+
+
+class Int4Format:
+    """int4 values with a scale for each block of inputs."""
+
+    def __init__(self, block_size: int) -> None:
+        self._block_size = block_size
+
+    def add_matrix(self, graph: GraphBuilder, name: str, weight: Matrix) -> str:
+        """Quantise and store."""
+        values, scales = quantize_blocks(weight, self._block_size)
+        graph.add_int4(f"{name}.int4", values)
+        graph.add_constant(f"{name}.scales", scales)
+        return self._dequantize(graph, name, f"{name}.int4", f"{name}.scales")
+
+    def add_table(self, graph: GraphBuilder, name: str, weight: Matrix) -> None:
+        """Quantise and store."""
+        values, scales = quantize_blocks(weight.T, self._block_size)
+        graph.add_int4(f"{name}.int4", values.T)
+        graph.add_constant(f"{name}.scales", scales.T)
+
+    def gather_rows(self, graph: GraphBuilder, name: str, table: str, ids: str) -> str:
+        """GatherBlockQuantized."""
+        return graph.add_node(
+            "GatherBlockQuantized",
+            (f"{table}.int4", ids, f"{table}.scales"),
+            name,
+            domain=CONTRIB,
+            gather_axis=0,
+            quantize_axis=1,
+            block_size=self._block_size,
+        )
+
+    def transpose_table(self, graph: GraphBuilder, name: str, table: str) -> str:
+        """Transpose values and scales."""
+        values = graph.add_node("Transpose", (f"{table}.int4",), f"{name}.int4", perm=(1, 0))
+        scales = graph.add_node("Transpose", (f"{table}.scales",), f"{name}.scales", perm=(1, 0))
+        return self._dequantize(graph, name, values, scales)
+
+    def _dequantize(self, graph: GraphBuilder, name: str, values: str, scales: str) -> str:
+        return graph.add_node(
+            "DequantizeLinear", (values, scales), name, axis=0, block_size=self._block_size
+        )
