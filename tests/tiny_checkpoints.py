@@ -48,6 +48,35 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """How each family's tiny configuration differs from Llama's, by `model_type`."""
 
+_LONGROPE = {
+    "partial_rotary_factor": 1.0,
+    "rope_scaling": {
+        "rope_type": "longrope",
+        "short_factor": [1 + pair / 16 for pair in range(16)],
+        "long_factor": [1.5 + pair for pair in range(16)],
+    },
+}
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+_WINDOW = {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{family: (family, {}) for family in FAMILIES},
+    "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama with llama3 scaling": ("llama", {"rope_scaling": _LLAMA3}),
+    "mistral without a window": ("mistral", {"sliding_window": None}),
+    "qwen2 with a window": ("qwen2", _WINDOW),
+    "qwen3 with yarn": ("qwen3", {"rope_scaling": _YARN}),
+    "phi3 with short factors": ("phi3", {**_LONGROPE, "original_max_position_embeddings": 64}),
+    "phi3 with long factors": ("phi3", {**_LONGROPE, "original_max_position_embeddings": 32}),
+}
+"""Family and changes to its tiny configuration, by a name for people."""
+
 
 def write_checkpoint(folder: Path, model_type: str = "qwen3", **overrides: Any) -> Path:
     """Write config.json and model.safetensors of a random model.
@@ -80,6 +109,17 @@ def write_checkpoint(folder: Path, model_type: str = "qwen3", **overrides: Any) 
     (folder / "config.json").write_text(json.dumps(config))
     save_file(_random_tensors(config), folder / "model.safetensors")
     return folder
+
+
+def write_checkpoint_of(variant: str, folder: Path) -> Path:
+    """Write a checkpoint of one of `VARIANTS`."""
+    model_type, changes = VARIANTS[variant]
+    return write_checkpoint(folder, model_type, **changes)
+
+
+def max_model_len_of(variant: str) -> int | None:
+    """Positions to export one of `VARIANTS` for: longrope chooses its factors by them."""
+    return 64 if variant == "phi3 with short factors" else None
 
 
 def write_multimodal(text_folder: Path, folder: Path, prefix: str) -> Path:

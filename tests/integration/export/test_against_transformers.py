@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,60 +19,12 @@ from provider_core.testing import prefill_batch
 from provider_export.export import TargetName, export_decoder
 from provider_onnxruntime import load_model
 from tests.reference_decoder import ReferenceDecoder
-from tests.tiny_checkpoints import write_checkpoint
+from tests.tiny_checkpoints import VARIANTS, max_model_len_of, write_checkpoint_of
 
 NUM_TOKENS, CHUNK, VOCAB_SIZE = 60, 23, 96
-LONGROPE = {
-    "partial_rotary_factor": 1.0,
-    "rope_scaling": {
-        "rope_type": "longrope",
-        "short_factor": [1 + pair / 16 for pair in range(16)],
-        "long_factor": [1.5 + pair for pair in range(16)],
-    },
-}
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("llama", {}),
-    "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
-    "llama with llama3 scaling": (
-        "llama",
-        {
-            "rope_scaling": {
-                "rope_type": "llama3",
-                "factor": 8.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 64,
-            }
-        },
-    ),
-    "mistral": ("mistral", {}),
-    "mistral without a window": ("mistral", {"sliding_window": None}),
-    "qwen2": ("qwen2", {}),
-    "qwen2 with a window": (
-        "qwen2",
-        {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
-    ),
-    "qwen3": ("qwen3", {}),
-    "qwen3 with yarn": (
-        "qwen3",
-        {
-            "rope_scaling": {
-                "rope_type": "yarn",
-                "factor": 4.0,
-                "original_max_position_embeddings": 128,
-            }
-        },
-    ),
-    "phi3": ("phi3", {}),
-    "phi3 with short factors": ("phi3", {**LONGROPE, "original_max_position_embeddings": 64}),
-    "phi3 with long factors": ("phi3", {**LONGROPE, "original_max_position_embeddings": 32}),
-    "gemma2": ("gemma2", {}),
-    "gemma3": ("gemma3_text", {}),
-}
-"""Family, and what its tiny configuration changes."""
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=VARIANTS)
 def case(request: pytest.FixtureRequest) -> str:
     """The name of a case."""
     name: str = request.param
@@ -83,8 +34,7 @@ def case(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def folder(case: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its random checkpoint."""
-    model_type, changes = CASES[case]
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), model_type, **changes)
+    return write_checkpoint_of(case, tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +80,11 @@ def exported_logits(
         runner.close()
 
 
-def max_len_of(case: str) -> int | None:
-    """Positions to export for; transformers changes lists of factors by the text's length."""
-    return 64 if case == "phi3 with short factors" else None
-
-
 def test_the_reference_decoder_equals_transformers(
     case: str, folder: Path, theirs: PreTrainedModel, token_ids: list[int]
 ) -> None:
     """So that tests without torch compare with the right thing."""
-    reference = ReferenceDecoder(folder, max_len=max_len_of(case))
+    reference = ReferenceDecoder(folder, max_len=max_model_len_of(case))
     expected = torch_logits(theirs, token_ids)
     np.testing.assert_allclose(reference.logits(token_ids), expected, atol=1e-3)
 
@@ -154,7 +99,7 @@ def test_the_export_equals_transformers(
     target: TargetName,
 ) -> None:
     """Every logit of every position."""
-    ours = exported_logits(folder, tmp_path, target, token_ids, max_len_of(case))
+    ours = exported_logits(folder, tmp_path, target, token_ids, max_model_len_of(case))
     np.testing.assert_allclose(ours, torch_logits(theirs, token_ids), atol=1e-3)
 
 
@@ -163,7 +108,9 @@ def test_what_transformers_saves_exports_to_the_same_numbers(
 ) -> None:
     """Its newer configuration has other keys than the ones that checkpoints came with so far."""
     theirs.save_pretrained(tmp_path / "saved")
-    ours = exported_logits(tmp_path / "saved", tmp_path / "out", "cpu", token_ids, max_len_of(case))
+    ours = exported_logits(
+        tmp_path / "saved", tmp_path / "out", "cpu", token_ids, max_model_len_of(case)
+    )
     np.testing.assert_allclose(ours, torch_logits(theirs, token_ids), atol=1e-3)
 
 

@@ -2,19 +2,27 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from provider_core import ModelRunner, ModelSpec
-from provider_export.export import export_decoder
+from provider_core.testing import prefill_batch
+from provider_export.export import TargetName, export_decoder
 from provider_onnxruntime import load_model
 from tests.generation import decode, generate_greedily, prefill
 from tests.reference_decoder import ReferenceDecoder
-from tests.tiny_checkpoints import FAMILIES, write_checkpoint
+from tests.tiny_checkpoints import (
+    FAMILIES,
+    VARIANTS,
+    max_model_len_of,
+    write_checkpoint,
+    write_checkpoint_of,
+)
 
 MAX_NUM_SEQS, MAX_MODEL_LEN, VOCAB_SIZE = 32, 160, 96
+TARGETS = get_args(TargetName)
 LENGTHS = (3, 17, 9, 1, 40, 5, 30, 12)
 
 
@@ -30,14 +38,13 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return write_checkpoint(tmp_path_factory.mktemp(request.param), request.param)
 
 
-@pytest.fixture(scope="module", params=["cpu", "tensorrt"])
+@pytest.fixture(scope="module", params=TARGETS)
 def runner(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ModelRunner]:
     """Its export for each target, loaded."""
-    target: Literal["cpu", "tensorrt"] = request.param
     folder = tmp_path_factory.mktemp("decoder")
-    export_decoder(checkpoint, folder, target=target)
+    export_decoder(checkpoint, folder, target=request.param)
     spec = ModelSpec(
         id="tiny", source=str(folder), max_num_seqs=MAX_NUM_SEQS, max_model_len=MAX_MODEL_LEN
     )
@@ -80,3 +87,27 @@ def test_a_moved_slot_goes_on_where_it_was(runner: ModelRunner) -> None:
     for step in range(11):
         answer += decode(runner, answer[-1:], [len(prompt) + step])
     assert answer == expected
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS.keys() - FAMILIES))
+@pytest.mark.parametrize("target", TARGETS)
+def test_logits_equal_a_plain_forward_pass(
+    tmp_path: Path, variant: str, target: TargetName
+) -> None:
+    """Biases, windows and scalings: every position of a text longer than the windows."""
+    checkpoint, max_model_len = (
+        write_checkpoint_of(variant, tmp_path / "checkpoint"),
+        max_model_len_of(variant),
+    )
+    export_decoder(checkpoint, tmp_path / "out", target=target, max_model_len=max_model_len)
+    runner = load_model(
+        ModelSpec(id="tiny", source="", max_num_seqs=2, max_model_len=64), tmp_path / "out"
+    )
+    assert runner is not None
+    [prompt] = make_prompts((60,))
+    reference = ReferenceDecoder(checkpoint, max_len=max_model_len)
+    logits = runner.execute_model(
+        prefill_batch(1, prompt, num_computed_tokens=0, num_logits=len(prompt))
+    )
+    np.testing.assert_allclose(logits, reference.logits(prompt), atol=1e-3)
+    runner.close()
