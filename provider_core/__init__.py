@@ -23,6 +23,7 @@ from provider_core.errors import (
 )
 from provider_core.interfaces import (
     Batch,
+    BlockStore,
     ChatTemplate,
     Engine,
     EngineLoad,
@@ -54,6 +55,7 @@ __all__ = [
     "AuthenticationFailed",
     "BackendError",
     "Batch",
+    "BlockStore",
     "ChatTemplate",
     "ConfigurationError",
     "Engine",

@@ -32,5 +32,9 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
     from provider_onnxruntime.runner import OnnxRuntimeRunner
 
     return OnnxRuntimeRunner(
-        decoder, settings, max_num_seqs=model.max_num_seqs, max_model_len=model.max_model_len
+        decoder,
+        settings,
+        max_num_seqs=model.max_num_seqs,
+        max_model_len=model.max_model_len,
+        prefix_cache_mib=model.prefix_cache_mib,
     )

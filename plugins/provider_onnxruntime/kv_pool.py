@@ -55,7 +55,7 @@ class HostKvPool:
         self, caches: Sequence[CacheTensor], dtype: str, max_num_seqs: int, max_model_len: int
     ) -> None:
         self.max_num_seqs, self.max_model_len = max_num_seqs, max_model_len
-        self.arrays = [_reserve(shape, np.dtype(dtype)) for shape in buffer_shapes(self, caches)]
+        self.arrays = [reserve(shape, np.dtype(dtype)) for shape in buffer_shapes(self, caches)]
 
     def slots(self, first: int, count: int) -> list[DeviceArray]:
         """Views of the buffers."""
@@ -78,19 +78,22 @@ def buffer_shapes(pool: KvPool, caches: Sequence[CacheTensor]) -> list[tuple[int
     ]
 
 
-def _reserve(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def reserve(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Zeros that take memory only where they are written.
 
     Not `numpy.zeros`: it asks for huge pages, and then one token of a slot would commit 2 MiB in
     every head of every layer.
+
+    Raises:
+        ConfigurationError: The system does not grant that much address space.
     """
     size = int(np.prod(shape)) * dtype.itemsize
     try:
         pages = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)  # private and anonymous
     except OSError as error:
         raise ConfigurationError(
-            f"{shape[0]} slots of {shape[2]} positions need buffers of {size} bytes, which the "
-            "system does not grant; lower max_num_seqs or max_model_len"
+            f"keys and values need a buffer of {size} bytes, which the system does not grant; "
+            "lower max_num_seqs, max_model_len or prefix_cache_mib"
         ) from error
     if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
         pages.madvise(mmap.MADV_NOHUGEPAGE)

@@ -1,11 +1,14 @@
 """The model runner: one session, one pool of slots."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from provider_core import Batch, ConfigurationError, RunnerInfo
 from provider_core.decoder_io import DecoderIO
+from provider_onnxruntime.block_store import BLOCK_SIZE, HostBlockStore
 from provider_onnxruntime.cuda_kv_pool import CudaKvPool
 from provider_onnxruntime.growing_cache import GrowingCacheDecoder
 from provider_onnxruntime.kv_pool import HostKvPool
@@ -25,6 +28,7 @@ class OnnxRuntimeRunner:
         settings: How to run it.
         max_num_seqs: Slots.
         max_model_len: Positions of a slot, unless the graph fixes them.
+        prefix_cache_mib: Memory for blocks of prompts; only slots on the host have any.
 
     Raises:
         ConfigurationError: The session cannot be made as asked.
@@ -37,6 +41,7 @@ class OnnxRuntimeRunner:
         *,
         max_num_seqs: int,
         max_model_len: int,
+        prefix_cache_mib: int = 0,
     ) -> None:
         io = decoder.io
         _check_servable(io)
@@ -53,6 +58,9 @@ class OnnxRuntimeRunner:
             on_cuda = settings.provider == "cuda"
             self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
             self._decoder = SharedCacheDecoder(session, io, self._pool)
+        self._store: HostBlockStore | None = None
+        if prefix_cache_mib and isinstance(self._pool, HostKvPool):
+            self._store = HostBlockStore(self._pool, prefix_cache_mib * 2**20)
         self._runs_row_by_row = io.batch_size == 1
         self._info = RunnerInfo(
             backend="onnxruntime",
@@ -62,6 +70,8 @@ class OnnxRuntimeRunner:
             max_model_len=max_model_len,
             vocab_size=io.vocab_size,
             precision=decoder.precision,
+            num_cache_blocks=self._store.num_blocks if self._store is not None else 0,
+            cache_block_size=BLOCK_SIZE,
         )
 
     @property
@@ -87,9 +97,21 @@ class OnnxRuntimeRunner:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
         self._pool.move(source, target, num_tokens)
 
+    def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
+        """Copy consecutive blocks of a slot, from position `first_token` on, into the store."""
+        if self._store is not None:
+            self._store.save(slot, first_token, block_ids)
+
+    def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
+        """Copy stored blocks into a slot, one behind the other from position 0 on."""
+        if self._store is not None:
+            self._store.load(slot, block_ids)
+
     def close(self) -> None:
         """Give the memory back. Idempotent."""
         self._decoder.close()
+        if self._store is not None:
+            self._store.close()
         self._pool.close()
 
     def _run_row_by_row(

@@ -6,11 +6,9 @@ what each step made. `LLMEngine` runs it on its thread; tests run it step by ste
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
-import numpy.typing as npt
-
 from provider_core.engine.faults import as_backend_error, check_logits
-from provider_core.engine.logprobs import token_logprobs
+from provider_core.engine.logprobs import note_prompt_logprobs
+from provider_core.engine.prefix_reuse import load_prefix, make_prefix_cache, save_prefix
 from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
 from provider_core.engine.scheduler import Move, Scheduled, Scheduler
 from provider_core.engine.sequence import OutputCallback, Sequence
@@ -18,7 +16,7 @@ from provider_core.engine.speculation import Speculator
 from provider_core.engine.step_budget import StepBudget
 from provider_core.errors import DeadlineExceeded, EngineDead, StepFailed
 from provider_core.interfaces import Batch, Clock, ModelRunner
-from provider_core.types import EngineOutput, FinishReason, TokenLogprobs
+from provider_core.types import EngineOutput, FinishReason
 
 MAX_CONSECUTIVE_FAILURES = 5
 """So many failed runner calls in a row, and the engine counts as dead."""
@@ -47,7 +45,7 @@ class EngineCore:
         max_kv_tokens: Tokens that running sequences may reserve together.
         speculates: Verify drafts of several ids when few sequences run.
         clock: For deadlines and durations.
-        on_started: Called when the work on a sequence began, before the runner is.
+        on_urgent: Called when outputs should not wait for the end of the step.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class EngineCore:
         max_kv_tokens: int,
         speculates: bool = False,
         clock: Clock,
-        on_started: Callable[[], None] = lambda: None,
+        on_urgent: Callable[[], None] = lambda: None,
     ) -> None:
         info = runner.info
         self.runner = runner
@@ -68,6 +66,7 @@ class EngineCore:
             vocab_size=info.vocab_size,
             budget=StepBudget(max_tokens=prefill_chunk_tokens, target_itl_s=target_itl_s),
             max_kv_tokens=max_kv_tokens,
+            prefix_cache=make_prefix_cache(runner),
         )
         self.num_steps = 0
         self.num_prompt_tokens = 0  # computed
@@ -77,7 +76,7 @@ class EngineCore:
         self.prefill_s = 0.0  # of the steps that computed prompt tokens
         self.speculator = Speculator(runner, self.scheduler, clock) if speculates else None
         self._clock = clock
-        self._on_started = on_started
+        self._on_urgent = on_urgent
         self._sequences: dict[str, Sequence] = {}  # by request id: waiting or running
         self._metadata: SamplingMetadata | None = None  # of the decode rows; None when they change
         self._earliest_deadline_s: float | None = None
@@ -146,17 +145,20 @@ class EngineCore:
         """Say that work on a sequence begins, without waiting for the end of the step."""
         output = EngineOutput((), started_s=self._clock.monotonic())
         self._outputs.append((sequence.on_output, output))
-        self._on_started()
+        self._on_urgent()
 
     def _run(self, scheduled: Scheduled) -> None:
         """Run one batch; whatever fails hurts only its rows, unless it fails for good."""
-        batch, rows, moves = scheduled
-        if batch.phase == "prefill" and not rows[0].num_computed_tokens:
+        batch, rows = scheduled.batch, scheduled.rows
+        if batch.phase == "prefill" and rows[0].num_computed_tokens == rows[0].num_cached_tokens:
             self._announce(rows[0])
-        self._move(moves)
-        if rows[0].slot < 0:  # it was lost on the way
+            self.num_settled_prompt_tokens += rows[0].num_cached_tokens
+        self._move(scheduled.moves)
+        slot = rows[0].slot
+        if slot < 0:  # it was lost on the way
             return
         try:
+            load_prefix(self.runner, slot, scheduled.cached_blocks)
             sampled = self._compute(batch, rows)
         except EngineDead:
             raise
@@ -174,6 +176,21 @@ class EngineCore:
             self._update(batch, rows, sampled)
         elif rows[0].num_computed_tokens == rows[0].num_prompt_tokens:
             self._end_without_tokens(rows[0])
+        if batch.phase == "prefill" and rows[0].block_keys:
+            self._save_prefix(rows[0], slot)
+
+    def _save_prefix(self, sequence: Sequence, slot: int) -> None:
+        """Store the blocks of a complete prompt; its first token does not wait for that."""
+        cache = self.scheduler.prefix_cache
+        if cache is None or sequence.num_computed_tokens < sequence.num_prompt_tokens:
+            return
+        self._on_urgent()
+        try:
+            save_prefix(self.runner, cache, slot, sequence.block_keys)
+        except EngineDead:
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._count_failure(error)
 
     def _speculate(self, speculator: Speculator) -> None:
         """Verify a draft for each row in the place of the step's decode, if that is faster."""
@@ -220,7 +237,7 @@ class EngineCore:
         else:
             (sequence,) = rows
             if sequence.request.sampling.prompt_logprobs is not None:
-                _note_prompt_logprobs(sequence, logits)
+                note_prompt_logprobs(sequence, logits)
             num_computed_tokens = sequence.num_computed_tokens + batch.token_ids.shape[1]
             if num_computed_tokens < sequence.num_prompt_tokens or not sequence.max_new_tokens:
                 return None
@@ -272,7 +289,7 @@ class EngineCore:
                 reason: FinishReason | None = "stop"
             elif num_generated >= sequence.max_new_tokens:
                 reason = "length"
-            elif special or sequence.prompt_logprobs:
+            elif special or sequence.prompt_logprobs or sequence.num_cached_tokens:
                 reason = None
             else:
                 append((sequence.on_output, plain[token_id]))
@@ -284,8 +301,10 @@ class EngineCore:
                 token_id if reason == "stop" else None,
                 () if logprobs is None else (logprobs,),
                 tuple(sequence.prompt_logprobs),
+                sequence.num_cached_tokens,
             )
             sequence.prompt_logprobs = []
+            sequence.num_cached_tokens = 0
             append((sequence.on_output, output))
             if reason is not None:
                 self._forget(sequence)
@@ -329,6 +348,7 @@ class EngineCore:
             (),
             "length",
             prompt_logprobs=tuple(sequence.prompt_logprobs),
+            num_cached_tokens=sequence.num_cached_tokens,
         )
         self._outputs.append((sequence.on_output, output))
         self._forget(sequence)
@@ -356,7 +376,7 @@ class EngineCore:
         self._metadata = None
         self._move(self.scheduler.release(sequences))
 
-    def _move(self, moves: list[Move]) -> None:
+    def _move(self, moves: Iterable[Move]) -> None:
         """Let the runner move slots; a sequence that it cannot move is lost."""
         lost: list[Sequence] = []
         for sequence, source, target, num_tokens in moves:
@@ -370,17 +390,3 @@ class EngineCore:
                 lost.append(sequence)
         if lost:
             self._release(lost)
-
-
-def _note_prompt_logprobs(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
-    """Add those of one chunk: the logits at a position are of the token after it."""
-    if not np.isfinite(logits.max(axis=1)).all():
-        raise StepFailed("the model's logits are not finite")
-    start = sequence.num_computed_tokens
-    prompt = sequence.request.prompt_token_ids
-    if start == 0:
-        sequence.prompt_logprobs.append(TokenLogprobs(prompt[0], None))
-    next_ids = np.array(prompt[start + 1 : start + 1 + len(logits)], dtype=np.int64)
-    if len(next_ids):
-        num_top = sequence.request.sampling.prompt_logprobs or 0
-        sequence.prompt_logprobs += token_logprobs(logits[: len(next_ids)], next_ids, num_top)

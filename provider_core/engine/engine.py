@@ -64,7 +64,7 @@ class LLMEngine:
             max_kv_tokens=max_kv_tokens,
             speculates=speculates,
             clock=clock,
-            on_started=self._hand_over,
+            on_urgent=self._hand_over,
         )
         self._inbox: SimpleQueue[Sequence | str | None] = SimpleQueue()  # new, abort, close
         self._live: set[str] = set()  # ids submitted whose last output was not delivered

@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from provider_core.engine.selection import reached_by, sorted_candidates
+from provider_core.engine.sequence import Sequence
+from provider_core.errors import StepFailed
 from provider_core.types import TokenLogprobs
 
 
@@ -40,3 +42,25 @@ def token_logprobs(
             token_ids.tolist(), chosen, top_ids, top_logprobs, strict=True
         )
     ]
+
+
+def note_prompt_logprobs(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
+    """Add the log probabilities of one chunk of a sequence's prompt.
+
+    Args:
+        sequence: Before the chunk counts as computed.
+        logits: float32 `[s, vocab_size]`, those at a position are of the token after it.
+
+    Raises:
+        StepFailed: A row is not finite.
+    """
+    if not np.isfinite(logits.max(axis=1)).all():
+        raise StepFailed("the model's logits are not finite")
+    start = sequence.num_computed_tokens
+    prompt = sequence.request.prompt_token_ids
+    if start == 0:
+        sequence.prompt_logprobs.append(TokenLogprobs(prompt[0], None))
+    next_ids = np.array(prompt[start + 1 : start + 1 + len(logits)], dtype=np.int64)
+    if len(next_ids):
+        num_top = sequence.request.sampling.prompt_logprobs or 0
+        sequence.prompt_logprobs += token_logprobs(logits[: len(next_ids)], next_ids, num_top)

@@ -10,11 +10,13 @@ prompt's, if that is much shorter. So several prompts may be half computed at a 
 """
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
 import numpy as np
 
 from provider_core.engine.kv_cache import SlotPool, plan_moves
+from provider_core.engine.prefix_cache import PrefixCache
 from provider_core.engine.sequence import Sequence
 from provider_core.engine.step_budget import StepBudget
 from provider_core.engine.waiting_queue import GENERATED_TOKEN_WEIGHT, WaitingQueue
@@ -40,11 +42,19 @@ class Move(NamedTuple):
 
 
 class Scheduled(NamedTuple):
-    """The runner's next batch, its rows, and the moves that must be made before it."""
+    """The runner's next batch, and what must be done before it.
+
+    Attributes:
+        batch: What to run.
+        rows: Whom for.
+        moves: Changes of slots to make first, in order.
+        cached_blocks: Stored blocks to load then into the slot of a prompt's first chunk.
+    """
 
     batch: Batch
     rows: list[Sequence]
-    moves: list[Move]
+    moves: Seq[Move] = ()
+    cached_blocks: Seq[int] = ()
 
 
 class Scheduler:
@@ -57,15 +67,23 @@ class Scheduler:
         vocab_size: Width of the logits.
         budget: How many prompt tokens a step may compute, at least `MIN_CHUNK`.
         max_kv_tokens: Tokens that running sequences may reserve together.
+        prefix_cache: Of the runner's block store, if it has one.
     """
 
     def __init__(
-        self, *, max_num_seqs: int, vocab_size: int, budget: StepBudget, max_kv_tokens: int
+        self,
+        *,
+        max_num_seqs: int,
+        vocab_size: int,
+        budget: StepBudget,
+        max_kv_tokens: int,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
         self.waiting = WaitingQueue()
         self.rows: list[Sequence] = []  # decoding; the index is the slot
         self.prefilling: list[Sequence] = []  # first come first; those begun behind the rows
         self.budget = budget
+        self.prefix_cache = prefix_cache
         self._pool = SlotPool(num_slots=max_num_seqs, max_kv_tokens=max_kv_tokens)
         self._logits_chunk = max(MIN_CHUNK, _MAX_PROMPT_LOGITS // vocab_size)
         self._num_left = 0  # prompt tokens this step may still compute
@@ -119,13 +137,16 @@ class Scheduler:
             self._is_decode_due = False
             n = len(self.rows)
             batch = Batch("decode", self._slots[:n], self._token_ids[:n], self._positions[:n], 1)
-            return Scheduled(batch, self.rows, [])
+            return Scheduled(batch, self.rows)
         chosen = self._choose()
         if chosen is None:
             return None
-        sequence, num_tokens = chosen
+        sequence, num_granted = chosen
+        cached_blocks = self._find_cached(sequence) if sequence.slot < 0 else ()
+        num_tokens = self._chunk_size(sequence, num_granted)
         moves = self._place(sequence, completes=num_tokens == _num_missing(sequence))
-        return Scheduled(_prefill_batch(sequence, num_tokens), [sequence], moves)
+        batch = _prefill_batch(sequence, num_tokens)
+        return Scheduled(batch, [sequence], moves, cached_blocks)
 
     def advance(self, token_ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Take the ids that the decode batch's rows drew, `[n]`: they are fed next."""
@@ -192,7 +213,7 @@ class Scheduler:
         return moves
 
     def _choose(self) -> tuple[Sequence, int] | None:
-        """Whose prompt goes on, and by how many tokens."""
+        """Whose prompt goes on, and by how many tokens at most."""
         if self._num_left < MIN_CHUNK:
             return None
         first = self._first_in_line()
@@ -202,9 +223,9 @@ class Scheduler:
         if num_spare >= MIN_CHUNK and _num_missing(first) > self._num_left:
             shorter = self._find_shorter(first, num_spare)
             if shorter is not None:
-                return shorter, self._chunk_size(shorter, num_spare)
+                return shorter, num_spare
         self._num_promised = 0
-        return first, self._chunk_size(first, self._num_left)
+        return first, self._num_left
 
     def _first_in_line(self) -> Sequence | None:
         """The oldest of the half computed prompts, or who is next of those that wait."""
@@ -244,6 +265,24 @@ class Scheduler:
         self._pool.take(sequence.num_reserved_tokens)
         self.prefilling.append(sequence)
         return sequence
+
+    def _find_cached(self, sequence: Sequence) -> Seq[int]:
+        """The stored blocks a prompt begins with: what they hold counts as computed.
+
+        At least two tokens are left, a whole chunk. Logits of the prompt are not stored, so who
+        wants them gets nothing.
+        """
+        cache, request = self.prefix_cache, sequence.request
+        if cache is None:
+            return ()
+        sequence.block_keys = cache.keys(request.prompt_token_ids, request.cache_salt)
+        if request.sampling.prompt_logprobs is not None:
+            return ()
+        most = (sequence.num_prompt_tokens - 2) // cache.block_size
+        block_ids = cache.find(sequence.block_keys[: max(most, 0)])
+        num_cached = len(block_ids) * cache.block_size
+        sequence.num_computed_tokens = sequence.num_cached_tokens = num_cached
+        return block_ids
 
     def _place(self, sequence: Sequence, *, completes: bool) -> list[Move]:
         """Find a slot for the next chunk; a prompt that it completes must be behind the rows."""

@@ -23,6 +23,8 @@ class Sequence:
         seed: The request's, or a fresh one.
         num_computed_tokens: Prompt tokens whose keys and values are stored; not kept up to date
             while decoding, where the scheduler's array of positions counts.
+        num_cached_tokens: Those of them that came from the prefix cache, until that was told.
+        block_keys: Of the prompt, for the prefix cache; set when its first chunk is due.
         num_generated_tokens: Ids sampled.
         num_charged_tokens: Those of them that its fairness key was charged for.
         slot: Where its keys and values live; -1 while it waits and after it ended.
@@ -39,6 +41,8 @@ class Sequence:
     seed: int
     num_prompt_tokens: int
     num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    block_keys: list[bytes] = field(default_factory=list)
     num_generated_tokens: int = 0
     num_charged_tokens: int = 0
     slot: int = -1

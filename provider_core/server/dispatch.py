@@ -31,7 +31,7 @@ from provider_core.settings import Settings
 from provider_core.text.events import Event, Finished
 from provider_core.text.generation import Generation
 from provider_core.text.prompt import encode_prompt
-from provider_core.types import GenerationRequest, SamplingParams, UsageRecord
+from provider_core.types import GenerationRequest, Principal, SamplingParams, UsageRecord
 
 _SEED_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, as splitmix64 steps
 
@@ -147,6 +147,7 @@ class Dispatcher:
                     eos_token_ids=model.spec.eos_token_ids,
                     deadline_s=call.deadline_s,
                     fairness_key=call.principal.api_key_id,
+                    cache_salt=_cache_salt(call.principal),
                 )
                 for choice in range(best_of)
             ]
@@ -343,6 +344,13 @@ def _for_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
     if sampling.seed is None or choice == 0:
         return sampling
     return replace(sampling, seed=(sampling.seed + choice * _SEED_STEP) % 2**64)
+
+
+def _cache_salt(principal: Principal) -> str:
+    """The tenant whose prompts may speed up each other: the account, or the key that has none."""
+    if principal.account_id is not None:
+        return f"account:{principal.account_id}"
+    return f"key:{principal.api_key_id}"
 
 
 def _outcome(cause: BaseException | None) -> tuple[Status, int, str | None]:

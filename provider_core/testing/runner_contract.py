@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from provider_core.engine import LLMEngine
-from provider_core.interfaces import Engine, ModelRunner, RunnerInfo
+from provider_core.interfaces import BlockStore, Engine, ModelRunner, RunnerInfo
 from provider_core.testing.batches import decode_batch, prefill_batch, prefill_batches
 from provider_core.testing.engine_contract import EngineContract
 from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
@@ -115,6 +115,29 @@ class RunnerContract(EngineContract):
                     actual[row].append(token_id)
             _compare(expected[0], actual[0], "the text of slot 0", "after a move beside it")
             _compare(expected[1], actual[1], "the text before the move", "after the move")
+
+    def test_loaded_blocks_have_the_bits_that_were_saved(self) -> None:
+        """In any slot, after other texts; a runner that stores no blocks has nothing to show."""
+        with closing(self._warm_runner()) as runner:
+            if not isinstance(runner, BlockStore) or runner.info.num_cache_blocks < 6:
+                return
+            size = runner.info.cache_block_size
+            texts = [self._prompt(runner, 2 * size + 5), self._prompt(runner, 2 * size + 3)[::-1]]
+            ids = [[4, 1], [0, 5]]
+            expected = []
+            for slot, text in enumerate(texts):
+                runner.execute_model(prefill_batch(slot, text[: 2 * size], num_logits=0))
+                rest = prefill_batch(slot, text[2 * size :], num_computed_tokens=2 * size)
+                expected.append(runner.execute_model(rest).copy())
+                runner.save_blocks(slot, 0, ids[slot][:1])
+                runner.save_blocks(slot, size, ids[slot][1:])
+            for slot in range(2):
+                runner.execute_model(prefill_batch(slot, self._prompt(runner, 40)[::-1]))
+            for slot, i in ((1, 0), (0, 1), (2, 0)):
+                runner.load_blocks(slot, ids[i])
+                rest = prefill_batch(slot, texts[i][2 * size :], num_computed_tokens=2 * size)
+                if not np.array_equal(runner.execute_model(rest), expected[i]):
+                    raise ContractViolation(f"slot {slot} filled from blocks gives other logits")
 
     def test_a_failed_step_hurts_only_its_batch(self) -> None:
         """After one failure the next sequence makes what it would have made."""

@@ -40,6 +40,8 @@ class ScriptedRunner:
         spread: Standard deviation of the logits that no script decides.
         seed: Another seed is another model.
         num_distributions: How many different rows of logits there are.
+        num_cache_blocks: Blocks that it stores.
+        cache_block_size: Tokens of a block.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class ScriptedRunner:
         spread: float = 2.0,
         seed: int = 0,
         num_distributions: int = 257,
+        num_cache_blocks: int = 0,
+        cache_block_size: int = 16,
     ) -> None:
         self.info = RunnerInfo(
             backend="scripted",
@@ -67,6 +71,8 @@ class ScriptedRunner:
             max_num_seqs=max_num_seqs,
             max_model_len=max_model_len,
             vocab_size=vocab_size,
+            num_cache_blocks=num_cache_blocks,
+            cache_block_size=cache_block_size,
         )
         self.num_calls = 0  # of execute_model
         self.is_warm = False
@@ -84,6 +90,8 @@ class ScriptedRunner:
         # hashes[slot, i] is of the slot's first i tokens.
         self._hashes = np.zeros((max_num_seqs, max_model_len + 1), dtype=np.uint64)
         self._hashes[:, 0] = _HASH_START
+        # blocks[id, i] is of everything up to the block's first i tokens.
+        self._blocks = np.zeros((num_cache_blocks, cache_block_size + 1), dtype=np.uint64)
         self._reply_starts = np.zeros(max_num_seqs, dtype=np.int64)  # length of each slot's prompt
 
     def warm_up(self) -> None:
@@ -121,6 +129,22 @@ class ScriptedRunner:
         self._hashes[target, 1 : num_tokens + 1] = self._hashes[source, 1 : num_tokens + 1]
         self._reply_starts[target] = self._reply_starts[source]
         self._hashes[source, 1:] = 0
+
+    def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
+        """Keep the histories at a slot's positions, with the one before each block."""
+        size = self.info.cache_block_size
+        for i, block_id in enumerate(block_ids):
+            start = first_token + i * size
+            self._blocks[block_id] = self._hashes[slot, start : start + size + 1]
+
+    def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
+        """Take stored histories; a block that does not follow what is before it is garbage."""
+        size = self.info.cache_block_size
+        for i, block_id in enumerate(block_ids):
+            before, *block = self._blocks[block_id]
+            start = i * size
+            follows = before == self._hashes[slot, start]
+            self._hashes[slot, start + 1 : start + size + 1] = block if follows else 0
 
     def close(self) -> None:
         """Note that it was called."""

@@ -153,5 +153,5 @@ def test_a_move_copies_what_the_slot_holds() -> None:
 def test_slots_that_the_system_does_not_grant_are_refused() -> None:
     """A start-up error that names what to lower, not a crash."""
     caches = [CacheTensor("past", "present", 2**10, 2**10)]
-    with pytest.raises(ConfigurationError, match="lower max_num_seqs or max_model_len"):
+    with pytest.raises(ConfigurationError, match="lower max_num_seqs"):
         HostKvPool(caches, "float32", 2**10, 2**24)
