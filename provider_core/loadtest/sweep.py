@@ -212,17 +212,18 @@ class Sweep:
 
 
 _ADVICE = {
-    "connection_refused": "nobody listens there; start one with: provider serve",
-    "http_401": "the key is wrong or missing; give one with --key",
-    "http_404": "no such endpoint or model",
+    "connection_refused": "start a server with: provider serve",
+    "http_401": "the key is wrong or missing, give one with --key",
+    "http_404": "there is no such endpoint or model",
 }
 
 
 def explain(target: Target, reply: Reply) -> str:
     """A failed request in one line, with what to do about it."""
     kind = str(reply.error)
-    words = " ".join(part for part in (_ADVICE.get(kind, ""), f"({reply.detail})") if part)
-    return f"{target.url}{target.path}: {kind.replace('_', ' ')}: {words}"
+    said = f" ({reply.detail})" if reply.detail else ""
+    advice = f"; {_ADVICE[kind]}" if kind in _ADVICE else ""
+    return f"{target.url}{target.path}: {kind.replace('_', ' ')}{said}{advice}"
 
 
 async def first_model(target: Target, timeout_s: float) -> str:
