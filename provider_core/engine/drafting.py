@@ -8,7 +8,7 @@ from provider_core.engine.prompt_lookup import PromptLookup
 MAX_DRAFT = 15
 """Most ids of one draft. With the id before them they make a call of 16 positions."""
 
-_PRIOR = {3: 0.8, 2: 0.6}  # chance that a drafted id is right, by size of the gram, before any was
+_PRIOR = {3: 0.85, 2: 0.7}  # chance that a drafted id is right, by size of the gram, before any was
 _MEMORY = 0.85  # weight of the past at each further id that was judged
 _RELAX = 0.01  # how far towards the prior a chance goes each time it was too low to try
 
