@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from provider_core.engine.scheduler import MAX_PREFILLING, Scheduler
+from provider_core.engine.scheduler import MAX_PREFILLING, Move, Scheduler
 from provider_core.engine.sequence import Sequence
 from provider_core.engine.step_budget import StepBudget
 from provider_core.interfaces import Batch
@@ -175,7 +175,7 @@ def test_who_overtakes_clears_the_slot_behind_the_rows_once() -> None:
     scheduler.waiting.append(new_sequence("long", length=300))
     _run_step(scheduler)
     [long] = scheduler.prefilling
-    moves = []
+    moves: list[Move] = []
     for name in "ab":
         scheduler.waiting.append(new_sequence(name, length=20))
         scheduler.start_step()

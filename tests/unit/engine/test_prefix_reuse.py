@@ -1,0 +1,335 @@
+"""Prompts that begin alike: what is computed, what is told, and that the text stays the same."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provider_core.engine.core import EngineCore
+from provider_core.engine.sequence import make_sequence
+from provider_core.errors import EngineDead, StepFailed
+from provider_core.interfaces import Batch
+from provider_core.testing import Recorder, ScriptedRunner
+from provider_core.types import EngineOutput, GenerationRequest, SamplingParams
+from tests.unit.engine.manual_clock import ManualClock
+
+BLOCK = 4
+
+
+class Bench:
+    """A core over a runner that stores blocks; counts what was computed."""
+
+    def __init__(self, runner: ScriptedRunner | None = None, *, chunk: int = 64) -> None:
+        self.runner = runner or make_runner()
+        self.core = EngineCore(
+            self.runner, prefill_chunk_tokens=chunk, max_kv_tokens=100_000, clock=ManualClock()
+        )
+        self.recorders: dict[str, Recorder] = {}
+
+    def add(
+        self,
+        name: str,
+        prompt: Sequence[int],
+        *,
+        salt: str = "",
+        **params: Any,  # whatever SamplingParams takes
+    ) -> None:
+        """Submit a sequence of four greedy tokens, unless the parameters say otherwise."""
+        params = {"max_tokens": 4, "temperature": 0.0} | params
+        request = GenerationRequest(
+            request_id=name,
+            prompt_token_ids=tuple(prompt),
+            sampling=SamplingParams(**params),
+            cache_salt=salt,
+        )
+        recorder = self.recorders[name] = Recorder(name)
+        self.core.add(make_sequence(request, recorder, max_model_len=256))
+
+    def step(self) -> None:
+        """Run one step and deliver what it made."""
+        self.core.step()
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Call the callbacks."""
+        for on_output, output in self.core.take_outputs()[0]:
+            on_output(output)
+
+    def run(self, name: str, prompt: Sequence[int], **options: Any) -> list[EngineOutput]:
+        """Run one sequence alone to its end."""
+        self.add(name, prompt, **options)
+        self.finish()
+        return self.recorders[name].outputs
+
+    def finish(self) -> None:
+        """Step until nothing is left."""
+        while self.core.scheduler.has_work:
+            self.step()
+
+    def num_cached(self, name: str) -> int:
+        """What a sequence's outputs say."""
+        return sum(output.num_cached_tokens for output in self.recorders[name].outputs)
+
+
+def make_runner(num_blocks: int = 32, **options: Any) -> ScriptedRunner:
+    """A runner with small blocks."""
+    return ScriptedRunner(
+        max_num_seqs=4,
+        max_model_len=256,
+        vocab_size=64,
+        num_cache_blocks=num_blocks,
+        cache_block_size=BLOCK,
+        **options,
+    )
+
+
+def alone(prompt: Sequence[int], **params: Any) -> list[int]:
+    """The ids that a prompt makes where nothing is stored."""
+    bench = Bench(make_runner(0))
+    bench.run("alone", prompt, **params)
+    return bench.recorders["alone"].token_ids
+
+
+def test_a_second_prompt_computes_only_what_is_new() -> None:
+    """The text is its own; the cached tokens are said once, with the first token."""
+    bench = Bench()
+    shared = list(range(10, 30))
+    bench.run("a", [*shared, 1, 2, 3])
+    assert (bench.core.num_prompt_tokens, bench.num_cached("a")) == (23, 0)
+    outputs = bench.run("b", [*shared, 7, 8])
+    assert bench.core.num_prompt_tokens == 23 + 2
+    assert bench.core.num_settled_prompt_tokens == 23 + 22
+    assert [output.num_cached_tokens for output in outputs] == [0, 20, 0, 0, 0]
+    assert bench.recorders["b"].token_ids == alone([*shared, 7, 8])
+
+
+@pytest.mark.parametrize("length", range(1, 22))
+def test_the_same_prompt_again_leaves_two_tokens_at_least(length: int) -> None:
+    """A chunk of one would round otherwise; a prompt shorter than that is computed whole."""
+    bench = Bench()
+    prompt = list(range(5, 5 + length))
+    expected = bench.run("a", prompt)[-1]
+    assert bench.run("b", prompt)[-1] == expected
+    assert bench.num_cached("b") == max(0, (length - 2) // BLOCK * BLOCK)
+    assert bench.recorders["b"].token_ids == bench.recorders["a"].token_ids
+
+
+def test_other_salts_get_nothing() -> None:
+    """Neither from another tenant nor from one without a salt."""
+    bench = Bench()
+    prompt = list(range(20))
+    bench.run("a", prompt, salt="one")
+    bench.run("b", prompt, salt="two")
+    bench.run("c", prompt)
+    bench.run("d", prompt, salt="two")
+    assert [bench.num_cached(name) for name in "abcd"] == [0, 0, 0, 16]
+
+
+def test_the_choices_of_one_prompt_compute_it_once() -> None:
+    """Each but the first takes what the first has stored, in the same step."""
+    bench = Bench()
+    for i in range(3):
+        bench.add(str(i), range(30), temperature=1.0, seed=i)
+    bench.step()
+    assert bench.core.num_prompt_tokens == 30 + 2 * 2
+    assert [bench.num_cached(str(i)) for i in range(3)] == [0, 28, 28]
+    bench.finish()
+    for i in range(3):
+        assert bench.recorders[str(i)].token_ids == alone(range(30), temperature=1.0, seed=i)
+
+
+def test_the_next_turn_of_a_conversation_reuses_the_last_prompt() -> None:
+    """Not the answer, which decoding computed: with other rounding than prefill has."""
+    bench = Bench()
+    first = list(range(21))
+    bench.run("turn 1", first)
+    second = [*first, *bench.recorders["turn 1"].token_ids, 50, 51, 52]
+    bench.run("turn 2", second)
+    assert bench.num_cached("turn 2") == 20
+    bench.run("turn 3", [*second, 53, 54])
+    assert bench.num_cached("turn 3") == 28
+    assert bench.recorders["turn 2"].token_ids == alone(second)
+
+
+def test_who_wants_the_prompts_logprobs_gets_all_of_them() -> None:
+    """They are not stored, so such a prompt is computed whole; what it computes is stored."""
+    bench = Bench()
+    prompt = list(range(20))
+    first = bench.run("a", prompt, prompt_logprobs=1)[1]
+    again = bench.run("b", prompt, prompt_logprobs=1)[1]
+    assert first.prompt_logprobs == again.prompt_logprobs
+    assert len(first.prompt_logprobs) == 20
+    bench.run("c", prompt)
+    assert [bench.num_cached(name) for name in "abc"] == [0, 0, 16]
+
+
+def test_a_prompt_that_draws_nothing_says_what_was_cached() -> None:
+    """In its only output beside the announcement."""
+    bench = Bench()
+    bench.run("a", range(20), max_tokens=0)
+    assert bench.run("b", range(20), max_tokens=0)[-1] == EngineOutput(
+        (), "length", num_cached_tokens=16
+    )
+
+
+def test_a_long_prompt_goes_on_in_chunks_behind_what_is_cached() -> None:
+    """The announcement comes once."""
+    bench = Bench(chunk=16)
+    shared = list(range(40))
+    bench.run("a", shared)
+    outputs = bench.run("b", [*shared, *range(60, 5, -1)])
+    assert bench.num_cached("b") == 40
+    assert sum(output.started_s is not None for output in outputs) == 1
+    assert bench.recorders["b"].token_ids == alone([*shared, *range(60, 5, -1)])
+
+
+@pytest.mark.parametrize("leaves", ["aborts", "fails", "is not finite"])
+def test_a_prompt_that_was_not_completed_stores_nothing(leaves: str) -> None:
+    """Not even the part that was computed."""
+
+    def corrupt(batch: Batch, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return logits * np.float32(np.nan) if leaves == "is not finite" else logits
+
+    failures = {1: StepFailed("lost")} if leaves == "fails" else None
+    bench = Bench(make_runner(failures=failures, corrupt=corrupt), chunk=16)
+    bench.add("a", range(32))
+    bench.step()
+    if leaves == "aborts":
+        bench.core.abort("a")
+    bench.finish()
+    cache = bench.core.scheduler.prefix_cache
+    assert cache is not None
+    assert len(cache) == 0
+
+
+def test_a_store_that_fails_costs_no_sequence() -> None:
+    """The text goes on, and nothing counts as stored."""
+
+    class NoStore(ScriptedRunner):
+        def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
+            """Fail."""
+            raise OSError("no memory")
+
+    runner = NoStore(max_num_seqs=4, max_model_len=256, vocab_size=64, num_cache_blocks=8)
+    bench = Bench(runner)
+    for name in "ab":
+        assert bench.run(name, range(40))[-1].finish_reason == "length"
+    assert [bench.num_cached(name) for name in "ab"] == [0, 0]
+    assert bench.recorders["b"].token_ids == alone(range(40))
+
+
+def test_a_load_that_fails_ends_its_sequence() -> None:
+    """Its slot is free, the engine goes on, and what it would have reused still counts once."""
+
+    class NoLoad(ScriptedRunner):
+        def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
+            """Fail."""
+            raise OSError("no memory")
+
+    runner = NoLoad(max_num_seqs=4, max_model_len=256, vocab_size=64, num_cache_blocks=8)
+    bench = Bench(runner)
+    bench.run("a", range(40))
+    assert bench.run("b", range(40))[-1].finish_reason == "error"
+    assert bench.run("c", range(100, 110))[-1].finish_reason == "length"
+    assert bench.core.num_settled_prompt_tokens == 40 + 40 + 10
+    assert bench.core.scheduler.num_running == 0
+
+
+@pytest.mark.parametrize("method", ["save_blocks", "load_blocks"])
+def test_a_device_that_is_gone_says_so_here_too(method: str) -> None:
+    """The engine is dead at once."""
+
+    def fail(*arguments: object) -> None:
+        raise EngineDead("device lost")
+
+    runner = make_runner()
+    bench = Bench(runner)
+    if method == "load_blocks":
+        bench.run("a", range(20))
+    setattr(runner, method, fail)
+    with pytest.raises(EngineDead, match="device lost"):
+        bench.run("b", range(20))
+
+
+def test_the_first_token_does_not_wait_for_the_store() -> None:
+    """It is handed over before the blocks are copied."""
+    events: list[str] = []
+
+    class Spy(ScriptedRunner):
+        def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
+            """Note when."""
+            events.append("saved")
+
+    core = EngineCore(
+        Spy(num_cache_blocks=8),
+        prefill_chunk_tokens=64,
+        max_kv_tokens=1000,
+        clock=ManualClock(),
+        on_urgent=lambda: events.extend(
+            "token" if output.token_ids else "begun" for _, output in core.take_outputs()[0]
+        ),
+    )
+    request = GenerationRequest(
+        request_id="a", prompt_token_ids=tuple(range(20)), sampling=SamplingParams(max_tokens=4)
+    )
+    core.add(make_sequence(request, Recorder("a"), max_model_len=256))
+    core.step()
+    assert events == ["begun", "token", "saved"]
+
+
+def test_a_runner_that_stores_nothing_is_asked_nothing() -> None:
+    """Without blocks there is no cache."""
+    assert Bench(make_runner(0)).core.scheduler.prefix_cache is None
+
+
+ARRIVALS = st.lists(
+    st.tuples(
+        st.integers(0, 8),  # the step it comes in
+        st.integers(0, 2),  # which text it begins with
+        st.integers(1, 40),  # and how much of that
+        st.integers(0, 6),  # own tokens behind
+        st.sampled_from(["x", "y"]),  # salt
+        st.sampled_from([None, None, 0, 1, 3]),  # steps until it is aborted
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrivals=ARRIVALS, num_blocks=st.integers(1, 24), chunk=st.sampled_from([5, 16, 64]))
+def test_any_arrivals_make_the_text_they_make_alone(
+    arrivals: list[tuple[int, int, int, int, str, int | None]], num_blocks: int, chunk: int
+) -> None:
+    """Whatever is stored, evicted and reused meanwhile; counts add up."""
+    bench = Bench(make_runner(num_blocks), chunk=chunk)
+    prompts = [
+        [*(20 * text + i % 20 for i in range(length)), *range(own)] or [1]
+        for _, text, length, own, _, _ in arrivals
+    ]
+    num_steps = 0
+    while num_steps <= 12 or bench.core.scheduler.has_work:
+        for i, (start, *_, salt, abort_after) in enumerate(arrivals):
+            if start == num_steps:
+                bench.add(str(i), prompts[i], salt=salt)
+            if abort_after is not None and start + abort_after == num_steps:
+                bench.core.abort(str(i))
+        bench.step()
+        num_steps += 1
+    num_cached = 0
+    for i, prompt in enumerate(prompts):
+        recorder = bench.recorders[str(i)]
+        expected = alone(prompt)
+        assert recorder.violation is None
+        assert recorder.token_ids == expected[: len(recorder.token_ids)]
+        if arrivals[i][-1] is None:
+            assert recorder.token_ids == expected
+        assert bench.num_cached(str(i)) <= max(0, len(prompt) - 2)
+        num_cached += bench.num_cached(str(i))
+    core = bench.core
+    assert core.num_settled_prompt_tokens == sum(map(len, prompts))
+    assert core.num_prompt_tokens + num_cached <= core.num_settled_prompt_tokens
