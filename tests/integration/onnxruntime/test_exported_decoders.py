@@ -69,7 +69,7 @@ def test_a_row_does_not_depend_on_its_neighbours(runner: ModelRunner) -> None:
     assert generate_greedily(runner, prompts, 16) == alone
 
 
-@pytest.mark.parametrize("chunk", [2, 7, 16])
+@pytest.mark.parametrize("chunk", [3, 7, 16])
 def test_chunked_prefill_equals_whole_prefill(runner: ModelRunner, chunk: int) -> None:
     """Where a prompt is cut changes nothing."""
     prompts = make_prompts((40, 23))
