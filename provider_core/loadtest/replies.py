@@ -21,7 +21,7 @@ class Reply:
     Attributes:
         sent_s: Just before the request's bytes were given to the kernel.
         lag_s: How much later than planned that was; 0 in a closed loop.
-        arrivals_s: When each event that held text arrived. Events of one read arrived together.
+        arrivals_s: When each event that held output arrived. Events of one read arrived together.
         ended_s: When the end of the stream arrived, or the request failed.
         output_tokens: Completion tokens as the server counted them, `None` if it did not say.
         prompt_tokens: Prompt tokens as the server counted them, `None` if it did not say.
@@ -43,7 +43,7 @@ class Reply:
 
     @property
     def num_tokens(self) -> int:
-        """Output tokens: the server's count, or else the events that held text."""
+        """Output tokens: the server's count, or else the events that held output."""
         return len(self.arrivals_s) if self.output_tokens is None else self.output_tokens
 
     def fail(self, kind: str, detail: str = "") -> None:
@@ -69,7 +69,7 @@ class Reply:
             self.fail("bad_event", payload[:200].decode(errors="replace"))
 
     def _take_event(self, event: dict[str, Any], now_s: float) -> None:  # JSON of any server
-        if _holds_text(event):
+        if _holds_output(event):
             self.arrivals_s.append(now_s)
         if event.get("usage") is not None:
             self._take_usage(event["usage"])
@@ -88,15 +88,23 @@ class Reply:
         self.cached_tokens = details.get("cached_tokens") or 0
 
 
-def _holds_text(event: dict[str, Any]) -> bool:  # JSON of any server
-    """Whether an event carries output; the first of a chat only says who speaks."""
+def _holds_output(event: dict[str, Any]) -> bool:  # JSON of any server
+    """Whether an event carries a token.
+
+    A token may have no text of its own (a special one, half of a character), and some servers
+    write an event with empty text for it. Such an event counts unless it only says who speaks or
+    how the text ended.
+    """
     for choice in event.get("choices") or ():
-        if choice.get("text"):
+        is_between = choice.get("finish_reason") is None
+        if choice.get("text") or ("text" in choice and is_between):
             return True
         delta = choice.get("delta")
         if delta and any(delta.get(name) for name in _TEXT_FIELDS):
             return True
-    return bool(event.get("content"))
+        if delta and is_between and delta.get("content") == "" and "role" not in delta:
+            return True
+    return bool(event.get("content")) or event.get("stop") is False
 
 
 def error_message(body: Any) -> str:  # JSON of any server

@@ -44,7 +44,7 @@ class Round:
         machine: What ran meanwhile; `None` if it cannot be known here.
         resident_bytes: Of the server's processes after the round; `None` if it is not known.
         generator_cpu_s: CPU time of this process during the round.
-        timeline: Events with text per second, over equal parts of the wall time.
+        timeline: Events with output per second, over equal parts of the wall time.
         is_whole: Whether it was not cut short by an interrupt.
     """
 

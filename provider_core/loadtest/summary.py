@@ -1,6 +1,6 @@
 """Many replies as few numbers, under the names the field uses.
 
-- TTFT: from sending to the first event that holds text.
+- TTFT: from sending to the first event that holds output.
 - ITL: the time between two consecutive tokens of one answer, one sample per token after the first,
   over all answers (vLLM's `bench serve`). Tokens that arrive together are 0 apart: the server's
   count says how many there were, the events when. So all samples of an answer add up to the
@@ -28,7 +28,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 
 
 def time_to_first_token(reply: Reply) -> float:
-    """Seconds; the reply must have text."""
+    """Seconds; the reply must have output."""
     return reply.arrivals_s[0] - reply.sent_s
 
 
@@ -138,7 +138,7 @@ class Summary:
         num_requests: Sent and ended, whole or not.
         errors: How many answers failed, by kind.
         error_details: One failure of each kind, in the server's or the system's words.
-        counted_by: Whether output tokens are the server's counts, or events that held text.
+        counted_by: Whether output tokens are the server's counts, or events that held output.
         prompt_tokens: As counted by the server; 0 if it does not say.
         cached_tokens: Those of them from a prefix cache, as far as the server says.
         goodput_per_s: Answers per second that met the SLO, `None` without one.
@@ -186,7 +186,7 @@ def summarise(replies: Sequence[Reply], slo: Slo | None = None) -> Summary:
     if replies:
         wall_s = max(r.ended_s for r in replies) - min(r.sent_s for r in replies)
     errors = Counter(
-        reply.error or "no_text" for reply in replies if reply.error or not reply.arrivals_s
+        reply.error or "no_output" for reply in replies if reply.error or not reply.arrivals_s
     )
     gaps = [inter_token_latencies(reply) for reply in ok]
     num_good = sum(slo.is_met(reply) for reply in ok) if slo else 0

@@ -242,7 +242,7 @@ async def first_model(target: Target, timeout_s: float) -> str:
 
 
 def _timeline(replies: Sequence[Reply]) -> tuple[float, ...]:
-    """Events with text per second, over equal parts of the time from first to last."""
+    """Events with output per second, over equal parts of the time from first to last."""
     times = [time for reply in replies for time in reply.arrivals_s]
     start_s = min((reply.sent_s for reply in replies), default=0.0)
     end_s = max((reply.ended_s for reply in replies), default=0.0)

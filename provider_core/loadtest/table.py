@@ -132,11 +132,10 @@ def notes(report: Report) -> Iterator[str]:
     """What a reader must know to trust the figures, a line each."""
     yield f"{report.host}; medians over {report.settings.get('rounds', 1)} round(s)."
     for target in report.targets:
-        counted = " and ".join(_counted_by(report, str(target["label"]))) or "nothing"
         model = f", model {target['model']}" if target["model"] else ""
         yield (
             f"{target['label']}: {target['url']}{target['path']}{model}; "
-            f"output tokens counted by {counted}."
+            f"{_counted(report, str(target['label']))}."
         )
     yield _quietness(report)
     num_events = sum(turn.summary.num_events for turn in report.rounds())
@@ -152,9 +151,15 @@ def notes(report: Report) -> Iterator[str]:
         yield "Interrupted: what was measured until then."
 
 
-def _counted_by(report: Report, label: str) -> list[str]:
-    rounds = [turn for turn in report.rounds() if turn.target == label]
-    return sorted({turn.summary.counted_by for turn in rounds} - {"nothing"})
+def _counted(report: Report, label: str) -> str:
+    """Who counted the output tokens, and how they were packed."""
+    rounds = [turn.summary for turn in report.rounds() if turn.target == label]
+    by = sorted({summary.counted_by for summary in rounds} - {"nothing"})
+    num_events = sum(summary.num_events for summary in rounds)
+    if not by or not num_events:
+        return "no output"
+    share = sum(summary.output_tokens for summary in rounds) / num_events
+    return f"output tokens counted by {' and '.join(by)}, {share:.2f} of them an event"
 
 
 def _quietness(report: Report) -> str:

@@ -29,11 +29,25 @@ def delta(**fields: object) -> dict[str, object]:
         delta(reasoning="a"),
         delta(tool_calls=[{"index": 0}]),
         {"choices": [{"text": "a"}]},
+        {"choices": [{"text": "a", "finish_reason": "length"}]},
         {"content": "a", "stop": False},
     ],
 )
-def test_output_of_any_kind_is_text(event: dict[str, object]) -> None:
+def test_output_of_any_kind_counts(event: dict[str, object]) -> None:
     """Of a chat, of its reasoning and calls, of a completion, of llama-server's own endpoint."""
+    assert reply_of(event).arrivals_s == [1.0]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        delta(content=""),
+        {"choices": [{"text": "", "finish_reason": None}]},
+        {"content": "", "stop": False},
+    ],
+)
+def test_a_token_without_text_counts(event: dict[str, object]) -> None:
+    """Half of a character, or a special token, took a step of the model like any other."""
     assert reply_of(event).arrivals_s == [1.0]
 
 
@@ -43,7 +57,8 @@ def test_output_of_any_kind_is_text(event: dict[str, object]) -> None:
         delta(role="assistant", content=""),
         delta(content=None),
         {"choices": [{"delta": {}, "finish_reason": "stop"}]},
-        {"choices": [{"text": ""}]},
+        {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]},
+        {"choices": [{"text": "", "finish_reason": "stop"}]},
         {"choices": [], "usage": None},
         {"content": "", "stop": True},
     ],

@@ -85,9 +85,9 @@ def test_throughput_is_over_the_time_from_first_request_to_last_answer() -> None
     assert (summary.errors, summary.error_details) == ({"http_429": 1}, {"http_429": "slow down"})
 
 
-def test_an_answer_without_text_is_a_failure() -> None:
+def test_an_answer_without_output_is_a_failure() -> None:
     """It has no time to first token."""
-    assert summarise([reply(ended_s=1.0)]).errors == {"no_text": 1}
+    assert summarise([reply(ended_s=1.0)]).errors == {"no_output": 1}
 
 
 @pytest.mark.parametrize(
