@@ -15,7 +15,7 @@ BLOCK_SIZE = 16
 class HostBlockStore:
     """Keys and values of blocks, in the host's memory.
 
-    A block of all layers lies in one piece, so that a store takes memory as it fills.
+    A block lies in one piece, all layers of it, so that a store takes memory as it fills.
 
     Args:
         pool: The slots to copy from and to.
@@ -30,7 +30,7 @@ class HostBlockStore:
         sizes = [array.shape[1] * BLOCK_SIZE * array.shape[3] for array in pool.arrays]
         dtype = pool.arrays[0].dtype
         self.num_blocks = num_bytes // (sum(sizes) * dtype.itemsize)
-        blocks = reserve((max(self.num_blocks, 1), sum(sizes)), dtype)
+        blocks = reserve((max(self.num_blocks, 1), sum(sizes)), dtype, in_huge_pages=True)
         self._blocks: list[npt.NDArray[Any]] = []  # one view a buffer: [blocks, heads, tokens, dim]
         for array, size, end in zip(pool.arrays, sizes, np.cumsum(sizes).tolist(), strict=True):
             shape = (len(blocks), array.shape[1], BLOCK_SIZE, array.shape[3])

@@ -78,11 +78,13 @@ def buffer_shapes(pool: KvPool, caches: Sequence[CacheTensor]) -> list[tuple[int
     ]
 
 
-def reserve(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def reserve(
+    shape: tuple[int, ...], dtype: np.dtype[Any], *, in_huge_pages: bool = False
+) -> npt.NDArray[Any]:
     """Zeros that take memory only where they are written.
 
     Not `numpy.zeros`: it asks for huge pages, and then one token of a slot would commit 2 MiB in
-    every head of every layer.
+    every head of every layer. What is filled from one end has them, and is filled much faster.
 
     Raises:
         ConfigurationError: The system does not grant that much address space.
@@ -95,6 +97,6 @@ def reserve(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
             f"keys and values need a buffer of {size} bytes, which the system does not grant; "
             "lower max_num_seqs, max_model_len or prefix_cache_mib"
         ) from error
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
-        pages.madvise(mmap.MADV_NOHUGEPAGE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
+        pages.madvise(mmap.MADV_HUGEPAGE if in_huge_pages else mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)
