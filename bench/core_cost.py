@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.load import Reply, stream_chat
+from bench.load import stream_chat
+from provider_core.loadtest.replies import Reply
 from tests.serving import KEY
 
 CLIENTS = 32
@@ -66,7 +67,7 @@ def main() -> None:
         before = cpu_s(pid)
         replies = asyncio.run(load(port, CLIENTS, TOKENS))
         spent = cpu_s(pid) - before
-        events = sum(reply.num_events for reply in replies)
+        events = sum(len(reply.arrivals_s) for reply in replies)
         print(f"streamed {events} content events to {CLIENTS} clients")
         print(f"server CPU per streamed token: {spent / (CLIENTS * TOKENS) * 1e6:.1f} us")
     with scripted_server(step_ms=0) as (_, port):

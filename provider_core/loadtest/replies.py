@@ -46,6 +46,16 @@ class Reply:
         """Output tokens: the server's count, or else the events that held output."""
         return len(self.arrivals_s) if self.output_tokens is None else self.output_tokens
 
+    @property
+    def ttft_s(self) -> float:
+        """Time to the first output, which there must be."""
+        return self.arrivals_s[0] - self.sent_s
+
+    @property
+    def total_s(self) -> float:
+        """Time to the end."""
+        return self.ended_s - self.sent_s
+
     def fail(self, kind: str, detail: str = "") -> None:
         """Note a failure; the first one stands."""
         if self.error is None:

@@ -27,11 +27,6 @@ LATENCIES = ("ttft", "itl", "tpot", "e2e")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 
 
-def time_to_first_token(reply: Reply) -> float:
-    """Seconds; the reply must have output."""
-    return reply.arrivals_s[0] - reply.sent_s
-
-
 def inter_token_latencies(reply: Reply) -> npt.NDArray[np.float64]:
     """Seconds between consecutive tokens, one less than there are tokens."""
     gaps = np.diff(np.asarray(reply.arrivals_s, dtype=np.float64))
@@ -90,10 +85,10 @@ class Slo:
             return False
         gaps = inter_token_latencies(reply)
         measured = {
-            "ttft": time_to_first_token(reply),
+            "ttft": reply.ttft_s,
             "itl": float(np.percentile(gaps, 95)) if len(gaps) else 0.0,
             "tpot": time_per_output_token(reply),
-            "e2e": reply.ended_s - reply.sent_s,
+            "e2e": reply.total_s,
         }
         limits = ((value, getattr(self, name)) for name, value in measured.items())
         return all(limit is None or value <= limit for value, limit in limits)
@@ -202,10 +197,10 @@ def summarise(replies: Sequence[Reply], slo: Slo | None = None) -> Summary:
         cached_tokens=sum(reply.cached_tokens for reply in ok),
         goodput_per_s=num_good / wall_s if slo and wall_s else None,
         num_events=sum(len(reply.arrivals_s) for reply in replies),
-        ttft=Distribution.of([time_to_first_token(reply) for reply in ok]),
+        ttft=Distribution.of([reply.ttft_s for reply in ok]),
         itl=Distribution.of(np.concatenate(gaps) if gaps else ()),
         tpot=Distribution.of([time_per_output_token(r) for r in ok if r.num_tokens > 1]),
-        e2e=Distribution.of([reply.ended_s - reply.sent_s for reply in ok]),
+        e2e=Distribution.of([reply.total_s for reply in ok]),
         lag=Distribution.of([reply.lag_s for reply in replies]),
     )
 

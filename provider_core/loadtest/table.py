@@ -59,6 +59,8 @@ def _rows(report: Report) -> Iterator[tuple[PointResult, str, list[Round]]]:
 
 def _words(result: PointResult) -> list[str]:
     point = result.point
+    if point.prompt_tokens == "trace":
+        return [point.load, "trace"]
     return [point.load, f"{point.prompt_tokens}/{point.output_tokens}"]
 
 

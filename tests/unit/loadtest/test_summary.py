@@ -16,7 +16,6 @@ from provider_core.loadtest.summary import (
     inter_token_latencies,
     summarise,
     time_per_output_token,
-    time_to_first_token,
 )
 
 
@@ -33,7 +32,7 @@ def test_latencies_of_one_token_an_event() -> None:
     """The plain case: every definition of the field agrees."""
     one = reply(1.5, 1.75, 2.25, sent_s=1.0)
 
-    assert time_to_first_token(one) == 0.5
+    assert one.ttft_s == 0.5
     assert inter_token_latencies(one).tolist() == [0.25, 0.5]
     assert time_per_output_token(one) == 0.375
 
