@@ -9,6 +9,7 @@ All functions take scaled logits: (logit - the row's highest) / temperature, so 
 Uniforms are multiples of 2**-53 below 1, so that their product with a sum stays below that sum.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ _Ints = npt.NDArray[np.int64]
 
 _BLOCK = 256  # tokens per block of the two-level search over a whole vocabulary
 _MARGIN = 1e-3  # natural-log units by which a floor is lowered for float32 rounding
+_NEGLIGIBLE = 1e-6  # probability that may be lost in all, no more than float32 sums lose
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,30 @@ def draw_whole(scaled: _Floats, uniforms: _Doubles) -> _Ints:
     offset = (inner <= target[:, None]).sum(axis=1)
     ids: _Ints = block * _BLOCK + offset
     return ids
+
+
+def plausible_ids(
+    logits: _Floats, peak: float, temperature: float, filters: Filters
+) -> npt.NDArray[np.intp]:
+    """The ids of one row that its filters may leave, in order; a draw need not look at others.
+
+    One comparison and no exponential, on raw logits: it costs a fifth of scaling them all. Where
+    a filter needs the row's mass, what is cut holds less than `_NEGLIGIBLE` of it.
+
+    Args:
+        logits: `[vocab_size]`.
+        peak: Their highest.
+        temperature: Of the row.
+        filters: Of one row.
+    """
+    if filters.top_k[0] > 0:
+        floor = float(reached_by(logits[np.newaxis], filters.top_k)[0])
+    else:
+        share = _NEGLIGIBLE / len(logits)
+        if filters.top_p[0] >= 1.0:
+            share = max(share, float(filters.min_p[0]))
+        floor = peak + temperature * (min(math.log(share), 0.0) - _MARGIN)
+    return np.flatnonzero(logits >= np.float32(floor))
 
 
 def draw_filtered(scaled: _Floats, uniforms: _Doubles, filters: Filters) -> _Ints:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from provider_core.engine.drawing import Filters, draw_filtered, draw_whole
+from provider_core.engine.drawing import Filters, draw_filtered, draw_whole, plausible_ids
 from provider_core.engine.logprobs import token_logprobs
 from provider_core.engine.penalties import LogitEdits
 from provider_core.engine.randomness import STREAM_STEP, stream_state, uniforms
@@ -21,6 +21,7 @@ from provider_core.types import SamplingParams, TokenLogprobs
 _GREEDY_BELOW = 1e-5  # temperatures under this are 0: the quotient would overflow float32
 _LEAST_REPETITION = 1e-6  # penalties under this act like it: the quotient would overflow float32
 _MAX_DRAW_SIZE = 2**20  # logits worked on at once, so that temporaries stay in cache
+_LARGE_VOCAB = 2**15  # from here on filtered rows are pruned, one at a time
 
 _Ints = npt.NDArray[np.int64]
 
@@ -180,13 +181,33 @@ def _draw(
     group: _DrawGroup,
     states: npt.NDArray[np.uint64],
 ) -> _Ints:
+    draws = uniforms(states[group.rows])
+    # By the vocabulary, not by the rows: a draw must round the same whatever runs beside it.
+    if group.filters is not None and logits.shape[1] >= _LARGE_VOCAB:
+        return _draw_pruned(logits[group.rows[0]], peak[group.rows[0]], group, group.filters, draws)
     scaled = logits[group.rows]
     scaled -= peak[group.rows, None]
     scaled *= group.inverse_temperature
-    draws = uniforms(states[group.rows])
     if group.filters is None:
         return draw_whole(scaled, draws)
     return draw_filtered(scaled, draws, group.filters)
+
+
+def _draw_pruned(
+    logits: npt.NDArray[np.float32],
+    peak: np.float32,
+    group: _DrawGroup,
+    filters: Filters,
+    draws: npt.NDArray[np.float64],
+) -> _Ints:
+    """Draw for a group of one row, `[vocab_size]`, from the few ids that may pass its filters."""
+    inverse_temperature = group.inverse_temperature[0, 0]
+    ids = plausible_ids(logits, float(peak), 1 / float(inverse_temperature), filters)
+    scaled = logits[ids]
+    scaled -= peak
+    scaled *= inverse_temperature
+    chosen: _Ints = ids[draw_filtered(scaled[np.newaxis], draws, filters)]
+    return chosen
 
 
 def _edit(edits: LogitEdits, metadata: SamplingMetadata) -> None:
@@ -251,6 +272,7 @@ def _make_groups(
     for start in range(0, len(whole), size):
         rows = whole[start : start + size]
         groups.append(_DrawGroup(np.array(rows), _inverse_temperature(params, rows), None))
+    size = size if vocab_size < _LARGE_VOCAB else 1
     for start in range(0, len(filtered), size):
         rows = filtered[start : start + size]
         filters = Filters(

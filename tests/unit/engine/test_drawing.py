@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provider_core.engine.drawing import Filters, draw_filtered, draw_whole
+from provider_core.engine.drawing import Filters, draw_filtered, draw_whole, plausible_ids
 from provider_core.types import SamplingParams
 from tests.unit.engine.reference_sampling import probabilities
 
@@ -155,3 +155,28 @@ def test_a_row_is_drawn_as_if_it_were_alone(seed: int, *, is_filtered: bool) -> 
         else:
             expected = draw_whole(scaled[here], uniforms[here])[0]
             assert draw_whole(scaled, uniforms)[row] == expected
+
+
+@pytest.mark.parametrize("params", CASES[3:], ids=str)
+@pytest.mark.parametrize("spread", [0.3, 2.0, 6.0])
+def test_ids_that_are_not_plausible_are_never_drawn(params: SamplingParams, spread: float) -> None:
+    """The draw of the plausible ids alone is the draw of all, and there are fewer of them."""
+    rng = np.random.default_rng(5)
+    vocab_size = 40_000
+    logits = rng.normal(0, spread, vocab_size).astype(np.float32)
+    logits[[3, 30_000, 39_999]] = logits.max()  # ties at the top
+    peak, temperature = logits.max(), np.float32(params.temperature)
+    filters = Filters(
+        top_k=np.array([params.top_k]),
+        top_p=np.array([params.top_p]),
+        min_p=np.array([params.min_p]),
+        top_a=np.array([params.top_a]),
+    )
+    ids = plausible_ids(logits, float(peak), params.temperature, filters)
+    assert len(ids) < vocab_size or spread < 6  # flat ones: all are
+    scaled = (logits - peak) / temperature
+    for uniform in (np.arange(50) + 0.5) / 50:
+        draws = np.array([uniform])
+        [among_all] = draw_filtered(scaled[None], draws, filters)
+        [among_plausible] = draw_filtered(scaled[None, ids], draws, filters)
+        assert ids[among_plausible] == among_all

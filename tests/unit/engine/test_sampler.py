@@ -284,3 +284,21 @@ def test_large_vocabularies_are_drawn_in_groups() -> None:
         for row in [_sequence(_params(seed=i, top_p=1.0 - (i % 2) / 1e6)) for i in range(6)]
     ]
     assert alone == ids
+
+
+def test_filtered_rows_of_a_large_vocabulary_are_drawn_as_if_alone() -> None:
+    """They are pruned first, in a crowd of rows or not, edited or not."""
+    kinds = ("top_p", "top_k", "min_p", "top_a", "min_tokens", "bias")
+    rows = [
+        _sequence(replace(DISTRIBUTIONS[kind], top_p=0.9, seed=seed))
+        for kind in kinds
+        for seed in range(3)
+    ]
+    logits = _logits(len(rows), vocab_size=50_000)
+    together = sample(logits, SamplingMetadata(rows, 50_000))
+    alone = [
+        int(sample(logits[i : i + 1], SamplingMetadata([row], 50_000)).token_ids[0])
+        for i, row in enumerate(rows)
+    ]
+    assert together.token_ids.tolist() == alone
+    assert len(set(alone)) > len(kinds)
