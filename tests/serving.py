@@ -162,6 +162,7 @@ async def serving(
     aliases: tuple[str, ...] = ("openai/gpt-test",),
     chat: bool = True,
     load: bool = True,
+    pricing: dict[str, str] | None = None,
     **overrides: Any,
 ) -> AsyncIterator[Serving]:
     """Serve `test-model` until the context ends.
@@ -174,6 +175,7 @@ async def serving(
         aliases: Its other names.
         chat: Whether the model has a chat template.
         load: Load the models and be ready.
+        pricing: Further prices of the model.
         overrides: Settings.
     """
     with TemporaryDirectory() as data_dir:
@@ -181,7 +183,7 @@ async def serving(
             Path(data_dir) / "test-model", max_model_len=max_model_len, chat=chat
         )
         model = {"source": str(source), "max_num_seqs": max_num_seqs, "aliases": aliases}
-        settings = _settings(data_dir, model, overrides)
+        settings = _settings(data_dir, model, pricing or {}, overrides)
         manager = make_plugin_manager(settings)
         manager.register(TextDefaults(settings), "core-text")
         store, _ = load_or_mint(settings.data_dir, settings.api_key)
@@ -203,8 +205,10 @@ async def serving(
             await server.close()
 
 
-def _settings(data_dir: str, model: dict[str, Any], overrides: dict[str, Any]) -> Settings:
-    pricing = {"prompt": "0.000001", "completion": "0.000002"}
+def _settings(
+    data_dir: str, model: dict[str, Any], pricing: dict[str, str], overrides: dict[str, Any]
+) -> Settings:
+    pricing = {"prompt": "0.000001", "completion": "0.000002", **pricing}
     values: dict[str, Any] = {
         "port": 0,
         "api_key": KEY,

@@ -120,6 +120,7 @@ class Dispatcher:
         n: int,
         best_of: int,
         stop: tuple[str, ...],
+        cache_salt: str = "",
     ) -> Prepared:
         """Pass the second gate and freeze the engine's requests.
 
@@ -131,6 +132,7 @@ class Dispatcher:
             n: Choices of each prompt that will be returned.
             best_of: Choices of each prompt to generate, at least `n`.
             stop: Stop strings.
+            cache_salt: The client's own division of its cached prompts.
 
         Raises:
             ProviderError: Of any kind: context, sampling, limits, overload, deadline.
@@ -147,7 +149,7 @@ class Dispatcher:
                     eos_token_ids=model.spec.eos_token_ids,
                     deadline_s=call.deadline_s,
                     fairness_key=call.principal.api_key_id,
-                    cache_salt=_cache_salt(call.principal),
+                    cache_salt=f"{_tenant(call.principal)}/{cache_salt}",
                 )
                 for choice in range(best_of)
             ]
@@ -346,7 +348,7 @@ def _for_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
     return replace(sampling, seed=(sampling.seed + choice * _SEED_STEP) % 2**64)
 
 
-def _cache_salt(principal: Principal) -> str:
+def _tenant(principal: Principal) -> str:
     """The tenant whose prompts may speed up each other: the account, or the key that has none."""
     if principal.account_id is not None:
         return f"account:{principal.account_id}"

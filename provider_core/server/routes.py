@@ -142,6 +142,7 @@ class OpenAIRoutes:
             n=parsed.n,
             best_of=parsed.best_of,
             stop=parsed.stop,
+            cache_salt=parsed.cache_salt,
         )
 
     async def _reply(

@@ -59,10 +59,10 @@ class CompletionFields(BaseModel):
     ignore_eos: bool | None = None
 
     user: str | None = None
+    cache_salt: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     # Accepted and without effect: hints for routing, caching and abuse detection.
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    cache_salt: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     metadata: dict[str, Any] | None = None
     include_reasoning: bool | None = None

@@ -35,6 +35,7 @@ class ParsedRequest:
         stop: Up to four texts that end a choice.
         user: The client's name for its end user, cut to `MAX_USER` characters.
         metadata: The client's labels, cut to the documented limits.
+        cache_salt: Prompts of the same client with another salt share nothing in the prefix cache.
     """
 
     model: str
@@ -46,6 +47,7 @@ class ParsedRequest:
     stop: tuple[str, ...]
     user: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +146,7 @@ class _Common(TypedDict):
     stop: tuple[str, ...]
     user: str | None
     metadata: Mapping[str, str]
+    cache_salt: str
 
 
 def _common(fields: CompletionFields, limits: LimitSettings) -> _Common:
@@ -170,6 +173,7 @@ def _common(fields: CompletionFields, limits: LimitSettings) -> _Common:
         "stop": parse_stop(fields.stop),
         "user": None if fields.user is None else fields.user[:MAX_USER],
         "metadata": _cut_metadata(fields.metadata) if fields.metadata else {},
+        "cache_salt": fields.cache_salt or "",
     }
 
 
