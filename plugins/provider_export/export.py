@@ -1,29 +1,37 @@
-"""From a Hugging Face folder to a decoder folder that a backend can serve."""
+"""From a Hugging Face folder, or a published shape alone, to a decoder folder that can be served.
+
+Weights are read, quantised and written one after the other: memory stays near the largest of them.
+"""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from provider_core import ConfigurationError
 from provider_export.checkpoint import Checkpoint
 from provider_export.cpu_target import CpuTarget
-from provider_export.decoder import DecoderBuilder, Target
-from provider_export.decoder_config import CONFIG_FILE, read_config, write_config
+from provider_export.decoder import DecoderBuilder, Target, WeightSource
+from provider_export.decoder_config import DecoderConfig, read_config, write_config
 from provider_export.external_data import ExternalData
 from provider_export.graph_builder import GraphBuilder
 from provider_export.linear import LinearLayers
+from provider_export.random_source import RandomShape, RandomWeights
+from provider_export.staging import staged_folder
 from provider_export.tensorrt_target import TensorRtTarget
-from provider_export.weight_formats import FloatFormat
+from provider_export.weight_formats import FloatFormat, Int4Format, Int8Format, WeightFormat
 
-Precision = Literal["fp32", "fp16"]
 TargetName = Literal["cpu", "tensorrt"]
-MODEL_FILE = "model.onnx"
-MAX_PROTOBUF_BYTES = 2**31 - 1  # of one message; larger weights go beside the model
+Precision = Literal["fp32", "fp16", "int8", "int4", "hybrid"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+MODEL_FILE, DATA_FILE = "model.onnx", "model.onnx.data"
+MAX_SINGLE_FILE_BYTES = 2**25  # of weights that still go into the model itself
+MIN_BLOCK_SIZE = 16  # of what runtimes have kernels for, as are only powers of two
 COMPANION_FILES = (
-    CONFIG_FILE,
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,29 +41,35 @@ COMPANION_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
-"""Copied as they are where the source has them."""
+"""Copied as they are where the source has them; the configuration is rewritten."""
 
 
 def export_decoder(
-    source: Path,
+    source: Path | RandomShape,
     out: Path,
     *,
     target: TargetName = "cpu",
     precision: Precision = "fp32",
+    block_size: int = 32,
     weights: Path | None = None,
     max_model_len: int | None = None,
+    on_weights: Callable[[int], object] | None = None,
 ) -> Path:
-    """Write a decoder folder: `model.onnx`, its configuration, tokenizer and chat template.
+    """Write a decoder folder: the model, its configuration, tokenizer and chat template.
 
     Args:
-        source: A Hugging Face folder with config.json and safetensors.
+        source: A Hugging Face folder with config.json and safetensors, or a shape alone.
         out: Made if it is missing; files of the same names are replaced. It may be `source`.
+            Nothing is in it before all of it is.
         target: Which runtime's operators the graph uses.
-        precision: How matrices are stored; everything is computed in float32.
+        precision: What weights are stored as; everything else is float32. `hybrid` stores int8 and
+            says that int4 may be derived from it too.
+        block_size: Inputs that share a scale in int4.
         weights: Where the safetensors are, if not in `source`.
         max_model_len: Positions to build for, if fewer than `max_position_embeddings`; `longrope`
             takes its short factors where the original length holds them all. Needs another folder
             than `source`, whose config.json is not changed.
+        on_weights: Called after each tensor that was read with the number of its weights.
 
     Returns:
         The model file.
@@ -63,41 +77,104 @@ def export_decoder(
     Raises:
         ConfigurationError: The source cannot be exported; the message says why.
     """
-    is_in_place = out.resolve() == source.resolve()
+    matrices, tables = choose_formats(target, precision, block_size)
+    is_in_place = isinstance(source, Path) and out.resolve() == source.resolve()
     if max_model_len is not None and is_in_place:
         raise ConfigurationError("a length of its own needs an output folder of its own")
-    config, checkpoint = read_config(source, max_model_len), Checkpoint(weights or source)
-    graph = GraphBuilder(ExternalData())
-    operators: Target = (
-        CpuTarget(config, graph) if target == "cpu" else TensorRtTarget(config, graph)
-    )
-    stored = FloatFormat(np.float16 if precision == "fp16" else np.float32)
-    linear = LinearLayers(graph, matrices=stored, tables=stored)
-    model = DecoderBuilder(config, checkpoint, graph, operators, linear).build()
-    out.mkdir(parents=True, exist_ok=True)
-    model_file = out / MODEL_FILE
-    _write(model, model_file)
-    if not is_in_place:
-        for name in COMPANION_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, out / name)
-        write_config(source, out, config.max_position_embeddings)
-    return model_file
+    with staged_folder(out, (MODEL_FILE, DATA_FILE)) as folder:
+        if isinstance(source, RandomShape):
+            source.write(folder)
+        elif not is_in_place:
+            _copy_companions(source, folder)
+        described = source if isinstance(source, Path) else folder
+        config = read_config(described, max_model_len)
+        if not is_in_place:
+            write_config(described, folder, config.max_position_embeddings)
+        tensors: WeightSource = (
+            Checkpoint(weights or source)
+            if isinstance(source, Path)
+            else RandomWeights(is_tied=config.tie_word_embeddings, has_qkv_bias=config.has_qkv_bias)
+        )
+        if on_weights is not None:
+            tensors = _Watched(tensors, on_weights)
+        metadata: dict[str, str] = {"provider.precision": precision}
+        if precision == "int4":
+            metadata["provider.block_size"] = str(block_size)
+        with ExternalData(folder / DATA_FILE) as data:
+            graph = GraphBuilder(data)
+            operators: Target = (
+                CpuTarget(config, graph) if target == "cpu" else TensorRtTarget(config, graph)
+            )
+            linear = LinearLayers(graph, matrices, tables)
+            model = DecoderBuilder(config, tensors, graph, operators, linear).build()
+        onnx.helper.set_model_props(model, metadata)
+        _write(model, data, folder / MODEL_FILE)
+    return out / MODEL_FILE
 
 
-def _write(model: onnx.ModelProto, model_file: Path) -> None:
-    """Weights go into a file beside the model only when one message cannot hold them."""
-    try:
-        num_bytes = model.ByteSize()
-    except Exception as error:  # protobuf raises its own types for messages beyond 2 GiB
-        raise ConfigurationError(f"the weights of {model_file} exceed one protobuf") from error
-    if num_bytes < MAX_PROTOBUF_BYTES:
-        onnx.save_model(model, model_file)
-        return
-    onnx.save_model(
-        model,
-        model_file,
-        save_as_external_data=True,
-        all_tensors_to_one_file=True,
-        location=f"{MODEL_FILE}.data",
-    )
+def choose_formats(
+    target: TargetName, precision: Precision, block_size: int
+) -> tuple[WeightFormat, WeightFormat]:
+    """How matrices are stored, and how tables are.
+
+    They are the same object where a tied head is to share its table. TensorRT has no gather of
+    quantised rows: its tables stay float16 beside a quantised head.
+
+    Raises:
+        ConfigurationError: No runtime has a kernel for blocks of that size.
+    """
+    if block_size < MIN_BLOCK_SIZE or block_size.bit_count() != 1:
+        raise ConfigurationError(
+            f"block size {block_size} is not a power of two from {MIN_BLOCK_SIZE} on"
+        )
+    matrices: WeightFormat
+    match precision:
+        case "fp32":
+            matrices = FloatFormat(np.float32)
+        case "fp16":
+            matrices = FloatFormat(np.float16)
+        case "int4":
+            matrices = Int4Format(block_size)
+        case "int8" | "hybrid":
+            matrices = Int8Format()
+    is_float = isinstance(matrices, FloatFormat)
+    return matrices, matrices if is_float or target == "cpu" else FloatFormat(np.float16)
+
+
+def count_weights(config: DecoderConfig) -> int:
+    """How many weights the linear layers and the tables of a decoder have."""
+    q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    layer = config.hidden_size * (2 * q_size + 2 * kv_size + 3 * config.intermediate_size)
+    num_tables = 1 if config.tie_word_embeddings else 2
+    return config.num_layers * layer + num_tables * config.vocab_size * config.hidden_size
+
+
+def _copy_companions(source: Path, folder: Path) -> None:
+    for name in COMPANION_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+
+
+def _write(model: onnx.ModelProto, data: ExternalData, model_file: Path) -> None:
+    """Write the model file; few weights go into it and not beside it."""
+    if data.num_bytes <= MAX_SINGLE_FILE_BYTES:
+        onnx.load_external_data_for_model(model, str(model_file.parent))
+        (model_file.parent / DATA_FILE).unlink(missing_ok=True)
+    model_file.write_bytes(model.SerializeToString())
+
+
+class _Watched:
+    """Weights that tell how many of them have been read."""
+
+    def __init__(self, weights: WeightSource, on_weights: Callable[[int], object]) -> None:
+        self._weights = weights
+        self._on_weights = on_weights
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._weights
+
+    def read(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """One tensor."""
+        weight = self._weights.read(name, shape)
+        self._on_weights(weight.size)
+        return weight

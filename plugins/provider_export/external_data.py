@@ -20,10 +20,14 @@ class ExternalData:
     Args:
         path: The file to write, which is to lie beside the model; without one, every tensor stays
             in the model.
+
+    Attributes:
+        num_bytes: Size of the file so far.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.num_bytes = 0
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -57,10 +61,11 @@ class ExternalData:
             return tensor
         if self._file is None:
             self._file = self.path.open("wb")
-        offset = -(-self._file.tell() // ALIGNMENT) * ALIGNMENT
+        offset = -(-self.num_bytes // ALIGNMENT) * ALIGNMENT
         self._file.seek(offset)
         for part in _parts(values):
             self._file.write(_to_bytes(part, is_int4=is_int4))
+        self.num_bytes = offset + num_bytes
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in {
             "location": self.path.name,

@@ -1,6 +1,6 @@
 """A thin hand on `onnx.helper`: names every value once, stores every weight once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,15 +74,12 @@ class GraphBuilder:
         self._initializers.append(self._data.add(name, values, is_int4=True))
         return name
 
-    def build(
-        self, *, opset: int, uses_contrib: bool, metadata: Mapping[str, str] | None = None
-    ) -> onnx.ModelProto:
+    def build(self, *, opset: int, uses_contrib: bool) -> onnx.ModelProto:
         """The finished model.
 
         Args:
             opset: Of the standard operators.
             uses_contrib: Some operator is ONNX Runtime's own.
-            metadata: The model's `metadata_props`.
         """
         graph = helper.make_graph(
             self._nodes, "decoder", self._inputs, self._outputs, self._initializers
@@ -92,5 +89,4 @@ class GraphBuilder:
             opsets.append(helper.make_opsetid(CONTRIB, 1))
         model = helper.make_model(graph, opset_imports=opsets, producer_name="provider-core")
         model.ir_version = helper.find_min_ir_version_for(opsets, ignore_unknown=True)
-        helper.set_model_props(model, dict(metadata or {}))
         return model

@@ -82,11 +82,11 @@ def test_nothing_is_stored_twice(source: Path, tmp_path: Path) -> None:
 
 def test_companion_files_are_copied(source: Path, tmp_path: Path) -> None:
     """Configuration, tokenizer and template travel; weights and anything else stay."""
-    for name in (*COMPANION_FILES[1:], "notes.txt"):
+    for name in (*COMPANION_FILES, "notes.txt"):
         (source / name).write_text(name)
     export_decoder(source, tmp_path / "out")
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"model.onnx", *COMPANION_FILES}
+    assert written == {"model.onnx", "config.json", *COMPANION_FILES}
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == "chat_template.jinja"
 
 
