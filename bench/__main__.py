@@ -13,6 +13,7 @@ ALL = (
     "core_cost",
     "request_edges",
     "start",
+    "prefix_cache",
     "speculation",
     "throughput",
 )
