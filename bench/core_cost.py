@@ -9,6 +9,7 @@ import asyncio
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,12 +65,13 @@ def main() -> None:
     """Measure and print."""
     with scripted_server(step_ms=5) as (pid, port):
         asyncio.run(load(port, CLIENTS, 50))  # warm
-        before = cpu_s(pid)
+        before, own = cpu_s(pid), time.process_time()
         replies = asyncio.run(load(port, CLIENTS, TOKENS))
-        spent = cpu_s(pid) - before
+        spent, own = cpu_s(pid) - before, time.process_time() - own
         events = sum(len(reply.arrivals_s) for reply in replies)
         print(f"streamed {events} content events to {CLIENTS} clients")
         print(f"server CPU per streamed token: {spent / (CLIENTS * TOKENS) * 1e6:.1f} us")
+        print(f"load generator CPU per event: {own / events * 1e6:.1f} us")
     with scripted_server(step_ms=0) as (_, port):
         ttft = []
         for _ in range(SINGLE_REQUESTS):

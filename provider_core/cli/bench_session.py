@@ -17,7 +17,12 @@ from rich.table import Table as RichTable
 
 from provider_core.errors import ConfigurationError
 from provider_core.loadtest.charts import charts
-from provider_core.loadtest.machine import Snapshot, find_listener, take_snapshot
+from provider_core.loadtest.machine import (
+    Snapshot,
+    find_listener,
+    resident_bytes,
+    take_snapshot,
+)
 from provider_core.loadtest.page import page
 from provider_core.loadtest.report import Report
 from provider_core.loadtest.report_json import report_json
@@ -127,23 +132,24 @@ async def _measure(
     report.slo = plan.slo
     report.is_noise_allowed = options.allow_noise
     report.settings = _settings(options, plan)
-    with Console(stderr=True).status("checking the servers") as status:
-        sweep = Sweep(
-            named,
-            plan,
-            report,
-            on_round=lambda label, point, number: status.update(
-                f"{label}: {point}, round {number + 1} of {plan.rounds}"
-            ),
-            snapshot=snapshot,
-        )
-        await sweep.check()
-        await sweep.run()
+    sweep = Sweep(
+        named,
+        plan,
+        report,
+        on_round=lambda label, point, number: typer.echo(
+            f"{label}: {point}, round {number + 1} of {plan.rounds}", err=True
+        ),
+        snapshot=snapshot,
+    )
+    await sweep.check()
+    await sweep.run()
 
 
 async def _complete(target: Target, timeout_s: float) -> Target:
     """Look up what the command line left open: the model, and a local server's process."""
     pid, model = target.pid, target.model
+    if pid is not None and resident_bytes(pid) is None:
+        raise ConfigurationError(f"--pid is {pid}, and no such process can be seen here")
     if pid is None and target.host in LOCAL_HOSTS:
         pid = find_listener(target.port)
     if model is None and target.dialect != "llama":

@@ -175,8 +175,13 @@ def figures(rounds: Sequence[Round]) -> dict[str, Figure]:
 
 
 def ratios(result: PointResult, first: str, second: str) -> dict[str, Figure]:
-    """The first server's medians and bests over the second's, where neither is 0."""
-    ours, theirs = figures(result.of(first)), figures(result.of(second))
+    """The first server's medians and bests over the second's, where neither is 0.
+
+    Rounds cut short are left out.
+    """
+    ours, theirs = (
+        figures([turn for turn in result.of(label) if turn.is_whole]) for label in (first, second)
+    )
     return {
         name: Figure(ours[name].median / theirs[name].median, ours[name].best / theirs[name].best)
         for name in ours.keys() & theirs.keys()

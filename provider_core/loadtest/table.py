@@ -135,8 +135,9 @@ def notes(report: Report) -> Iterator[str]:
     yield f"{report.host}; medians over {report.settings.get('rounds', 1)} round(s)."
     for target in report.targets:
         model = f", model {target['model']}" if target["model"] else ""
+        process = "" if target["pid"] else ", process not known"
         yield (
-            f"{target['label']}: {target['url']}{target['path']}{model}; "
+            f"{target['label']}: {target['url']}{target['path']}{model}{process}; "
             f"{_counted(report, str(target['label']))}."
         )
     yield _quietness(report)

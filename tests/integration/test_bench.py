@@ -165,6 +165,7 @@ async def test_a_trace_is_replayed(tmp_path: Path) -> None:
         ({"key": KEY, "path": "/v2/completions", "model": "test-model"}, "http 404"),
         ({"key": KEY, "body": '{"temperature": 9}'}, "http 400"),
         ({"key": KEY, "body": "{"}, "--body is not JSON"),
+        ({"key": KEY, "pid": 2**22 + 1}, "no such process"),
     ],
 )
 async def test_what_cannot_be_measured_is_said_in_one_line(

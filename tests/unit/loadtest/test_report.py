@@ -44,6 +44,11 @@ def test_a_round_cut_short_counts_only_alone() -> None:
     assert made_point(cut).of("A") == [cut]
 
 
+def test_a_round_cut_short_is_not_compared() -> None:
+    """Not even alone."""
+    assert ratios(made_point(made_round("A"), made_round("B", is_whole=False)), "A", "B") == {}
+
+
 def test_ratios_are_the_first_over_the_second() -> None:
     """Of medians to medians, bests to bests."""
     rounds = [
