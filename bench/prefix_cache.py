@@ -1,9 +1,9 @@
 """Time to first token of a long prompt that an earlier one shares, with it cached and without.
 
 Run `python -m bench.prefix_cache [MODEL_DIR] [--shared 2000] [--own 20]`: one engine over the model
-(the built-in one by default), prompts of random ids, one at a time. Cold and warm prompts alternate, so that a machine that gets
-slower or faster meanwhile hurts both; medians. What HTTP, template and tokenizer add is in
-`bench.core_cost`.
+(the built-in one by default), prompts of random ids, one at a time. Cold and warm prompts
+alternate, so that a machine that gets slower or faster meanwhile hurts both; medians. What HTTP,
+template and tokenizer add is in `bench.core_cost`.
 """
 
 import argparse
