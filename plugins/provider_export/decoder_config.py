@@ -17,6 +17,7 @@ CONFIG_FILE = "config.json"
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
 SLIDING, FULL = "sliding_attention", "full_attention"  # transformers' words
 LOCAL_ROPE = "_local"
+MAX_SIZE, MAX_LAYERS = 2**24, 2**10  # beyond any decoder, and small enough to compute with
 DTYPES = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
@@ -109,7 +110,7 @@ def read_config(folder: Path, max_model_len: int | None = None) -> DecoderConfig
         raise ConfigurationError(f"{path} is not JSON") from error
     try:
         return parse_config(raw, max_model_len)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: missing or invalid {error}") from error
 
 
@@ -119,7 +120,7 @@ def write_config(source: Path, out: Path, max_model_len: int) -> None:
     Servers take the longest text they admit from there; nested configurations may not say it.
     """
     raw = json.loads((source / CONFIG_FILE).read_bytes())
-    raw.get("text_config", raw)["max_position_embeddings"] = max_model_len
+    (raw.get("text_config") or raw)["max_position_embeddings"] = max_model_len
     (out / CONFIG_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
 
@@ -130,7 +131,7 @@ def parse_config(raw: Mapping[str, Any], max_model_len: int | None = None) -> De
         known = ", ".join(FAMILIES)
         raise ConfigurationError(f"model_type {model_type!r} is not one of {known}")
     family = FAMILIES[model_type]
-    raw = {**family.defaults, **raw, **raw.get("text_config", {})}
+    raw = {**family.defaults, **raw, **(raw.get("text_config") or {})}
     _refuse_what_is_not_honoured(family, raw)
     hidden_size, num_heads = _positive(raw, "hidden_size"), _positive(raw, "num_attention_heads")
     num_kv_heads = _positive(raw, "num_key_value_heads", num_heads)
@@ -215,7 +216,7 @@ def _read_layers(
 
 
 def _layer_kinds(family: Family, raw: Mapping[str, Any]) -> list[str]:
-    num_layers = _positive(raw, "num_hidden_layers")
+    num_layers = _positive(raw, "num_hidden_layers", limit=MAX_LAYERS)
     if kinds := raw.get("layer_types"):
         unknown = set(kinds) - {SLIDING, FULL}
         if unknown or len(kinds) != num_layers:
@@ -254,11 +255,13 @@ def _rope_table(family: Family, raw: Mapping[str, Any], kind: str) -> dict[str, 
     return table
 
 
-def _positive(raw: Mapping[str, Any], key: str, otherwise: int | None = None) -> int:
-    """A whole number of at least 1; `otherwise` where it is missing or null."""
+def _positive(
+    raw: Mapping[str, Any], key: str, otherwise: int | None = None, limit: int = MAX_SIZE
+) -> int:
+    """A whole number from 1 to `limit`; `otherwise` where it is missing or null."""
     value = raw.get(key)
     if value is None:
         value = raw[key] if otherwise is None else otherwise
-    if not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{key} {value!r} is not a positive whole number")
+    if not isinstance(value, int) or not 1 <= value <= limit:
+        raise ConfigurationError(f"{key} {value!r} is not a whole number from 1 to {limit}")
     return value

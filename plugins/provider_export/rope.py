@@ -55,19 +55,31 @@ def make_rope(
         name: Of the rotation.
 
     Raises:
-        ConfigurationError: The type is not known here, or a list has the wrong length.
+        ConfigurationError: The type is not known here, a list has the wrong length, or the numbers
+            come to nothing finite.
         KeyError: The table lacks a key that its type needs.
     """
     dim = int(head_dim * float(rope.get("partial_rotary_factor") or 1))
     if not 0 < dim <= head_dim or dim % 2:
         raise ConfigurationError(
-            f"partial_rotary_factor {rope['partial_rotary_factor']!r} rotates {dim} of {head_dim} "
-            "dimensions, which is not a number of pairs"
+            f"partial_rotary_factor {rope['partial_rotary_factor']!r} rotates {dim} of head_dim's "
+            f"{head_dim} dimensions, which is not a number of pairs"
         )
-    exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    periods: Array = np.float32(rope["rope_theta"]) ** exponents
-    inv_freq: Array = np.float32(1) / periods
+    with np.errstate(all="ignore"):
+        exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+        periods: Array = np.float32(rope["rope_theta"]) ** exponents
+        made = _scale(rope, periods, config_len, max_len, name)
+    if not np.isfinite([*made.inv_freq, made.attention_factor]).all():
+        raise ConfigurationError(f"the numbers of rope_type {rope['rope_type']!r} are not finite")
+    return made
+
+
+def _scale(
+    rope: Mapping[str, Any], periods: Array, config_len: int, max_len: int, name: str
+) -> Rope:
+    """The rotation of each type; `periods` are positions per radian, unscaled."""
     kind = rope["rope_type"]
+    inv_freq: Array = np.float32(1) / periods
     if kind == "default":
         return Rope(inv_freq, name=name)
     if kind == "linear":

@@ -2,10 +2,14 @@
 
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from provider_core import ConfigurationError
 from provider_export.decoder_config import DecoderConfig, parse_config, read_config
@@ -150,7 +154,7 @@ def test_biases_follow_the_keys_that_the_family_honours() -> None:
     [
         ({"hidden_act": "relu", "hidden_activation": None}, "hidden_act 'relu' is not one of silu"),
         ({"hidden_activation": "gelu"}, "hidden_activation 'gelu' is not one of silu"),
-        ({"vocab_size": "many"}, "vocab_size 'many' is not a positive whole number"),
+        ({"vocab_size": "many"}, "vocab_size 'many' is not a whole number from 1"),
         ({"num_attention_heads": 0}, "num_attention_heads 0"),
         ({"num_key_value_heads": 3}, "no multiple of num_key_value_heads 3"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is not supported"),
@@ -182,7 +186,7 @@ def test_what_no_graph_can_honour_is_named(
     [
         ("mixtral", {}, "model_type 'mixtral' is not one of llama, mistral, "),
         ("qwen3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is not supported"),
-        ("phi3", {"partial_rotary_factor": 0.2}, "rotates 3 of 16 dimensions"),
+        ("phi3", {"partial_rotary_factor": 0.2}, "rotates 3 of head_dim's 16 dimensions"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is not"),
         ("gemma2", {"sliding_window": None}, "sliding_window"),
         ("gemma2", {"torch_dtype": "float8"}, "torch_dtype 'float8'"),
@@ -204,3 +208,54 @@ def test_a_malformed_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ConfigurationError, match=r"config\.json"):
         read_config(tmp_path)
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.floats(),
+    st.sampled_from([10**400, -(10**9), 1e308, "yarn", "", "1"]),
+    st.lists(st.integers(-1, 1), max_size=3),
+    st.dictionaries(st.sampled_from(["factor", "rope_type", "full_attention"]), st.none()),
+)
+ROPE = st.fixed_dictionaries(
+    {"rope_type": st.sampled_from(["default", "linear", "llama3", "yarn", "longrope"])},
+    optional=dict.fromkeys(
+        (
+            "factor",
+            "rope_theta",
+            "low_freq_factor",
+            "high_freq_factor",
+            "beta_fast",
+            "beta_slow",
+            "mscale",
+            "mscale_all_dim",
+            "attention_factor",
+            "short_factor",
+            "long_factor",
+            "original_max_position_embeddings",
+            "partial_rotary_factor",
+        ),
+        JUNK,
+    ),
+)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@settings(max_examples=100)
+@given(data=st.data())
+def test_any_configuration_is_read_or_refused(model_type: str, data: st.DataObject) -> None:
+    """Junk under any key ends in finite numbers or in the one error that names the file."""
+    raw = tiny_config(model_type, sliding_window=8, layer_types=None, text_config=None)
+    keys = data.draw(st.lists(st.sampled_from(sorted(raw)), max_size=2))
+    raw |= {key: data.draw(JUNK) for key in keys}
+    raw["rope_scaling"] = data.draw(st.one_of(ROPE, JUNK))
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(raw))
+        try:
+            config = read_config(Path(folder))
+        except ConfigurationError:
+            return
+    for rope in config.ropes:
+        assert np.isfinite([*rope.inv_freq, rope.attention_factor]).all()
