@@ -130,6 +130,19 @@ async def test_a_noisy_machine_gets_no_comparison(
     assert "tok/s" in capfd.readouterr().out
 
 
+async def test_json_on_stdout_is_alone_there(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The tables make room for it."""
+    async with serving(scripted_runner(reply=REPLY)) as served:
+        chosen = options(served.url, tmp_path, json_file="-")
+        code = await asyncio.to_thread(run_bench, chosen, quiet)
+
+    printed, said = capfd.readouterr()
+    assert (code, json.loads(printed)["schema"]) == (0, "provider-bench/1")
+    assert "tok/s" in said
+
+
 async def test_an_open_loop_sends_what_its_rate_and_duration_say(tmp_path: Path) -> None:
     """However many are unanswered."""
     async with serving(scripted_runner(reply=REPLY)) as served:
