@@ -25,7 +25,9 @@ class Batch:
         phase: `prefill` is one row of one or more tokens; `decode` is one token for each of n rows.
             A prompt is cut into chunks of any size but one: a single token is a whole prompt. So
             a runner may use other kernels for one token than for several, with other rounding,
-            and where a prompt is cut still changes nothing.
+            and where a prompt is cut still changes nothing. A row that decodes may run as a
+            prefill, too: its next token and a few guessed ones, with logits for each. Guesses that
+            were wrong are overwritten by the next batch.
         slots: int32 `[n]`, where each row's keys and values live. Decode rows are always the slots
             0 to n-1 in order; a prefill row is any one slot.
         token_ids: int64 `[n, s]`, the new tokens.

@@ -89,6 +89,21 @@ class RunnerContract(EngineContract):
             actual = self._continue(runner, prompt)
             _compare(expected, actual, "the text in a fresh slot", "in a used slot")
 
+    def test_a_slot_goes_back(self) -> None:
+        """Positions that are run again forget what they held: a draft that was wrong."""
+        with closing(self._warm_runner()) as runner:
+            prompt = self._prompt(runner, 9)
+            expected = self._continue(runner, prompt)
+            token_ids = [self._first(runner, 0, prompt)]
+            while len(token_ids) < len(expected):
+                start = len(prompt) + len(token_ids) - 1
+                draft = [token_ids[-1], *self._prompt(runner, 5)[::-1]]
+                batch = prefill_batch(0, draft, num_computed_tokens=start, num_logits=len(draft))
+                _check_logits(runner.execute_model(batch), len(draft), runner.info, "a draft")
+                logits = runner.execute_model(decode_batch([token_ids[-1]], [start]))
+                token_ids.append(int(logits[0].argmax()))
+            _compare(expected, token_ids, "the text", "with a wrong draft tried at each id")
+
     def test_every_slot_is_alike(self) -> None:
         """The same prompt makes the same id in each slot."""
         with closing(self._warm_runner()) as runner:

@@ -170,16 +170,18 @@ class ScriptedRunner:
         histories = [history := _extend(history, i) for i in batch.token_ids[0].tolist()]
         end = start + len(histories)
         self._hashes[slot, start + 1 : end + 1] = histories
-        self._reply_starts[slot] = end
+        if start == 0 or batch.num_logits <= 1:  # else it verifies a draft in the reply
+            self._reply_starts[slot] = end
         return self._hashes[slot, end + 1 - batch.num_logits : end + 1]
 
     def _write_script(
         self, batch: Batch, hashes: npt.NDArray[np.uint64], logits: npt.NDArray[np.float32]
     ) -> None:
-        if self._reply is not None and batch.num_logits == 1:
-            lengths = batch.num_computed_tokens + batch.token_ids.shape[1]
-            place = lengths - self._reply_starts[batch.slots]
-            inside = np.flatnonzero(place < len(self._reply))
+        if self._reply is not None:
+            ends = batch.num_computed_tokens + batch.token_ids.shape[1]
+            lengths = (ends[:, None] - np.arange(batch.num_logits)[::-1]).reshape(-1)
+            place = lengths - np.repeat(self._reply_starts[batch.slots], batch.num_logits)
+            inside = np.flatnonzero((place >= 0) & (place < len(self._reply)))
             logits[inside, self._reply[place[inside]]] = _SCRIPTED_LOGIT
         if self._scripted_ids:
             for row, history in enumerate(hashes.tolist()):

@@ -1,0 +1,52 @@
+"""Speculation, seen from outside: the same answers and counts, in fewer steps."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.serving import Serving, saying, serving
+from tests.sse_checker import check_stream
+
+SONG = "Row, row, row your boat, gently down the stream. Row, row, row your boat again."
+
+
+async def answers(served: Serving, fields: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """A whole reply, and the bytes of a streamed one."""
+    whole = await served.chat(SONG, **fields)
+    streamed = await served.chat(
+        SONG, stream=True, stream_options={"include_usage": True}, **fields
+    )
+    return await whole.json(), await streamed.read()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"temperature": 1.0, "seed": 3},
+        {"max_tokens": 17},
+        {"stop": ["down the"]},
+        {"logprobs": True, "top_logprobs": 2},
+        {"min_tokens": 12, "frequency_penalty": 0.3},
+    ],
+    ids=str,
+)
+async def test_bug_18_counts_and_text_are_those_without(fields: dict[str, Any]) -> None:
+    """Whole and streamed, whatever ends the reply and wherever in a run of accepted tokens."""
+    seen = []
+    for speculation in ("prompt_lookup", "off"):
+        async with serving(saying(SONG), engine={"speculation": speculation}) as served:
+            reply, stream = await answers(served, fields)
+            load = next(iter(served.server.models)).engine.load()
+        check = check_stream(stream, kind="chat", include_usage=True)
+        [choice] = reply["choices"]
+        entries = (choice.get("logprobs") or {}).get("content")
+        num_tokens = reply["usage"]["completion_tokens"]
+        assert check.usage == reply["usage"]
+        assert entries is None or len(entries) == num_tokens
+        seen.append(
+            (choice["message"]["content"], choice["finish_reason"], reply["usage"], entries)
+        )
+        assert (load.num_accepted_tokens > 0) == (speculation != "off")
+    assert seen[0] == seen[1]
