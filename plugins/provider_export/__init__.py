@@ -1,5 +1,6 @@
 """Hugging Face folder to ONNX decoder: the command `provider export`."""
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,39 +16,75 @@ def register_commands(app: typer.Typer) -> None:
 
 
 def run_export(
-    source: Annotated[Path, typer.Argument(help="A Hugging Face folder with safetensors.")],
-    out: Annotated[Path, typer.Argument(help="The decoder folder to write.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[SOURCE] OUT",
+            help="A Hugging Face folder with safetensors, unless there is --shape; "
+            "and the decoder folder to write.",
+        ),
+    ],
+    *,
     target: Annotated[
         Literal["cpu", "tensorrt"], typer.Option(help="Whose operators the graph uses.")
     ] = "cpu",
     precision: Annotated[
-        Literal["fp32", "fp16"], typer.Option(help="How matrices are stored.")
+        Literal["fp32", "fp16", "int8", "int4", "hybrid"],
+        typer.Option(help="How weights are stored; hybrid is int8 that may be run as int4 too."),
     ] = "fp32",
+    block_size: Annotated[int, typer.Option(help="Inputs that share a scale in int4.")] = 32,
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the safetensors, if not SOURCE.")
     ] = None,
     max_model_len: Annotated[
         int | None, typer.Option(min=1, help="Positions to build for, if fewer than config.json's.")
     ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="A published shape in SOURCE's place, such as qwen2.5-0.5b.")
+    ] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="Give the shape random weights; it speaks noise.")
+    ] = False,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Layers of the shape, if not its own number.")
+    ] = None,
 ) -> None:
     """Turn a Hugging Face folder into an ONNX decoder folder."""
     try:
+        from rich.console import Console
+
         from provider_export.decoder_config import read_config
-        from provider_export.export import export_decoder
+        from provider_export.export import count_weights, export_decoder
+        from provider_export.progress import show_progress
+        from provider_export.random_source import RandomShape
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"{error.name} is missing: install the extra [export]") from error
+    if len(paths) != (1 if shape else 2):
+        raise typer.BadParameter("give SOURCE and OUT, or --shape, --random and OUT")
+    if random != bool(shape) or (layers and not shape):
+        raise typer.BadParameter("--shape and --random go together, and --layers with them")
+    out, started = paths[-1], time.monotonic()
     try:
-        model_file = export_decoder(
-            source,
-            out,
-            target=target,
-            precision=precision,
-            weights=weights,
-            max_model_len=max_model_len,
-        )
-        remarks = read_config(source, max_model_len).remarks
+        source = RandomShape(shape, layers) if shape else paths[0]
+        num_weights = count_weights(source)
+        with show_progress(Console(stderr=True), num_weights) as advance:
+            export_decoder(
+                source,
+                out,
+                target=target,
+                precision=precision,
+                block_size=block_size,
+                weights=weights,
+                max_model_len=max_model_len,
+                on_weights=advance,
+            )
     except ConfigurationError as error:
         raise typer.BadParameter(error.message) from error
-    for remark in remarks:
+    for remark in read_config(out).remarks:
         typer.echo(remark)
-    typer.echo(f"{model_file}: {model_file.stat().st_size / 1e6:.1f} MB")
+    stored = f"int4 in blocks of {block_size}" if precision == "int4" else precision
+    num_bytes = sum(path.stat().st_size for path in out.glob("model.onnx*"))
+    typer.echo(
+        f"{out}: {num_bytes / 1e6:.1f} MB, {num_weights / 1e6:.1f} million weights as {stored}, "
+        f"{time.monotonic() - started:.1f} s"
+    )

@@ -16,7 +16,7 @@ from provider_core import ConfigurationError
 from provider_export.checkpoint import Checkpoint
 from provider_export.cpu_target import CpuTarget
 from provider_export.decoder import DecoderBuilder, Target, WeightSource
-from provider_export.decoder_config import DecoderConfig, read_config, write_config
+from provider_export.decoder_config import parse_config, read_config, write_config
 from provider_export.external_data import ExternalData
 from provider_export.graph_builder import GraphBuilder
 from provider_export.linear import LinearLayers
@@ -141,8 +141,13 @@ def choose_formats(
     return matrices, matrices if is_float or target == "cpu" else FloatFormat(np.float16)
 
 
-def count_weights(config: DecoderConfig) -> int:
-    """How many weights the linear layers and the tables of a decoder have."""
+def count_weights(source: Path | RandomShape) -> int:
+    """How many weights the linear layers and the tables of a source's decoder have.
+
+    Raises:
+        ConfigurationError: It has no configuration that can be exported.
+    """
+    config = read_config(source) if isinstance(source, Path) else parse_config(source.config)
     q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     layer = config.hidden_size * (2 * q_size + 2 * kv_size + 3 * config.intermediate_size)
     num_tables = 1 if config.tie_word_embeddings else 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import typer
 from safetensors.numpy import load_file, save_file
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from provider_core import ConfigurationError
 from provider_export import register_commands
@@ -140,15 +140,45 @@ def test_weights_beyond_float16_are_refused_in_fp16(source: Path, tmp_path: Path
         export_decoder(source, tmp_path / "out", precision="fp16")
 
 
-def test_the_command_writes_a_folder(source: Path, tmp_path: Path) -> None:
-    """`provider export SOURCE OUT --precision fp16` says what it wrote."""
+def run_command(*arguments: object) -> Result:
+    """`provider export` with these arguments, not on a terminal."""
     app = typer.Typer()
     app.callback()(lambda: None)
     register_commands(app)
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+def test_the_command_writes_a_folder(source: Path, tmp_path: Path) -> None:
+    """`provider export SOURCE OUT --precision int4` says how far it is and what it wrote."""
     out = tmp_path / "out"
-    result = CliRunner().invoke(app, ["export", str(source), str(out), "--precision", "fp16"])
+    result = run_command(source, out, "--precision", "int4", "--block-size", "16")
     assert result.exit_code == 0, result.output
     assert (out / "model.onnx").is_file()
-    refused = CliRunner().invoke(app, ["export", str(tmp_path), str(out)])
+    assert "100% of 0.0 million weights" in result.stderr
+    assert "int4 in blocks of 16" in result.stdout
+    size = (out / "model.onnx").stat().st_size / 1e6
+    assert f"{out}: {size:.1f} MB" in result.stdout.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["missing", "out"], "config.json"),
+        (["out"], "give SOURCE and OUT"),
+        (["--shape", "qwen2.5-0.5b", "--random", "source", "out"], "give SOURCE and OUT"),
+        (["--shape", "qwen2.5-0.5b", "out"], "go together"),
+        (["--random", "source", "out"], "go together"),
+        (["--layers", "2", "source", "out"], "go together"),
+        (["--shape", "gpt-5", "--random", "out"], "not one of qwen2.5-0.5b"),
+        (["--block-size", "48", "source", "out"], "power of two"),
+    ],
+)
+def test_the_command_refuses(
+    source: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], complaint: str
+) -> None:
+    """In a sentence, and writes nothing."""
+    monkeypatch.chdir(source.parent)
+    refused = run_command(*arguments)
     assert refused.exit_code == 2
-    assert "config.json" in refused.output
+    assert complaint in refused.output
+    assert [path.name for path in source.parent.iterdir()] == ["source"]
