@@ -20,20 +20,24 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
         raise ConfigurationError(f"{model_dir} holds no ONNX decoder (model.onnx)")
 
     from provider_onnxruntime.settings import read_settings
+    from provider_onnxruntime.weight_sets import choose_weights
 
     settings = read_settings(model.options)
     decoder = read_decoder(model_dir, find_decoder_file(model_dir, settings.model_file))
-    if model.precision not in {None, decoder.precision}:
-        raise ConfigurationError(
-            f"precision of model {model.id!r} is {model.precision}, its weights are "
-            f"{decoder.precision}; weights are served as supplied"
-        )
+    plan = choose_weights(
+        decoder,
+        model.precision,
+        provider=settings.provider,
+        block_size=settings.int4_block_size,
+        is_deterministic=model.deterministic,
+    )
 
     from provider_onnxruntime.runner import OnnxRuntimeRunner
 
     return OnnxRuntimeRunner(
         decoder,
         settings,
+        plan=plan,
         max_num_seqs=model.max_num_seqs,
         max_model_len=model.max_model_len,
         prefix_cache_mib=model.prefix_cache_mib,

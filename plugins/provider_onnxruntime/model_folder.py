@@ -17,6 +17,7 @@ from provider_core.decoder_io import DecoderIO, describe_decoder, read_genai_nam
 from provider_onnxruntime.onnx_file import OnnxFile, StoredTensor, read_onnx_file
 
 CANDIDATES = ("model.onnx", "onnx/model.onnx")
+PRECISION_PROPERTY = "provider.precision"  # of the model's metadata
 GENAI_CONFIG = "genai_config.json"
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc"})
 DEVICE_CODE_OPERATOR = "EPContext"  # carries or names a compiled engine
@@ -44,11 +45,13 @@ class DecoderFile:
 
     Attributes:
         precision: Of most of its weights as stored, in OpenRouter's vocabulary.
+        runs_as: How the file says that it is meant to be run, if it says so.
     """
 
     path: Path
     io: DecoderIO
     precision: str | None
+    runs_as: str | None = None
 
 
 def holds_onnx(folder: Path) -> bool:
@@ -97,7 +100,7 @@ def read_decoder(folder: Path, path: Path) -> DecoderFile:
     names = None if genai is None else read_genai_names(genai)
     head_dim = _read_head_dim(folder, genai or {})
     io = describe_decoder(file.inputs, file.outputs, op_types, names, head_dim)
-    return DecoderFile(path, io, read_precision(file))
+    return DecoderFile(path, io, read_precision(file), file.metadata.get(PRECISION_PROPERTY))
 
 
 def resolve_beneath(folder: Path, name: str, *, what: str) -> Path:

@@ -1,6 +1,8 @@
-"""The model runner: one session, one pool of slots."""
+"""The model runner: one pool of slots, one session, or one for each of two weight sets."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +13,13 @@ from provider_core.decoder_io import DecoderIO
 from provider_onnxruntime.block_store import BLOCK_SIZE, HostBlockStore
 from provider_onnxruntime.cuda_kv_pool import CudaKvPool
 from provider_onnxruntime.growing_cache import GrowingCacheDecoder
+from provider_onnxruntime.hybrid_decoder import Decoder, HybridDecoder
 from provider_onnxruntime.kv_pool import HostKvPool
 from provider_onnxruntime.model_folder import DecoderFile
 from provider_onnxruntime.session import open_session
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 from provider_onnxruntime.shared_cache import SharedCacheDecoder
+from provider_onnxruntime.weight_sets import WeightPlan, WeightSet
 
 DTYPES = frozenset({"float32", "float16"})  # of caches and logits; numpy has no bfloat16
 
@@ -26,6 +30,7 @@ class OnnxRuntimeRunner:
     Args:
         decoder: The checked file and its description.
         settings: How to run it.
+        plan: With which weights; by default with those supplied.
         max_num_seqs: Slots.
         max_model_len: Positions of a slot, unless the graph fixes them.
         prefix_cache_mib: Memory for blocks of prompts; only slots on the host have any.
@@ -39,25 +44,32 @@ class OnnxRuntimeRunner:
         decoder: DecoderFile,
         settings: OnnxRuntimeSettings,
         *,
+        plan: WeightPlan | None = None,
         max_num_seqs: int,
         max_model_len: int,
         prefix_cache_mib: int = 0,
     ) -> None:
         io = decoder.io
         _check_servable(io)
-        session = open_session(decoder.path, settings)
+        plan = plan or WeightPlan(decoder.precision, (None,))
+        sessions = [open_weight_set(decoder.path, settings, name) for name in plan.weight_sets]
         if io.max_cache_len is not None:
             max_model_len = io.max_cache_len  # a fixed buffer is bound whole
         size = (io.caches, io.cache_dtype, max_num_seqs, max_model_len)
         self._pool: HostKvPool | CudaKvPool
-        self._decoder: GrowingCacheDecoder | SharedCacheDecoder
+        decoders: list[Decoder]
         if io.convention == "optimum":
-            self._pool = HostKvPool(*size)
-            self._decoder = GrowingCacheDecoder(session, io, self._pool)
+            self._pool = host_pool = HostKvPool(*size)
+            decoders = [GrowingCacheDecoder(session, io, host_pool) for session in sessions]
         else:
             on_cuda = settings.provider == "cuda"
             self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
-            self._decoder = SharedCacheDecoder(session, io, self._pool)
+            decoders = [SharedCacheDecoder(session, io, self._pool) for session in sessions]
+        self._decoders = decoders
+        self._decoder = decoders[0]
+        if len(decoders) > 1:
+            few, many = decoders
+            self._decoder = HybridDecoder(few, many, settings.hybrid_max_int4_tokens)
         self._store: HostBlockStore | None = None
         if prefix_cache_mib and isinstance(self._pool, HostKvPool):
             self._store = HostBlockStore(self._pool, prefix_cache_mib * 2**20)
@@ -69,7 +81,7 @@ class OnnxRuntimeRunner:
             max_num_seqs=max_num_seqs,
             max_model_len=max_model_len,
             vocab_size=io.vocab_size,
-            precision=decoder.precision,
+            precision=plan.precision,
             num_cache_blocks=self._store.num_blocks if self._store is not None else 0,
             cache_block_size=BLOCK_SIZE,
         )
@@ -80,11 +92,12 @@ class OnnxRuntimeRunner:
         return self._info
 
     def warm_up(self) -> None:
-        """Run one prefill and one decode; slot 0 holds nothing of worth afterwards."""
+        """Run one prefill and one decode of each weight set; slot 0 is free afterwards."""
         num_new = min(8, self._info.max_model_len - 1)
         prompt = np.zeros((1, num_new), np.int64)
-        self._decoder.run(0, prompt, np.array([0], np.int32), 1)
-        self._decoder.run(0, prompt[:, :1], np.array([num_new], np.int32), 1)
+        for decoder in self._decoders:
+            decoder.run(0, prompt, np.array([0], np.int32), 1)
+            decoder.run(0, prompt[:, :1], np.array([num_new], np.int32), 1)
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""
@@ -128,6 +141,24 @@ class OnnxRuntimeRunner:
             for row in range(len(token_ids))
         ]
         return np.concatenate(rows)
+
+
+def open_weight_set(
+    path: Path, settings: OnnxRuntimeSettings, weight_set: WeightSet | None
+) -> ort.InferenceSession:
+    """Load a decoder with the weights it comes with, or with others derived from them.
+
+    Raises:
+        ConfigurationError: The session cannot be made as asked.
+    """
+    if weight_set is None:
+        return open_session(path, settings)
+    # Only those who ask for derived weights need the package onnx.
+    from provider_onnxruntime.optimise.derive import derive_weights  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="provider-weights-") as folder:
+        derived = derive_weights(path, Path(folder) / path.name, weight_set)
+        return open_session(derived, settings)
 
 
 def _check_servable(io: DecoderIO) -> None:

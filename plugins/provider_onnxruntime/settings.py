@@ -62,6 +62,12 @@ class OnnxRuntimeSettings(BaseSettings):
     spin_duration_us: int = Field(
         200, ge=0, description="Idle threads spin so long before they sleep; 0 never spins."
     )
+    int4_block_size: Literal[32, 128] = Field(
+        128, description="Weights that share a scale, where int4 is derived: 32 is slower, finer."
+    )
+    hybrid_max_int4_tokens: int = Field(
+        4, ge=0, description="With precision hybrid, steps of up to so many tokens run in int4."
+    )
 
 
 def read_settings(options: Mapping[str, object]) -> OnnxRuntimeSettings:

@@ -19,9 +19,11 @@ from tests.tiny_checkpoints import write_checkpoint
 MAX_NUM_SEQS, VOCAB_SIZE = 32, 512
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelRunner]:
-    """Two layers of 256, heads of 64."""
+@pytest.fixture(scope="module", params=[None, "int4", "int8", "hybrid"])
+def runner(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ModelRunner]:
+    """Two layers of 256, heads of 64, in every precision."""
     folder = write_checkpoint(
         tmp_path_factory.mktemp("wide"),
         vocab_size=VOCAB_SIZE,
@@ -30,7 +32,14 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelRunner]:
         head_dim=64,
     )
     export_decoder(folder, folder, precision="fp16")
-    spec = ModelSpec(id="wide", source="", max_num_seqs=MAX_NUM_SEQS, max_model_len=512)
+    spec = ModelSpec(
+        id="wide",
+        source="",
+        max_num_seqs=MAX_NUM_SEQS,
+        max_model_len=512,
+        precision=request.param,
+        deterministic=True,
+    )
     runner = load_model(spec, folder)
     assert runner is not None
     yield runner

@@ -110,12 +110,6 @@ def test_invalid_options_are_named(options: dict[str, object], complaint: str) -
         read_settings(options)
 
 
-def test_another_precision_than_supplied_is_refused(folder: Path) -> None:
-    """Weights are not derived silently."""
-    with pytest.raises(ConfigurationError, match="precision of model 'm' is int4, its weights are"):
-        load_model(spec(precision="int4"), folder)
-
-
 def test_batches_of_another_fixed_size_are_refused(folder: Path, tmp_path: Path) -> None:
     """A graph for exactly four rows cannot serve one."""
     model = onnx.load(folder / "model.onnx")

@@ -1,0 +1,54 @@
+"""Two sets of weights over one pool of slots: one is faster for few tokens, one for many."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Decoder(Protocol):
+    """Runs steps over a pool."""
+
+    def run(
+        self,
+        first_slot: int,
+        token_ids: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int32],
+        num_logits: int,
+    ) -> npt.NDArray[np.float32]:
+        """Run new tokens of consecutive slots; return logits, valid until the next step."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the pool's memory."""
+        ...
+
+
+class HybridDecoder:
+    """Chooses by the number of tokens in a step.
+
+    Args:
+        few: Runs steps of at most `max_few` tokens: weights of fewer bytes.
+        many: Runs all others: faster arithmetic.
+        max_few: Tokens over all rows.
+    """
+
+    def __init__(self, few: Decoder, many: Decoder, max_few: int) -> None:
+        self._few, self._many = few, many
+        self._max_few = max_few
+
+    def run(
+        self,
+        first_slot: int,
+        token_ids: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int32],
+        num_logits: int,
+    ) -> npt.NDArray[np.float32]:
+        """Run a step; arguments and answer are those of `SharedCacheDecoder.run`."""
+        decoder = self._few if token_ids.size <= self._max_few else self._many
+        return decoder.run(first_slot, token_ids, starts, num_logits)
+
+    def close(self) -> None:
+        """Let go of the pool's memory."""
+        self._few.close()
+        self._many.close()

@@ -1,0 +1,112 @@
+"""Which weights a model runs with: those supplied, or others that are derived at load.
+
+=========  ===================================  ============================================
+precision  runs                                 reported as
+=========  ===================================  ============================================
+int4       int4 blocks                          int4
+int8       int8, activations quantised by row   int8
+hybrid     int4 for steps of few tokens, int8   int4, the lowest that a request may meet
+           for all others, over the same slots
+=========  ===================================  ============================================
+
+Two weight sets round differently, and the number of tokens in a step chooses between them: a
+deterministic model runs the better one only, int8.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from provider_core import ConfigurationError
+from provider_onnxruntime.model_folder import DecoderFile
+
+DERIVED = frozenset({"int4", "int8", "hybrid"})
+FLOATS = frozenset({"fp32", "fp16", "bf16"})
+ROW_EXACT_BLOCK_SIZE = 32
+"""Of int4, if a row must not depend on how many others there are.
+
+On AVX-512 processors ONNX Runtime multiplies blocks of 64 and more for two rows at a time, and an
+odd last row by another kernel that rounds differently.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSet:
+    """Weights to derive.
+
+    Attributes:
+        precision: Of the linear layers.
+        block_size: Of int4, where weights are not supplied in blocks already.
+        is_row_exact: A row's result must not depend on how many others there are.
+    """
+
+    precision: Literal["int4", "int8"]
+    block_size: int = 128
+    is_row_exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPlan:
+    """What to run.
+
+    Attributes:
+        precision: As reported, in OpenRouter's vocabulary.
+        weight_sets: `None` is the supplied weights; of two, the first is for steps of few tokens.
+    """
+
+    precision: str | None
+    weight_sets: tuple[WeightSet | None, ...]
+
+
+def choose_weights(
+    decoder: DecoderFile,
+    asked: str | None,
+    *,
+    provider: str,
+    block_size: int,
+    is_deterministic: bool,
+) -> WeightPlan:
+    """Decide how a decoder runs.
+
+    Args:
+        decoder: The file; one that says how it is meant to run is run so by default.
+        asked: The model's `precision`.
+        provider: `cpu` or `cuda`.
+        block_size: Of int4 that is derived.
+        is_deterministic: One weight set only, whose rows do not depend on each other.
+
+    Raises:
+        ConfigurationError: The supplied weights do not give what is asked, or the device does not
+            run it.
+    """
+    stored = decoder.precision
+    wanted = asked or (decoder.runs_as if decoder.runs_as in DERIVED else None)
+    if wanted is None and is_deterministic and stored == "int4" and provider == "cpu":
+        wanted = "int4"
+    if wanted is None or (wanted == stored and wanted not in DERIVED):
+        return WeightPlan(stored, (None,))
+    if wanted not in DERIVED:
+        raise ConfigurationError(
+            f"precision {wanted} cannot be had from weights in {stored}; leave precision out to "
+            "serve them as supplied, or derive one of int4, int8, hybrid"
+        )
+    if provider != "cpu":
+        if asked in {None, stored}:
+            return WeightPlan(stored, (None,))
+        raise ConfigurationError(
+            f"precision {wanted} is derived for the CPU only; with provider {provider} weights "
+            "are served as supplied"
+        )
+    if stored not in FLOATS | {"int8", "int4"}:
+        raise ConfigurationError(f"no precision is derived from weights in {stored}")
+    if wanted == "int8" and stored == "int4":
+        raise ConfigurationError(
+            "precision int8 cannot be had from weights in int4: what they lost stays lost; "
+            "supply the model in fp32, fp16 or int8"
+        )
+    int4, int8 = WeightSet("int4", block_size), WeightSet("int8")
+    if is_deterministic:
+        pinned = wanted if wanted != "hybrid" else ("int4" if stored == "int4" else "int8")
+        only = int8 if pinned == "int8" else WeightSet("int4", block_size, is_row_exact=True)
+        return WeightPlan(pinned, (only,))
+    weight_sets = {"int4": (int4,), "int8": (int8,), "hybrid": (int4, int8)}[wanted]
+    return WeightPlan(weight_sets[0].precision, weight_sets)
