@@ -3,6 +3,8 @@
 MIN_TOKENS = 16
 """Prompts advance by at least so much in a step, however slow the machine."""
 
+_GRAIN = 16  # tokens: runners keep what they prepared for a size of chunk, so let there be few
+
 _HEADROOM = 0.9  # of the target: what is predicted is a mean, what is wanted is a percentile
 _MEMORY = 0.8  # weight of the past at each new measurement: about the last five count
 
@@ -33,7 +35,7 @@ class StepBudget:
             return self.max_tokens
         left_s = self._room_s - self._decode_s
         fitting = int(left_s * self._prefill_tokens / self._prefill_s)
-        return min(max(fitting, MIN_TOKENS), self.max_tokens)
+        return min(max(fitting - fitting % _GRAIN, MIN_TOKENS), self.max_tokens)
 
     def note_decode(self, duration_s: float) -> None:
         """Take the time of one decode."""
