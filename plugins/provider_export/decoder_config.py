@@ -234,14 +234,15 @@ def _rope_table(family: Family, raw: Mapping[str, Any], kind: str) -> dict[str, 
     ignored), and since then the one table `rope_parameters`, by kind of layer where they differ.
     """
     table: dict[str, Any] = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
-    theta = raw.get("rope_theta")
-    if family.has_local_rope:
-        is_nested = bool({SLIDING, FULL} & set(table))
-        is_local = kind == SLIDING
-        theta = raw["rope_local_base_freq"] if is_local else theta
-        table = dict(table.get(kind) or {}) if is_nested else {} if is_local else table
-    elif {SLIDING, FULL} & set(table):
-        raise ConfigurationError("rope_parameters by layer type are not supported here")
+    theta, is_local = raw.get("rope_theta"), family.has_local_rope and kind == SLIDING
+    if {SLIDING, FULL} & set(table):
+        if not family.has_local_rope:
+            raise ConfigurationError("rope_parameters by layer type are not supported here")
+        table = dict(table.get(kind) or {})
+    elif is_local:
+        table = {}
+    if is_local:
+        theta = raw["rope_local_base_freq"]
     table["rope_theta"] = float(table.get("rope_theta") or theta or 10_000.0)
     share = table.setdefault("partial_rotary_factor", raw.get("partial_rotary_factor") or 1)
     if share != 1 and not family.rotates_partly:
