@@ -86,6 +86,25 @@ class ServerSettings(_Table):
     country: str | None = Field(None, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.")
 
 
+class JournalSettings(_Table):
+    """`[journal]`: usage lines on disk before the last bytes of their answers leave."""
+
+    enabled: bool = Field(True, description="`false`: bills end with the process.")  # noqa: FBT003
+    dir: Path | None = Field(None, description="Its folder; default: `journal` in `data_dir`.")
+    segment_bytes: int = Field(64 * 2**20, ge=65536, description="Size at which a file is full.")
+    max_bytes: int = Field(2**30, ge=2**20, description="Written ones go early beyond this size.")
+    min_free_bytes: int = Field(64 * 2**20, ge=0, description="Less free disk refuses requests.")
+    retention_days: float = Field(35, gt=0, description="Then written files are deleted.")
+    on_failure: Literal["reject", "stdout_only"] = Field(
+        "reject", description="`stdout_only` serves on while the disk fails."
+    )
+    sink_grace_s: float = Field(900, gt=0, description="A log stuck for longer refuses requests.")
+    bill_unknown_delivery: bool = Field(
+        False,  # noqa: FBT003 - the default's place in pydantic
+        description="Bill answers of which a crash hid whether they left.",
+    )
+
+
 class AccessSettings(_Table):
     """`[access]`: who may call."""
 
@@ -216,6 +235,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     limits: LimitSettings = LimitSettings()
     access: AccessSettings = AccessSettings()
+    journal: JournalSettings = JournalSettings()
     logging: LoggingSettings = LoggingSettings()
     server: ServerSettings = ServerSettings()
 
@@ -286,6 +306,9 @@ def _read_file(path: Path) -> dict[str, Any]:
         values["model"] = [_resolve(item, path.parent) for item in items]
     if "data_dir" in values:
         values["data_dir"] = _resolve(values["data_dir"], path.parent)
+    journal = values.get("journal")
+    if isinstance(journal, dict) and "dir" in journal:
+        values["journal"] = {**journal, "dir": _resolve(journal["dir"], path.parent)}
     return values
 
 
