@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from provider_core import ModelRunner, ModelSpec
-from provider_core.testing import prefill_batch
+from provider_core.testing import decode_batch, prefill_batch
 from provider_export.export import TargetName, export_decoder
 from provider_onnxruntime import load_model
-from tests.generation import decode, generate_greedily, prefill
+from tests.generation import decode, generate_greedily, prefill, prefill_logits
 from tests.reference_decoder import ReferenceDecoder
 from tests.tiny_checkpoints import (
     FAMILIES,
@@ -110,4 +110,32 @@ def test_logits_equal_a_plain_forward_pass(
         prefill_batch(1, prompt, num_computed_tokens=0, num_logits=len(prompt))
     )
     np.testing.assert_allclose(logits, reference.logits(prompt), atol=1e-3)
+    runner.close()
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_windows_keep_every_bit_where_a_prompt_is_cut(
+    tmp_path: Path, family: str, target: TargetName
+) -> None:
+    """Chunks shorter and longer than the window, and rows within and beyond it, side by side."""
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64, "sliding_window": 48}
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", family, **sizes)
+    export_decoder(checkpoint, tmp_path / "out", target=target)
+    lengths = (5, 47, 48, 49, 150, 299)
+    prompts = make_prompts(lengths)
+    runner = load_model(
+        ModelSpec(id="tiny", source="", max_num_seqs=len(lengths), max_model_len=320),
+        tmp_path / "out",
+    )
+    assert runner is not None
+    whole, alone = [], []
+    for prompt in prompts:
+        whole.append(prefill_logits(runner, 0, prompt, chunk=512))
+        alone.append(runner.execute_model(decode_batch([7], [len(prompt)])).copy())
+    for slot, prompt in enumerate(prompts):
+        for chunk in (16, 64, 150):
+            np.testing.assert_array_equal(prefill_logits(runner, slot, prompt, chunk), whole[slot])
+    together = runner.execute_model(decode_batch([7] * len(lengths), lengths))
+    np.testing.assert_array_equal(together, np.concatenate(alone))
     runner.close()
