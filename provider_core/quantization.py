@@ -25,7 +25,8 @@ UInt8 = npt.NDArray[np.uint8]
 
 INT4_MIN, INT4_MAX = -8, 7
 INT8_MAX = 127
-PART_SIZE = 2**18  # weights handled at a time: they and their temporaries stay in the CPU's cache
+NEGLIGIBLE = 1e-30  # no model has weights so small, and their scales' reciprocals overflow
+PART_SIZE = 2**17  # weights handled at a time: they and their temporaries stay in the CPU's cache
 TRIED_STEPS = (6.5, 7.0, 7.5, 8.0, 8.5)
 """How many steps of the first scales tried reach from 0 to the largest weight of a block.
 
@@ -74,20 +75,21 @@ def quantize_blocks(weight: Float32, block_size: int, bits: int = 4) -> tuple[In
 def _quantize_part(blocks: Float32) -> tuple[Float32, Float32]:
     """Values `[block, weight, out]` and scales `[block, out]` of `[block, weight, out]`."""
     largest = np.maximum(blocks.max(axis=1), -blocks.min(axis=1))
-    largest[largest < np.finfo(np.float32).tiny] = 1  # nothing but zeros: any scale will do
-    best_values, best_fit = np.zeros_like(blocks), np.zeros_like(largest)
-    best_scale = largest
+    largest[largest < NEGLIGIBLE] = 1  # all values become 0: any scale will do
+    first_scale, best_scale, best_fit = largest, largest, np.zeros_like(largest)
     for steps in TRIED_STEPS:
-        values = _round_to_int4(blocks, largest / np.float32(steps))
+        tried = largest / np.float32(steps)
+        values = _round_to_int4(blocks, tried)
         product = np.einsum("bwo,bwo->bo", blocks, values)
         square = np.einsum("bwo,bwo->bo", values, values)
         scale = product / np.maximum(square, 1)
-        fit = scale * product  # by how much the error is smaller than that of all zeros
+        # By how much the error is below that of all zeros, in units that cannot overflow.
+        fit = (scale / largest) * (product / largest)
         is_better = fit > best_fit
-        np.copyto(best_fit, fit, where=is_better)
-        np.copyto(best_values, values, where=is_better[:, np.newaxis])
+        first_scale = np.where(is_better, tried, first_scale)
         best_scale = np.where(is_better, scale, best_scale)
-    return best_values, best_scale
+        best_fit = np.maximum(fit, best_fit)
+    return _round_to_int4(blocks, first_scale), best_scale
 
 
 def _round_to_int4(blocks: Float32, scale: Float32) -> Float32:
@@ -123,7 +125,7 @@ def quantize_channels(weight: Float32) -> tuple[Int8, Float32]:
     for columns in _parts(num_in, num_out):
         part = weight[:, columns]
         largest = np.maximum(part.max(axis=0), -part.min(axis=0))
-        largest[largest < np.finfo(np.float32).tiny] = 1
+        largest[largest < NEGLIGIBLE] = 1
         scales[columns] = largest / np.float32(INT8_MAX)
         steps = part * np.reciprocal(scales[columns])
         np.rint(steps, out=steps)

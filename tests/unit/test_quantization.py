@@ -97,12 +97,20 @@ def test_many_columns_are_quantised_as_few_are() -> None:
         assert turned.flags.f_contiguous
 
 
-def test_zeros_stay_zeros() -> None:
-    """A dead output or block has a usable scale."""
-    weight = np.zeros((64, 3), np.float32)
-    for values, scales in (quantize_blocks(weight, 32), quantize_channels(weight)):
-        assert not values.any()
+@pytest.mark.parametrize("size", [0, 1e-45, 1e-38, 1e-31, 1e-29, 1e-15, 1e30])
+def test_weights_of_any_size_have_usable_scales(size: float) -> None:
+    """Dead outputs and blocks too: what is too small to matter becomes 0."""
+    weight = random_matrix((64, 3)).clip(-3, 3) * np.float32(size)
+    for (values, scales), dequantized in (
+        (result := quantize_blocks(weight, 32), dequantize_blocks(*result, 32)),
+        (result := quantize_channels(weight), dequantize_channels(*result)),
+    ):
         assert (scales > 0).all()
+        assert np.abs(values).max() <= 127
+        if size < 1e-30:
+            assert not values.any()
+        else:
+            np.testing.assert_allclose(dequantized, weight, atol=0.6 * size)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
