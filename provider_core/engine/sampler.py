@@ -99,6 +99,9 @@ class SamplingMetadata:
 
         Only for a sequence that `draws_independently`.
         """
+        metadata = cls([sequence], vocab_size, min_margin=min_margin)
+        if metadata.is_plain_greedy:  # then it says nothing of single rows
+            return metadata
         metadata = cls([sequence] * num_positions, vocab_size, min_margin=min_margin)
         metadata.states += np.arange(num_positions, dtype=np.uint64) * STREAM_STEP
         return metadata

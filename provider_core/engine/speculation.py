@@ -167,24 +167,25 @@ def _draws(
     num_positions, vocab_size = logits.shape
     if not logits.flags.writeable:
         logits = logits.copy()
-    is_independent = draws_independently(sequence)
-    if is_independent:
+    if draws_independently(sequence):
         metadata = SamplingMetadata.of_positions(
             sequence, num_positions, vocab_size, min_margin=CLEAR_MARGIN
         )
         sampled = sample(logits, metadata)
-    else:
-        metadata = SamplingMetadata([sequence], vocab_size, min_margin=CLEAR_MARGIN)
-    for position in range(num_positions):
-        row = position
-        if not is_independent:
-            row = 0
-            sampled = sample(logits[position : position + 1], metadata)
-        if row in sampled.failed_rows and position == 0:
+        if 0 in sampled.failed_rows:
             raise StepFailed("the model's logits are not finite")
-        if row in sampled.failed_rows or row in sampled.unclear_rows:
+        num_sound = min(sampled.failed_rows + sampled.unclear_rows, default=num_positions)
+        for position, token_id in enumerate(sampled.token_ids[:num_sound].tolist()):
+            yield token_id, sampled.logprobs.get(position)
+        return
+    metadata = SamplingMetadata([sequence], vocab_size, min_margin=CLEAR_MARGIN)
+    for position in range(num_positions):
+        sampled = sample(logits[position : position + 1], metadata)
+        if sampled.failed_rows and position == 0:
+            raise StepFailed("the model's logits are not finite")
+        if sampled.failed_rows or sampled.unclear_rows:
             return
-        yield int(sampled.token_ids[row]), sampled.logprobs.get(row)
+        yield int(sampled.token_ids[0]), sampled.logprobs.get(0)
 
 
 def _num_equal(token_ids: list[int], draft: list[int]) -> int:
