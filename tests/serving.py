@@ -163,6 +163,7 @@ async def serving(
     chat: bool = True,
     load: bool = True,
     pricing: dict[str, str] | None = None,
+    deterministic: bool = False,
     **overrides: Any,
 ) -> AsyncIterator[Serving]:
     """Serve `test-model` until the context ends.
@@ -176,13 +177,19 @@ async def serving(
         chat: Whether the model has a chat template.
         load: Load the models and be ready.
         pricing: Further prices of the model.
+        deterministic: What the model is declared to be.
         overrides: Settings.
     """
     with TemporaryDirectory() as data_dir:
         source = make_model_dir(
             Path(data_dir) / "test-model", max_model_len=max_model_len, chat=chat
         )
-        model = {"source": str(source), "max_num_seqs": max_num_seqs, "aliases": aliases}
+        model = {
+            "source": str(source),
+            "max_num_seqs": max_num_seqs,
+            "aliases": aliases,
+            "deterministic": deterministic,
+        }
         settings = _settings(data_dir, model, pricing or {}, overrides)
         manager = make_plugin_manager(settings)
         manager.register(TextDefaults(settings), "core-text")

@@ -50,3 +50,12 @@ async def test_bug_18_counts_and_text_are_those_without(fields: dict[str, Any]) 
         )
         assert (load.num_accepted_tokens > 0) == (speculation != "off")
     assert seen[0] == seen[1]
+
+
+async def test_a_deterministic_model_does_not_speculate() -> None:
+    """Kernels for several tokens round otherwise than those for one."""
+    async with serving(saying(SONG), deterministic=True) as served:
+        reply, _ = await answers(served, {})
+        load = next(iter(served.server.models)).engine.load()
+    assert reply["choices"][0]["message"]["content"] == SONG
+    assert load.num_draft_tokens == 0
