@@ -88,7 +88,7 @@ class EngineCore:
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn."""
         self._sequences[sequence.request.request_id] = sequence
-        self.scheduler.waiting.append(sequence)
+        self.scheduler.add(sequence)
         deadline_s = sequence.request.deadline_s
         if deadline_s is not None and (
             self._earliest_deadline_s is None or deadline_s < self._earliest_deadline_s

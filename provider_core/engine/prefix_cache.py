@@ -50,16 +50,15 @@ class PrefixCache:
             keys.append(key := block.digest())
         return keys
 
+    def count(self, keys: Sequence[bytes]) -> int:
+        """How many blocks of a prompt are stored, from its first one on."""
+        return next((i for i, key in enumerate(keys) if key not in self._blocks), len(keys))
+
     def find(self, keys: Sequence[bytes]) -> list[int]:
         """The ids of the longest stored beginning's blocks, which count as used now."""
-        found = []
-        for key in keys:
-            block_id = self._blocks.get(key)
-            if block_id is None:
-                break
-            found.append(block_id)
-        self._touch(keys[: len(found)])
-        return found
+        keys = keys[: self.count(keys)]
+        self._touch(keys)
+        return [self._blocks[key] for key in keys]
 
     def add(self, keys: Sequence[bytes]) -> tuple[int, list[int]]:
         """Make room for the blocks of a prompt that are not stored yet, as far as all fit.

@@ -118,6 +118,15 @@ class Scheduler:
         """Every sequence that holds a slot."""
         return self.rows + self.prefilling
 
+    def add(self, sequence: Sequence) -> None:
+        """Let a sequence wait for its turn."""
+        cache, request = self.prefix_cache, sequence.request
+        if cache is not None:
+            sequence.block_keys = cache.keys(request.prompt_token_ids, request.cache_salt)
+            num_cached = cache.count(_usable_keys(sequence, cache))
+            sequence.num_expected_tokens = num_cached * cache.block_size
+        self.waiting.append(sequence)
+
     def start_step(self) -> None:
         """Begin a step: one decode is due if rows run, and the prefill budget is whole."""
         self._is_decode_due = bool(self.rows)
@@ -144,7 +153,7 @@ class Scheduler:
         sequence, num_granted = chosen
         cached_blocks = self._find_cached(sequence) if sequence.slot < 0 else ()
         num_tokens = self._chunk_size(sequence, num_granted)
-        moves = self._place(sequence, completes=num_tokens == _num_missing(sequence))
+        moves = self._place(sequence, completes=num_tokens == sequence.num_missing_tokens)
         batch = _prefill_batch(sequence, num_tokens)
         return Scheduled(batch, [sequence], moves, cached_blocks)
 
@@ -220,7 +229,7 @@ class Scheduler:
         if first is None:
             return None
         num_spare = self._num_left - self._num_promised
-        if num_spare >= MIN_CHUNK and _num_missing(first) > self._num_left:
+        if num_spare >= MIN_CHUNK and first.num_missing_tokens > self._num_left:
             shorter = self._find_shorter(first, num_spare)
             if shorter is not None:
                 return shorter, num_spare
@@ -241,15 +250,15 @@ class Scheduler:
         """The shortest prompt that may overtake the first in line, admitted."""
         if self._is_full:
             return None
-        limit = _num_missing(first) // _OVERTAKES
-        begun = min(self.prefilling[1:], key=_num_missing, default=None)
-        if begun is not None and _num_missing(begun) <= limit:
-            limit = _num_missing(begun) - 1
+        limit = first.num_missing_tokens // _OVERTAKES
+        begun = min(self.prefilling[1:], key=lambda each: each.num_missing_tokens, default=None)
+        if begun is not None and begun.num_missing_tokens <= limit:
+            limit = begun.num_missing_tokens - 1
         else:
             begun = None
         waiting = self.waiting.shortest(limit)
         if waiting is not None and (
-            len(self.prefilling) < MAX_PREFILLING or waiting.num_prompt_tokens <= num_spare
+            len(self.prefilling) < MAX_PREFILLING or waiting.num_missing_tokens <= num_spare
         ):
             return self._admit(waiting) or begun
         return begun
@@ -267,21 +276,14 @@ class Scheduler:
         return sequence
 
     def _find_cached(self, sequence: Sequence) -> Seq[int]:
-        """The stored blocks a prompt begins with: what they hold counts as computed.
-
-        At least two tokens are left, a whole chunk. Logits of the prompt are not stored, so who
-        wants them gets nothing.
-        """
-        cache, request = self.prefix_cache, sequence.request
+        """The stored blocks a prompt begins with: what they hold counts as computed."""
+        cache = self.prefix_cache
         if cache is None:
             return ()
-        sequence.block_keys = cache.keys(request.prompt_token_ids, request.cache_salt)
-        if request.sampling.prompt_logprobs is not None:
-            return ()
-        most = (sequence.num_prompt_tokens - 2) // cache.block_size
-        block_ids = cache.find(sequence.block_keys[: max(most, 0)])
+        block_ids = cache.find(_usable_keys(sequence, cache))
         num_cached = len(block_ids) * cache.block_size
         sequence.num_computed_tokens = sequence.num_cached_tokens = num_cached
+        sequence.num_expected_tokens = 0
         return block_ids
 
     def _place(self, sequence: Sequence, *, completes: bool) -> list[Move]:
@@ -324,7 +326,7 @@ class Scheduler:
         """
         if sequence.request.sampling.prompt_logprobs is not None:
             num_tokens = min(num_tokens, self._logits_chunk)
-        missing = _num_missing(sequence)
+        missing = sequence.num_missing_tokens
         return num_tokens - 1 if missing == num_tokens + 1 else min(missing, num_tokens)
 
     def _charge_generated(self, sequence: Sequence) -> None:
@@ -334,9 +336,14 @@ class Scheduler:
         self.waiting.charge(sequence, GENERATED_TOKEN_WEIGHT * num_new)
 
 
-def _num_missing(sequence: Sequence) -> int:
-    """Prompt tokens still to compute."""
-    return sequence.num_prompt_tokens - sequence.num_computed_tokens
+def _usable_keys(sequence: Sequence, cache: PrefixCache) -> list[bytes]:
+    """Of the blocks that may come from the cache: at least two tokens are left, a whole chunk.
+
+    Logits of the prompt are not stored, so who wants them gets nothing.
+    """
+    if sequence.request.sampling.prompt_logprobs is not None:
+        return []
+    return sequence.block_keys[: max(0, sequence.num_prompt_tokens - 2) // cache.block_size]
 
 
 def _move(sequence: Sequence, target: int, num_tokens: int) -> Move:

@@ -24,7 +24,8 @@ class Sequence:
         num_computed_tokens: Prompt tokens whose keys and values are stored; not kept up to date
             while decoding, where the scheduler's array of positions counts.
         num_cached_tokens: Those of them that came from the prefix cache, until that was told.
-        block_keys: Of the prompt, for the prefix cache; set when its first chunk is due.
+        block_keys: Of the prompt, for the prefix cache.
+        num_expected_tokens: How many of it the prefix cache held when it came; 0 once it began.
         num_generated_tokens: Ids sampled.
         num_charged_tokens: Those of them that its fairness key was charged for.
         slot: Where its keys and values live; -1 while it waits and after it ended.
@@ -43,6 +44,7 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     block_keys: list[bytes] = field(default_factory=list)
+    num_expected_tokens: int = 0
     num_generated_tokens: int = 0
     num_charged_tokens: int = 0
     slot: int = -1
@@ -50,6 +52,11 @@ class Sequence:
     generated_ids: list[int] = field(default_factory=list)
     drafter: Drafter | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+
+    @property
+    def num_missing_tokens(self) -> int:
+        """Prompt tokens still to compute; before it began, as far as one knows."""
+        return self.num_prompt_tokens - (self.num_computed_tokens or self.num_expected_tokens)
 
     @property
     def num_reserved_tokens(self) -> int:

@@ -47,8 +47,8 @@ class WaitingQueue:
         key = min(self._by_key, key=self._served.__getitem__)
         return next(iter(self._by_key[key].values()))
 
-    def shortest(self, max_prompt_tokens: int) -> Sequence | None:
-        """The shortest prompt up to that length, of keys that were not served far too much."""
+    def shortest(self, max_tokens: int) -> Sequence | None:
+        """The prompt with least to compute, up to that, of keys not served far too much."""
         if not self._length:
             return None
         limit = min(self._served[key] for key in self._by_key) + OVERTAKING_TOKENS
@@ -57,8 +57,8 @@ class WaitingQueue:
             if self._served[key] > limit:
                 continue
             for sequence in sequences.values():
-                if sequence.num_prompt_tokens <= max_prompt_tokens:
-                    found, max_prompt_tokens = sequence, sequence.num_prompt_tokens - 1
+                if sequence.num_missing_tokens <= max_tokens:
+                    found, max_tokens = sequence, sequence.num_missing_tokens - 1
         return found
 
     def discard(self, sequence: Sequence) -> bool:

@@ -155,6 +155,33 @@ def test_the_next_turn_of_a_conversation_reuses_the_last_prompt() -> None:
     assert bench.recorders["turn 2"].token_ids == alone(second)
 
 
+def test_a_prompt_that_is_mostly_cached_counts_as_short() -> None:
+    """It overtakes a long one that nobody has sent before."""
+    bench = Bench(chunk=32)
+    known = list(range(60)) * 2
+    bench.run("known", known)
+    bench.add("long", list(range(60, 0, -1)) * 3)
+    bench.step()
+    bench.add("again", [*known, 5, 6])
+    bench.step()
+    assert bench.recorders["again"].token_ids
+    assert not bench.recorders["long"].token_ids
+    bench.finish()
+    assert bench.recorders["again"].token_ids == alone([*known, 5, 6])
+
+
+def test_what_was_expected_and_is_gone_is_computed() -> None:
+    """A store too small for both: the second prompt's beginning is evicted while it waits."""
+    bench = Bench(make_runner(6))
+    known = list(range(24))
+    bench.run("known", known)
+    bench.add("other", range(60, 30, -1))
+    bench.add("again", [*known, 5, 6])
+    bench.finish()
+    assert bench.num_cached("again") == 0
+    assert bench.recorders["again"].token_ids == alone([*known, 5, 6])
+
+
 def test_who_wants_the_prompts_logprobs_gets_all_of_them() -> None:
     """They are not stored, so such a prompt is computed whole; what it computes is stored."""
     bench = Bench()
