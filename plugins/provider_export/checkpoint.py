@@ -66,7 +66,7 @@ class Checkpoint:
             )
         if tensor.dtype.name not in FLOAT_TYPES:
             raise ConfigurationError(f"tensor {name} is {tensor.dtype}, not floating point")
-        return tensor.astype(np.float32)
+        return tensor.astype(np.float32, copy=False)
 
 
 def _text_name(stored_name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 MILLION = 1_000_000
 NUM_LINES = 10
@@ -27,8 +27,7 @@ def show_progress(console: Console, total: int) -> Iterator[Callable[[int], None
     columns = (
         TextColumn("exporting"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("million weights"),
+        TextColumn("{task.completed:.1f} of {task.total:.1f} million weights"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:

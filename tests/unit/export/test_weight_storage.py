@@ -218,7 +218,7 @@ def test_memory_stays_near_the_largest_tensor(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 2.6 * largest
+    assert peak < 1.7 * largest
 
 
 def test_a_failed_export_leaves_nothing(source: Path, tmp_path: Path) -> None:
