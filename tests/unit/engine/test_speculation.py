@@ -10,7 +10,6 @@ import pytest
 
 from provider_core.engine.core import EngineCore
 from provider_core.engine.sequence import make_sequence
-from provider_core.engine.speculation import CLEAR_MARGIN
 from provider_core.errors import StepFailed
 from provider_core.interfaces import Batch
 from provider_core.testing import ScriptedRunner
@@ -33,6 +32,7 @@ class Recorder:
 
     def __init__(self, *, speculates: bool = True, max_num_seqs: int = 4, **options: Any) -> None:
         self.batches: list[tuple[str, int, int]] = []  # phase, tokens, positions with logits
+        self.furthest = 0  # position that was run, from 1
         self.runner = ScriptedRunner(
             max_num_seqs=max_num_seqs, max_model_len=64, on_execute=self._note, **options
         )
@@ -47,6 +47,8 @@ class Recorder:
 
     def _note(self, batch: Batch) -> None:
         self.batches.append((batch.phase, batch.token_ids.size, batch.num_logits))
+        end = int(batch.num_computed_tokens.max()) + batch.token_ids.shape[1]
+        self.furthest = max(self.furthest, end)
 
     def add(self, name: str, prompt: tuple[int, ...] = PROMPT, **params: Any) -> None:
         """Submit one sequence, greedy unless the parameters say otherwise."""
@@ -117,7 +119,7 @@ def test_drafted_and_accepted_ids_are_counted() -> None:
     bench.run()
     speculator = bench.core.speculator
     assert speculator is not None
-    drafted = sum(logits - 1 for phase, _, logits in bench.batches if phase == "prefill") + 0
+    drafted = sum(logits - 1 for phase, _, logits in bench.batches if phase == "prefill")
     assert speculator.num_draft_tokens == drafted
     saved = len(COPY) - len(bench.batches)
     assert speculator.num_accepted_tokens == saved
@@ -140,6 +142,7 @@ def test_max_tokens_are_kept_exactly(max_tokens: int) -> None:
     bench.run()
     assert bench.result() == (COPY[:max_tokens], "length", None)
     assert bench.core.num_generated_tokens == max_tokens
+    assert bench.furthest <= len(PROMPT) + max_tokens - 1  # the last is never run
     assert bench.core.scheduler.num_kv_tokens == 0
 
 
@@ -160,6 +163,7 @@ def test_the_slot_is_never_run_beyond_its_length() -> None:
     bench.add("a", prompt, max_tokens=1000)
     bench.run()
     assert bench.result() == ([1, 2] * 12, "length", None)
+    assert bench.furthest <= 63
     assert bench.num_verified >= 1
 
 
@@ -221,6 +225,25 @@ def test_two_rows_that_end_in_one_step_leave_no_hole() -> None:
     assert bench.num_verified >= 2
 
 
+def test_a_row_that_a_move_loses_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first row ends, the runner cannot move the second, and that one ends with an error."""
+    prompts = (1, 2, 3, 4, 5, 6, 1, 2), (9, 8, 7, 6, 5, 4, 9, 8)
+    bench = Recorder(scripts={prompts[0]: [3, 4, EOS], prompts[1]: [7, 6, 5, 4, 9, 8, 7]})
+
+    def lose(source: int, target: int, num_tokens: int) -> None:
+        raise RuntimeError(f"no way from {source} to {target} for {num_tokens}")
+
+    monkeypatch.setattr(bench.runner, "move_slot", lose)
+    bench.add("a", prompts[0])
+    bench.add("b", prompts[1])
+    bench.run()
+    assert bench.result("a") == ([3, 4, EOS], "stop", EOS)
+    assert isinstance(bench.outputs["b"][-1].error, StepFailed)
+    assert bench.core.scheduler.num_running == 0
+    assert bench.batches[-1][2] > 1  # it was in a step that verified
+    assert bench.num_verified == 1
+
+
 def test_three_rows_decode() -> None:
     """They share the reading of the weights."""
     bench = copying()
@@ -238,16 +261,15 @@ def test_an_unclear_choice_is_left_to_a_decode() -> None:
         """After 5 and 6 comes 7 by a hair, in a verifying call 30."""
         for row, token_id in enumerate(batch.token_ids[0, -batch.num_logits :]):
             if token_id == 6:
-                logits[row, 30] = logits[row, 7] + (
-                    CLEAR_MARGIN / 2 if batch.num_logits > 1 else -CLEAR_MARGIN / 2
-                )
+                logits[row, 30] = logits[row, 7] + (0.01 if batch.num_logits > 1 else -0.01)
         return logits
 
     bench = copying(corrupt=tie)
     bench.add("a")
     bench.run()
     assert bench.result() == (COPY, "stop", EOS)
-    assert ("decode", 1, 1) in bench.batches
+    unclear = next(i for i, (*_, num_logits) in enumerate(bench.batches) if num_logits > 1)
+    assert bench.batches[unclear + 1] == ("decode", 1, 1)
 
 
 def test_logits_that_are_not_finite_end_the_sequence() -> None:
