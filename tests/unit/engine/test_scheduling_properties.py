@@ -204,3 +204,33 @@ def test_a_short_prompt_behind_a_long_one_answers_in_a_step_or_two() -> None:
         assert machine.recorders[f"short-{i}"].token_ids
     [long] = machine.core.scheduler.prefilling
     assert long.num_computed_tokens >= 40 * 17
+
+
+@pytest.mark.parametrize("target_itl_s", [0.04, 0.08, 0.2])
+def test_running_sequences_keep_their_pace_whatever_arrives(target_itl_s: float) -> None:
+    """Twelve clients, each with the next prompt of up to 1,500 tokens as soon as it is answered."""
+    rng = random.Random(1)  # noqa: S311 - a fixed seed is the point
+    machine = Machine(max_num_seqs=8, chunk=512, max_model_len=2048, target_itl_s=target_itl_s)
+    names = [str(i) for i in range(60)]
+    gaps_s: list[float] = []
+    last_s: dict[str, float] = {}
+    num_seen: Counter[str] = Counter()
+    num_submitted = num_finished = 0
+    while num_finished < len(names):
+        while num_submitted < len(names) and num_submitted - num_finished < 12:
+            length = rng.choice([20, 60, 200, 1500])
+            machine.add(names[num_submitted], length=length, max_tokens=30)
+            num_submitted += 1
+        machine.step()
+        now_s = machine.clock.now_s
+        for name in names[:num_submitted]:
+            recorder = machine.recorders[name]
+            if len(recorder.token_ids) > num_seen[name]:
+                num_seen[name] = len(recorder.token_ids)
+                if name in last_s:
+                    gaps_s.append(now_s - last_s[name])
+                last_s[name] = now_s
+        num_finished = sum(num_seen[name] == 30 for name in names)
+    gaps_s.sort()
+    assert gaps_s[int(0.95 * len(gaps_s))] <= target_itl_s
+    assert gaps_s[int(0.5 * len(gaps_s))] > 0.5 * target_itl_s  # and makes use of it
