@@ -114,7 +114,8 @@ class BlockStore(Protocol):
 
     A block is `info.cache_block_size` positions of a slot, and there is room for
     `info.num_cache_blocks`. The core decides what is stored where and when; it stores only what
-    prefill computed. Loaded, a block must have the bits that were saved, at the same positions.
+    prefill computed, and loads before a slot's first prefill. Loaded, a block must have the bits
+    that were saved, at the same positions.
     """
 
     def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
@@ -329,4 +330,16 @@ class UsageSink(Protocol):
 
     def emit(self, line: bytes) -> None:
         """Take one line, newline included. Never blocks, never raises, never drops it."""
+        ...
+
+
+class UsageWriter(UsageSink, Protocol):
+    """A sink that says when a line has left."""
+
+    def write_through(self, line: bytes) -> bool:
+        """Write one line, newline included, before returning; for one thread of its own.
+
+        Blocks for as long as a reader does not read. `False` says that it could not be written
+        now; it will be given again.
+        """
         ...

@@ -1,7 +1,7 @@
 """Arithmetic over slots of the key-value cache. Numbers only; no tensor, no sequence.
 
-Decode rows always hold slots 0 to d-1, so that a runner computes them as one contiguous view, and
-the at most one sequence in the middle of its prefill holds slot d.
+Decode rows always hold slots 0 to d-1, so that a runner computes them as one contiguous view.
+Sequences in the middle of their prefill hold slots behind them.
 """
 
 from collections.abc import Collection
