@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from provider_onnxruntime.optimise.model_graph import ModelGraph
+from provider_onnxruntime.optimise.embeddings import gather_before_cast
+from provider_onnxruntime.optimise.graph import ModelGraph
 from provider_onnxruntime.optimise.weights import convert_weights
 from provider_onnxruntime.weight_sets import WeightSet
 
@@ -13,7 +14,7 @@ def derive_weights(source: Path, target: Path, weight_set: WeightSet) -> Path:
     Raises:
         ConfigurationError: The graph does not take these weights.
     """
-    graph = ModelGraph.load(source)
-    convert_weights(graph, weight_set)
-    graph.save(target)
-    return target
+    with ModelGraph(source, target) as graph:
+        convert_weights(graph, weight_set)
+        gather_before_cast(graph)
+        return graph.save()

@@ -6,7 +6,7 @@ quantised again.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,25 +19,15 @@ from provider_core.quantization import (
     quantize_blocks,
     quantize_channels,
 )
+from provider_onnxruntime.optimise.graph import ModelGraph
 
 Float32 = npt.NDArray[np.float32]
 Int8 = npt.NDArray[np.int8]
 UInt8 = npt.NDArray[np.uint8]
 
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+INTEGER_NAMES = frozenset({"int4", "uint4", "int8", "uint8"})
 FLOAT_NAMES = frozenset({"float32", "float16", "bfloat16"})
-
-
-class Graph(Protocol):
-    """What is asked of a graph here."""
-
-    def producer(self, name: str) -> onnx.NodeProto | None:
-        """The node that makes a value; none for inputs and initializers."""
-        ...
-
-    def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """An initializer's value."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +92,7 @@ def split_blocks(matrix: BlockMatrix, block_size: int) -> BlockMatrix:
     return BlockMatrix(matrix.values, scales, block_size)
 
 
-def read_matrix(graph: Graph, name: str, *, is_turned: bool = False) -> Matrix | None:
+def read_matrix(graph: ModelGraph, name: str, *, is_turned: bool = False) -> Matrix | None:
     """The matrix behind an input of MatMul or Gemm; none if it is no constant matrix.
 
     Followed are initializers, Cast, Transpose, and DequantizeLinear with its operands' own Casts
@@ -125,32 +115,35 @@ def read_matrix(graph: Graph, name: str, *, is_turned: bool = False) -> Matrix |
     return FloatMatrix(floats.T if is_turned else floats)
 
 
-def _read_dequantized(graph: Graph, node: onnx.NodeProto, *, is_turned: bool) -> Matrix | None:
+def _read_dequantized(graph: ModelGraph, node: onnx.NodeProto, *, is_turned: bool) -> Matrix | None:
     """What a DequantizeLinear makes, or the transpose of that."""
     operands = [_read_array(graph, name) for name in node.input if name]
     if len(operands) < 2 or any(operand is None for operand in operands):
         return None
     stored, scales, *zero_points = (np.asarray(operand) for operand in operands)
-    if stored.ndim != 2 or scales.ndim > 2:
+    if stored.ndim != 2 or scales.ndim > 2 or stored.dtype.name not in INTEGER_NAMES:
         return None
     axis = int(get_attribute(node, "axis", 1)) % 2
     block_size = int(get_attribute(node, "block_size", 0))
-    values, scales = stored.astype(np.int16), scales.astype(np.float32)
+    scales = scales.astype(np.float32, copy=False)
+    is_signed = stored.dtype.name in {"int8", "int4"}
+    values: npt.NDArray[Any] = stored.astype(np.int8 if is_signed else np.int16, copy=False)
     if is_turned:
         values, scales, axis = values.T, scales.T, 1 - axis
-    if zero_points:
+    if zero_points and zero_points[0].any():
         zero = zero_points[0].astype(np.int16)
         values = values - _spread(zero.T if is_turned else zero, values.shape, axis, block_size)
-    if values.min() < -128 or values.max() > 127:
-        return FloatMatrix(values * _spread(scales, values.shape, axis, block_size))
-    whole = values.astype(np.int8)
+    if not is_signed or zero_points:
+        if values.min() < -128 or values.max() > 127:
+            return FloatMatrix(values * _spread(scales, values.shape, axis, block_size))
+        values = values.astype(np.int8)
     if scales.size == 1:
-        return ChannelMatrix(whole, np.repeat(scales.reshape(-1), whole.shape[1]))
+        return ChannelMatrix(values, np.repeat(scales.reshape(-1), values.shape[1]))
     if scales.ndim == 1 and axis == 1:
-        return ChannelMatrix(whole, scales)
-    if block_size and axis == 0 and whole.min() >= -8 and whole.max() <= 7:
-        return BlockMatrix(whole, scales, block_size)
-    return FloatMatrix(whole * _spread(scales, whole.shape, axis, block_size))
+        return ChannelMatrix(values, scales)
+    if block_size and axis == 0 and values.min() >= -8 and values.max() <= 7:
+        return BlockMatrix(values, scales, block_size)
+    return FloatMatrix(values * _spread(scales, values.shape, axis, block_size))
 
 
 def _spread(
@@ -165,7 +158,7 @@ def _spread(
     return whole[: shape[0], : shape[1]]
 
 
-def read_bits_matrix(graph: Graph, node: onnx.NodeProto) -> Matrix | None:
+def read_bits_matrix(graph: ModelGraph, node: onnx.NodeProto) -> Matrix | None:
     """The weight of a MatMulNBits node; none if it is no constant or of an unknown form.
 
     B is uint8 `[out, blocks, block_size * bits / 8]`, of 4 bits the first value of two in the low
@@ -211,7 +204,7 @@ def get_attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return default
 
 
-def _read_array(graph: Graph, name: str) -> npt.NDArray[Any] | None:
+def _read_array(graph: ModelGraph, name: str) -> npt.NDArray[Any] | None:
     """An initializer, behind any number of Casts between floats and Transposes."""
     node = graph.producer(name)
     if node is None:

@@ -12,7 +12,7 @@ share an input share its quantisation.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,9 @@ from onnx import helper
 
 from provider_core import ConfigurationError
 from provider_core.quantization import pack_int4
+from provider_onnxruntime.optimise.graph import CONTRIB, ModelGraph
 from provider_onnxruntime.optimise.matrices import (
     BlockMatrix,
-    Graph,
     Matrix,
     get_attribute,
     read_bits_matrix,
@@ -32,31 +32,12 @@ from provider_onnxruntime.optimise.matrices import (
     to_blocks,
     to_channels,
 )
+from provider_onnxruntime.optimise.saturation import require_exact_products
 from provider_onnxruntime.weight_sets import ROW_EXACT_BLOCK_SIZE, WeightSet
 
-CONTRIB = "com.microsoft"
 MIN_SIZE = 16  # inputs or outputs; a smaller matrix is a constant of something else
 ROW_OPSET = 21  # QuantizeLinear in blocks, the row being the block
 ONE, LEVELS, ZERO_POINT, LAST_AXIS = (f"w8a8.{n}" for n in ("one", "levels", "zero", "axis"))
-
-
-class MutableGraph(Graph, Protocol):
-    """What a pass changes."""
-
-    nodes: list[onnx.NodeProto]
-
-    @property
-    def opset(self) -> int:
-        """Version of the standard operators."""
-        ...
-
-    def add_constant(self, name: str, value: npt.NDArray[Any]) -> str:
-        """Store an initializer; return its name."""
-        ...
-
-    def replace(self, node: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> None:
-        """Put nodes where one was."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +63,7 @@ class LinearLayer:
         return str(self.node.output[0])
 
 
-def read_linear_layer(graph: Graph, node: onnx.NodeProto) -> LinearLayer | None:
+def read_linear_layer(graph: ModelGraph, node: onnx.NodeProto) -> LinearLayer | None:
     """The linear layer that a node is; none if it is not one with a constant matrix."""
     bias = ""
     match node.op_type:
@@ -107,7 +88,7 @@ def _is_plain_gemm(node: onnx.NodeProto) -> bool:
     return all(factor == 1.0 for factor in factors) and not get_attribute(node, "transA", 0)
 
 
-def convert_weights(graph: MutableGraph, weight_set: WeightSet) -> bool:
+def convert_weights(graph: ModelGraph, weight_set: WeightSet) -> bool:
     """Give every linear layer the wanted weights; say whether there was any.
 
     Args:
@@ -115,14 +96,14 @@ def convert_weights(graph: MutableGraph, weight_set: WeightSet) -> bool:
         weight_set: Which.
 
     Raises:
-        ConfigurationError: The graph is of an opset that the new nodes do not fit.
+        ConfigurationError: The graph is of an opset that the new nodes do not fit, or this
+            processor does not multiply such integers exactly.
     """
-    if weight_set.precision == "int8" and graph.opset < ROW_OPSET:
-        raise ConfigurationError(
-            f"precision int8 needs a decoder of opset {ROW_OPSET} or newer, this one is of "
-            f"{graph.opset}; export it again"
-        )
-    emit = _Int8(graph).emit if weight_set.precision == "int8" else _Int4(graph, weight_set).emit
+    emit = _Int4(graph, weight_set).emit
+    if weight_set.precision == "int8":
+        _require_opset(graph)
+        require_exact_products()
+        emit = _Int8(graph).emit
     has_changed = False
     for node in list(graph.nodes):
         layer = read_linear_layer(graph, node)
@@ -132,10 +113,18 @@ def convert_weights(graph: MutableGraph, weight_set: WeightSet) -> bool:
     return has_changed
 
 
+def _require_opset(graph: ModelGraph) -> None:
+    if graph.opset < ROW_OPSET:
+        raise ConfigurationError(
+            f"precisions int8 and hybrid need a decoder of opset {ROW_OPSET} or newer, this one is "
+            f"of {graph.opset}; export it again"
+        )
+
+
 class _Int4:
     """Makes MatMulNBits nodes."""
 
-    def __init__(self, graph: MutableGraph, weight_set: WeightSet) -> None:
+    def __init__(self, graph: ModelGraph, weight_set: WeightSet) -> None:
         self._graph = graph
         self._weight_set = weight_set
 
@@ -170,7 +159,7 @@ class _Int4:
 class _Int8:
     """Makes W8A8 nodes."""
 
-    def __init__(self, graph: MutableGraph) -> None:
+    def __init__(self, graph: ModelGraph) -> None:
         self._graph = graph
         self._rows: dict[str, tuple[str, str]] = {}  # by input: its quantised rows, their scales
         graph.add_constant(ONE, np.array(1, np.float32))
