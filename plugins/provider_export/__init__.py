@@ -80,6 +80,8 @@ def run_export(
             )
     except ConfigurationError as error:
         raise typer.BadParameter(error.message) from error
+    except OSError as error:  # the disk is full, say
+        raise typer.BadParameter(f"{out} cannot be written: {error.strerror}") from error
     for remark in read_config(out).remarks:
         typer.echo(remark)
     stored = f"int4 in blocks of {block_size}" if precision == "int4" else precision

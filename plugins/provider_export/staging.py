@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from provider_core import ConfigurationError
+
 
 @contextmanager
 def staged_folder(out: Path, model_files: Sequence[str]) -> Iterator[Path]:
@@ -18,12 +20,20 @@ def staged_folder(out: Path, model_files: Sequence[str]) -> Iterator[Path]:
     Args:
         out: The folder to make or to add to.
         model_files: Of a model, the file first that the others are of no use without.
+
+    Raises:
+        ConfigurationError: `out` is no folder, or cannot be written to.
     """
     out = out.absolute()
+    if out.exists() and not out.is_dir():
+        raise ConfigurationError(f"{out} is a file, not a folder")
     exists = out.is_dir()
     staging = (out if exists else out.parent) / f".{out.name}.{os.getpid()}.partial"
     shutil.rmtree(staging, ignore_errors=True)  # of a killed process that had this number
-    staging.mkdir(parents=True)
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigurationError(f"{staging} cannot be made: {error.strerror}") from error
     try:
         yield staging
         if not exists:

@@ -1,6 +1,8 @@
 """`provider export`: what it reads, what it writes, and what it refuses by name."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +184,28 @@ def test_the_command_refuses(
     assert refused.exit_code == 2
     assert complaint in refused.output
     assert [path.name for path in source.parent.iterdir()] == ["source"]
+
+
+def test_an_output_that_is_a_file_is_refused_at_once(source: Path, tmp_path: Path) -> None:
+    """And a folder that cannot be made below one."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="is a file, not a folder"):
+        export_decoder(source, tmp_path / "file")
+    with pytest.raises(ConfigurationError, match=r"\.partial cannot be made"):
+        export_decoder(source, tmp_path / "file" / "out")
+
+
+def test_a_full_disk_is_one_line(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a traceback; what was written is gone."""
+
+    def fill(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    refused = run_command(source, tmp_path / "out")
+    assert refused.exit_code == 2
+    unboxed = " ".join(refused.output.replace("│", " ").split())
+    assert "cannot be written: No space left on device" in unboxed
+    assert list(tmp_path.iterdir()) == [source]
