@@ -115,7 +115,9 @@ def complete_spec(spec: ModelSpec, model_dir: Path) -> ModelSpec:
             f"max_output_tokens of model {spec.id!r} is {spec.max_output_tokens}, "
             f"over its max_model_len of {max_model_len}"
         )
-    declared = spec.precision if spec.precision in PRECISIONS else None
+    declared = folder.quantization
+    if spec.precision is not None:  # weights are derived: what the folder says is of others
+        declared = spec.precision if spec.precision in PRECISIONS else None
     return replace(
         spec,
         name=spec.name or spec.id,
@@ -123,7 +125,7 @@ def complete_spec(spec: ModelSpec, model_dir: Path) -> ModelSpec:
         created=spec.created or folder.created,
         max_model_len=max_model_len,
         eos_token_ids=spec.eos_token_ids or folder.eos_token_ids,
-        quantization=spec.quantization or declared or folder.quantization,
+        quantization=spec.quantization or declared,
     )
 
 

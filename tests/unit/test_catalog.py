@@ -269,6 +269,7 @@ def test_ends_of_text_are_collected(
         (None, None, {"quantization_config": {"quant_method": "fp8"}}, "fp8"),
         (None, None, {"quantization_config": {"bits": 3}}, None),
         ("int8", None, {"quantization_config": {"bits": 4}}, "int8"),
+        ("hybrid", None, {"quantization_config": {"bits": 8}}, None),
         ("q4f16", None, {}, None),
         ("fp16", "int8", {}, "int8"),
     ],
