@@ -129,8 +129,16 @@ class _Int4:
         self._weight_set = weight_set
 
     def emit(self, layer: LinearLayer) -> list[onnx.NodeProto]:
-        """Nodes in place of the layer's."""
+        """Nodes in place of the layer's; a layer of 4 bits that is fit stays."""
         name, is_row_exact = layer.output, self._weight_set.is_row_exact
+        if _bits(layer.node) == 4:
+            if not is_row_exact or _block_size(layer.node) <= ROW_EXACT_BLOCK_SIZE:
+                return [layer.node]
+            if not isinstance(layer.matrix, BlockMatrix):
+                raise ConfigurationError(
+                    f"a deterministic model needs int4 in blocks of at most {ROW_EXACT_BLOCK_SIZE},"
+                    " or without zero points, so that larger blocks can be split"
+                )
         size = ROW_EXACT_BLOCK_SIZE if is_row_exact else self._weight_set.block_size
         matrix = to_blocks(layer.matrix, size)
         if is_row_exact:
@@ -212,6 +220,15 @@ class _Int8:
                 block_size=size,
             ),
         ]
+
+
+def _bits(node: onnx.NodeProto) -> int:
+    """Of a MatMulNBits; 0 of other nodes."""
+    return int(get_attribute(node, "bits", 0))
+
+
+def _block_size(node: onnx.NodeProto) -> int:
+    return int(get_attribute(node, "block_size", 0))
 
 
 def pack_blocks(matrix: BlockMatrix) -> npt.NDArray[np.uint8]:

@@ -164,23 +164,60 @@ def test_a_stored_matrix_is_read_as_it_is(form: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(matrix, name), getattr(expected, name))
 
 
+def bits_layer(folder: Path, matrix: BlockMatrix, *, has_zero_points: bool) -> Path:
+    """A model of one MatMulNBits; its zero points, if it has any, are 8 as without."""
+    num_in, num_out = matrix.values.shape
+    blocks = len(matrix.scales)
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "b": pack_blocks(matrix),
+        "scales": np.ascontiguousarray(matrix.scales.T).reshape(-1),
+        "zero": np.full(num_out * ((blocks + 1) // 2), 0x88, np.uint8),
+    }
+    inputs = ["x", "b", "scales"] + ["zero"] * has_zero_points
+    sizes = {"K": num_in, "N": num_out, "bits": 4, "block_size": matrix.block_size}
+    layer = node("MatMulNBits", inputs, "y", domain=CONTRIB, accuracy_level=4, **sizes)
+    return save(folder, [layer], tensors)
+
+
 @pytest.mark.parametrize("has_zero_points", [False, True])
 def test_the_operators_own_int4_is_read_back(tmp_path: Path, *, has_zero_points: bool) -> None:
     """What `pack_blocks` packed; zero points of 8 said or implied are the same matrix."""
     matrix = BlockMatrix(*BLOCKS, 32)
-    tensors: dict[str, npt.NDArray[Any]] = {
-        "b": pack_blocks(matrix),
-        "scales": np.ascontiguousarray(BLOCKS[1].T).reshape(-1),
-        "zero": np.full(NUM_OUT * 2, 0x88, np.uint8),  # three blocks, two in a byte
-    }
-    inputs = ["x", "b", "scales"] + ["zero"] * has_zero_points
-    sizes = {"K": NUM_IN, "N": NUM_OUT, "bits": 4, "block_size": 32}
-    layer = node("MatMulNBits", inputs, "y", domain=CONTRIB, **sizes)
-    with ModelGraph(save(tmp_path, [layer], tensors), tmp_path / "out.onnx") as graph:
+    path = bits_layer(tmp_path, matrix, has_zero_points=has_zero_points)
+    with ModelGraph(path, tmp_path / "out.onnx") as graph:
         read = read_bits_matrix(graph, graph.nodes[0])
     assert read is not None
     assert isinstance(read, FloatMatrix if has_zero_points else BlockMatrix)
     np.testing.assert_array_equal(read.to_float(), matrix.to_float())
+
+
+@pytest.mark.parametrize("has_zero_points", [False, True])
+def test_layers_in_int4_are_never_quantised_again(tmp_path: Path, *, has_zero_points: bool) -> None:
+    """They stay as they are, zero points and all."""
+    matrix = BlockMatrix(*quantize_blocks(WEIGHT, 64), 64)
+    path = bits_layer(tmp_path, matrix, has_zero_points=has_zero_points)
+    with ModelGraph(path, tmp_path / "out.onnx") as graph:
+        [layer] = graph.nodes
+        convert_weights(graph, WeightSet("int4", 32))
+        assert graph.nodes == [layer]
+
+
+def test_large_blocks_are_split_where_rows_must_be_exact(tmp_path: Path) -> None:
+    """The weights stay the same, whatever the blocks."""
+    matrix = BlockMatrix(*quantize_blocks(WEIGHT, 64), 64)
+    path = bits_layer(tmp_path, matrix, has_zero_points=False)
+    session = convert(path, WeightSet("int4", is_row_exact=True))
+    [y] = session.run(None, {"x": np.eye(NUM_IN, dtype=np.float32)[np.newaxis]})
+    weights = matrix.to_float()
+    np.testing.assert_allclose(y[0], weights, atol=1e-6 * np.abs(weights).max())
+
+
+def test_large_blocks_with_zero_points_cannot_be_exact_in_rows(tmp_path: Path) -> None:
+    """They are not split, and not quantised anew either."""
+    matrix = BlockMatrix(*quantize_blocks(WEIGHT, 64), 64)
+    path = bits_layer(tmp_path, matrix, has_zero_points=True)
+    with pytest.raises(ConfigurationError, match="deterministic model needs int4 in blocks of at"):
+        convert(path, WeightSet("int4", is_row_exact=True))
 
 
 def test_smaller_blocks_are_the_same_weights() -> None:
