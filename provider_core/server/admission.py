@@ -10,6 +10,7 @@ from provider_core.settings import LimitSettings
 
 _JITTER = 0.25
 _READING_S = 0.05  # of prefill: less says little about the next
+_HALF_LIFE_S = 5.0  # of prefill, after which a reading counts half
 
 
 def retry_after(wait_s: float) -> float:
@@ -18,21 +19,30 @@ def retry_after(wait_s: float) -> float:
 
 
 class PrefillRate:
-    """Prompt tokens per second that an engine has shown lately, while it computed prompts."""
+    """Prompt tokens per second that an engine has shown lately, while it computed prompts.
+
+    Old readings fade by the time spent on prefill, so that a reading weighs what it lasted: small
+    chunks between decodes are slow, and one of them must not speak for a whole queue.
+    """
 
     def __init__(self) -> None:
-        self.tokens_per_s = 0.0  # 0 while unknown
+        self._num_tokens = 0.0  # both fading
+        self._seconds = 0.0
         self._last_tokens = 0
         self._last_s = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """The rate, 0 while unknown."""
+        return self._num_tokens / self._seconds if self._seconds >= _READING_S else 0.0
 
     def observe(self, num_prompt_tokens: int, prefill_s: float) -> None:
         """Take a reading of the engine's counters, `EngineLoad`'s of the same names."""
         elapsed_s = prefill_s - self._last_s
-        if elapsed_s < _READING_S:
-            return
-        rate = (num_prompt_tokens - self._last_tokens) / elapsed_s
+        kept = 0.5 ** (elapsed_s / _HALF_LIFE_S)
+        self._num_tokens = self._num_tokens * kept + num_prompt_tokens - self._last_tokens
+        self._seconds = self._seconds * kept + elapsed_s
         self._last_tokens, self._last_s = num_prompt_tokens, prefill_s
-        self.tokens_per_s = (self.tokens_per_s + rate) / 2 if self.tokens_per_s else rate
 
 
 def check_queue(

@@ -13,7 +13,7 @@ import pytest
 from provider_core.errors import Overloaded
 from provider_core.interfaces import Batch, EngineLoad
 from provider_core.lifecycle import State
-from provider_core.server.admission import check_queue
+from provider_core.server.admission import PrefillRate, check_queue
 from provider_core.settings import LimitSettings
 from tests.serving import KEY, Serving, saying, serving
 
@@ -237,3 +237,24 @@ async def test_a_deadline_is_a_positive_integer(value: str) -> None:
         assert reply.status == 400
         error = (await reply.json())["error"]
         assert (error["param"], error["code"]) == ("x-request-deadline-ms", "invalid_header")
+
+
+def test_the_prefill_rate_weighs_a_reading_by_what_it_lasted() -> None:
+    """One slow chunk between decodes does not speak for a queue; what is long ago fades."""
+    rate = PrefillRate()
+    rate.observe(10, 0.01)
+    assert rate.tokens_per_s == 0  # too little to say
+    rate.observe(4_000, 4.0)
+    rate.observe(4_016, 4.1)  # a chunk of 16 tokens in 0.1 s
+    assert rate.tokens_per_s == pytest.approx(980, rel=0.02)
+    rate.observe(4_016 + 200 * 60, 4.1 + 60)
+    assert rate.tokens_per_s == pytest.approx(200, rel=0.05)
+
+
+def test_a_reading_between_a_batch_and_its_duration_does_no_harm() -> None:
+    """The counters of tokens and of seconds are read without a lock."""
+    rate = PrefillRate()
+    rate.observe(1_000, 1.0)
+    rate.observe(1_512, 1.0)  # counted, its time not yet
+    rate.observe(1_512, 1.5)
+    assert rate.tokens_per_s == pytest.approx(1_000, rel=0.05)
