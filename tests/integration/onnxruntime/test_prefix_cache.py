@@ -1,4 +1,7 @@
-"""With and without the prefix cache: the same logits to the last bit, in every convention."""
+"""With and without the prefix cache: the same logits to the last bit.
+
+In every convention, and in every precision that is derived for a deterministic model.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -89,11 +92,27 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: root / name for name in ("genai", "scatter", "optimum")}
 
 
-@pytest.fixture(params=["genai", "scatter", "optimum"])
+@pytest.fixture(
+    params=[
+        *((convention, None) for convention in ("genai", "scatter", "optimum")),
+        *(("genai", precision) for precision in ("int4", "int8", "hybrid")),
+        ("optimum", "int8"),
+    ],
+    ids=str,
+)
 def runner(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[ModelRunner]:
     """Four slots of 256 positions and a store of one MiB."""
-    spec = ModelSpec(id="wide", source="", max_num_seqs=4, max_model_len=256, prefix_cache_mib=1)
-    runner = load_model(spec, folders[request.param])
+    convention, precision = request.param
+    spec = ModelSpec(
+        id="wide",
+        source="",
+        max_num_seqs=4,
+        max_model_len=256,
+        prefix_cache_mib=1,
+        precision=precision,
+        deterministic=precision is not None,
+    )
+    runner = load_model(spec, folders[convention])
     assert runner is not None
     yield runner
     runner.close()
