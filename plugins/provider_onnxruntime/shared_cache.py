@@ -17,6 +17,7 @@ from provider_onnxruntime.kv_pool import KvPool
 from provider_onnxruntime.step_inputs import fill_inputs, make_inputs, make_length_mask
 
 MAX_STEPS = 256  # shapes kept bound; the least recently used goes first
+MIN_LOGITS_ROWS = 16  # rows of logits kept even for few slots: a verified draft wants as many
 CPU_PROVIDER = "CPUExecutionProvider"
 
 
@@ -33,7 +34,8 @@ class SharedCacheDecoder:
         self._session = session
         self._io = io
         self._pool = pool
-        self._logits = np.empty((pool.max_num_seqs, io.vocab_size), io.logits.dtype)
+        num_rows = max(pool.max_num_seqs, MIN_LOGITS_ROWS)
+        self._logits = np.empty((num_rows, io.vocab_size), io.logits.dtype)
         self._steps: dict[tuple[int, int, int, int], _BoundStep] = {}
 
     def run(
