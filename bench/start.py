@@ -71,21 +71,21 @@ def free_port() -> int:
         return port
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
-    """Poll `/readyz`.
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, *, path: str = "/readyz") -> None:
+    """Poll a server's readiness.
 
     Raises:
         RuntimeError: The server ended instead.
     """
-    while not _is_ready(port):
+    while not _is_ready(port, path):
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}")
         time.sleep(_POLL_S)
 
 
-def _is_ready(port: int) -> bool:
+def _is_ready(port: int, path: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
