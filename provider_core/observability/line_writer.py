@@ -47,6 +47,7 @@ class LineWriter:
         self._num_dropped = 0
         self._is_closing = threading.Event()
         self._error: str | None = None
+        self._writing = threading.Lock()
         self._has_lost_usage = False
         self._thread = threading.Thread(target=self._run, name="line-writer", daemon=True)
         self._thread.start()
@@ -77,6 +78,17 @@ class LineWriter:
     def emit(self, line: bytes) -> None:
         """Take a usage line, newline included. Never blocks and never drops."""
         self._lines.put((line, True))
+
+    def write_through(self, line: bytes) -> bool:
+        """Write a usage line, newline included, in the caller's thread; the `UsageWriter`'s.
+
+        Returns:
+            Whether it was written; if not, what was written of it is ended by a newline first the
+            next time.
+        """
+        # A failed write may have ended amid a line; a newline keeps the next one whole.
+        start = b"\n" if self._error is not None else b""
+        return self._write_all(start + self._render(line))
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Write what waits and stop. Idempotent.
@@ -146,15 +158,16 @@ class LineWriter:
 
     def _write_all(self, data: bytes) -> bool:
         view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._fd, view) :]
-            except BlockingIOError:  # full, and somebody made the shared descriptor non-blocking
-                time.sleep(_FULL_PIPE_S)
-            except OSError as error:
-                self._error = error.strerror or type(error).__name__
-                return False
-        self._error = None
+        with self._writing:
+            while view:
+                try:
+                    view = view[os.write(self._fd, view) :]
+                except BlockingIOError:  # full, and somebody made the descriptor non-blocking
+                    time.sleep(_FULL_PIPE_S)
+                except OSError as error:
+                    self._error = error.strerror or type(error).__name__
+                    return False
+            self._error = None
         return True
 
 

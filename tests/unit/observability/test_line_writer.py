@@ -169,3 +169,28 @@ def test_lines_are_rendered_in_the_thread(tmp_path: Path) -> None:
     writer.close()
     assert path.read_bytes() == b"A\n"
     assert threads == ["line-writer"]
+
+
+def test_a_line_written_through_is_out_when_the_call_returns(tmp_path: Path) -> None:
+    """In the caller's thread, rendered as the others are."""
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        writer = LineWriter(file.fileno(), render=bytes.upper)
+    assert writer.write_through(b"usage\n")
+    assert path.read_bytes() == b"USAGE\n"
+    assert writer.close()
+
+
+def test_what_follows_a_line_that_failed_is_whole(pipe: Pipe) -> None:
+    """The caller hears of the failure and keeps the line; the next one begins on a fresh line."""
+    reader, end = pipe
+    writer = LineWriter(end)
+    os.close(reader)
+    assert not writer.write_through(b"usage\n")
+    again, fresh_end = os.pipe()
+    os.dup2(fresh_end, writer._fd)
+    os.close(fresh_end)
+    assert writer.write_through(b"usage\n")
+    assert os.read(again, 100) == b"\nusage\n"
+    os.close(again)
+    assert writer.close()
