@@ -15,6 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from provider_core import hookimpl
 from provider_core.access.keys import load_or_mint
 from provider_core.access.plugin import ApiKeyPlugin
+from provider_core.billing.journal import Disk
 from provider_core.interfaces import Engine, ModelRunner
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager, make_plugin_manager
@@ -103,6 +104,11 @@ class MemorySink:
         """Take one."""
         self.lines.append(line)
 
+    def write_through(self, line: bytes) -> bool:
+        """Take one that a journal has."""
+        self.lines.append(line)
+        return True
+
     @property
     def events(self) -> list[dict[str, Any]]:
         """The lines, parsed."""
@@ -164,6 +170,7 @@ async def serving(
     load: bool = True,
     pricing: dict[str, str] | None = None,
     deterministic: bool = False,
+    disk: Disk | None = None,
     **overrides: Any,
 ) -> AsyncIterator[Serving]:
     """Serve `test-model` until the context ends.
@@ -178,6 +185,7 @@ async def serving(
         load: Load the models and be ready.
         pricing: Further prices of the model.
         deterministic: What the model is declared to be.
+        disk: The operating system under the journal.
         overrides: Settings.
     """
     with TemporaryDirectory() as data_dir:
@@ -199,7 +207,7 @@ async def serving(
         for plugin in plugins:
             manager.register(plugin)
         sink = MemorySink()
-        server = Server(settings, manager, sink, Lifecycle())
+        server = Server(settings, manager, sink, Lifecycle(), disk=disk)
         port = await server.open()
         try:
             if load:
@@ -221,6 +229,7 @@ def _settings(
         "api_key": KEY,
         "data_dir": Path(data_dir) / "data",
         "plugins": (),
+        "journal": {"enabled": False},  # lines are there as soon as an answer is
         "models": ({"id": "test-model", "pricing": pricing, **model},),
     }
     return load_settings(**{**values, **overrides})

@@ -2,14 +2,20 @@
 
 However a generation ends (finish, disconnect, deadline, engine failure, drain), somebody calls
 `settle`. The first call decides; every later one gets the same record. The usage line leaves
-through one place, `Ledger._emit`, in the order of its `seq`.
+through one place, `Ledger._emit`, in the order of its `seq`: into the journal, from where it
+reaches the log, or straight into the log where there is no journal.
 """
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from types import MappingProxyType
+from typing import cast
 
+from provider_core.billing.adjustments import build_adjustment
 from provider_core.billing.events import (
+    SCHEMA,
     CancelStage,
     ClientFinishReason,
     Delivery,
@@ -23,9 +29,31 @@ from provider_core.billing.events import (
     encode_event,
 )
 from provider_core.billing.identifiers import clean_client_request_id
-from provider_core.billing.money import price_list
+from provider_core.billing.journal import UsageJournal
+from provider_core.billing.money import format_money, price_list
 from provider_core.interfaces import Clock, RunnerInfo, UsageSink
+from provider_core.json_lines import format_timestamp
 from provider_core.types import ModelSpec, Principal, Usage, UsageRecord
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the lines of a boot add up to."""
+
+    finals: int = 0
+    adjustments: int = 0
+    billable_finals: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: Decimal = Decimal(0)
+
+    def count(self, usage: Usage, cost: Decimal, *, is_billable: bool) -> None:
+        """Add a `usage.final`."""
+        self.finals += 1
+        self.billable_finals += is_billable
+        self.prompt_tokens += usage.prompt_tokens
+        self.completion_tokens += usage.completion_tokens
+        self.cost += cost
 
 
 class Ledger:
@@ -36,6 +64,7 @@ class Ledger:
         clock: The time.
         process: Facts every line repeats.
         on_settled: Told of each record once, after its line is with the sink; must not raise.
+        journal: Takes the lines in the sink's place and brings them to the disk.
     """
 
     def __init__(
@@ -44,20 +73,41 @@ class Ledger:
         clock: Clock,
         process: ProcessFacts,
         on_settled: Callable[[UsageRecord], None] | None = None,
+        journal: UsageJournal | None = None,
     ) -> None:
         self._sink = sink
+        self._journal = journal
         self._clock = clock
         self._process = process
         self._on_settled = on_settled
         self._lock = threading.Lock()
         self._num_opened = 0
-        self._last_seq = 0  # also the number of settled generations
+        self._last_seq = 0
         self._last_timestamp_s = 0.0
+        self._totals = Totals()
 
     @property
     def num_open(self) -> int:
         """Generations admitted and not settled yet."""
-        return self._num_opened - self._last_seq
+        return self._num_opened - self._totals.finals
+
+    def totals(self) -> dict[str, object]:
+        """The control totals of this boot, as its heartbeat states them."""
+        with self._lock:
+            totals = self._totals
+            return {
+                "schema": SCHEMA,
+                "timestamp": format_timestamp(max(self._clock.time(), self._last_timestamp_s)),
+                "boot_id": self._process.boot_id,
+                "last_seq": self._last_seq,
+                "finals": totals.finals,
+                "adjustments": totals.adjustments,
+                "billable_finals": totals.billable_finals,
+                "sum_prompt_tokens": totals.prompt_tokens,
+                "sum_completion_tokens": totals.completion_tokens,
+                "sum_cost": format_money(totals.cost),
+                "open_generations": self._num_opened - totals.finals,
+            }
 
     def open(
         self,
@@ -116,10 +166,55 @@ class Ledger:
         )
         with self._lock:
             self._num_opened += 1
-        return Settlement(facts, self._clock, received_mono_s, self._emit, self._on_settled)
+        settlement = Settlement(self, facts, self._clock, received_mono_s)
+        if self._journal is not None:
+            self._journal.opened(facts, settlement.admitted_s)
+        return settlement
+
+    def settle(self, facts: GenerationFacts, timeline: Timeline, outcome: Outcome) -> UsageRecord:
+        """Write the line of a generation and tell who wants to know; for its `Settlement`."""
+        record = self._emit(facts, timeline, outcome)
+        if self._on_settled is not None:
+            self._on_settled(record)
+        return record
+
+    async def until_durable(self, record: UsageRecord) -> None:
+        """Until a line is on disk; at once without a journal, or when the disk has failed."""
+        if self._journal is not None:
+            await self._journal.until_decided(_seq(record))
+
+    def conclude(self, record: UsageRecord, *, is_sent: bool) -> None:
+        """Note whether an answer left that was billed first; for its `Settlement`.
+
+        A whole answer that did not leave is taken back: R5 of the published policy.
+        """
+        if self._journal is None:
+            return
+        self._journal.delivered(_seq(record), "sent" if is_sent else "failed")
+        if is_sent or record.event["stream"] or not record.cost:
+            return
+        with self._lock:
+            self._last_seq += 1
+            self._last_timestamp_s = max(self._last_timestamp_s, self._clock.time())
+            adjustment = build_adjustment(
+                record.event,
+                cost_delta=-record.cost,
+                reason="delivery_failed",
+                rule="R5",
+                boot_id=self._process.boot_id,
+                seq=self._last_seq,
+                wall_s=self._last_timestamp_s,
+                service_version=self._process.service_version,
+            )
+            self._totals.adjustments += 1
+            self._totals.cost -= record.cost
+            self._journal.commit(self._last_seq, encode_event(adjustment))
 
     def _emit(self, facts: GenerationFacts, timeline: Timeline, outcome: Outcome) -> UsageRecord:
         """Number, build and hand over one event: the single place a usage line comes from."""
+        journal = self._journal
+        if journal is not None and outcome.status == "ok" and outcome.delivery is None:
+            outcome = replace(outcome, delivery="unknown")  # it leaves once this line is on disk
         with self._lock:
             event, usage, cost = build_usage_final(
                 self._process,
@@ -129,12 +224,17 @@ class Ledger:
                 seq=self._last_seq + 1,
                 not_before_wall_s=self._last_timestamp_s,
             )
+            event["durable"] = journal is not None
             line = encode_event(event)
             self._last_seq += 1
+            self._totals.count(usage, cost, is_billable=event["billable"] is True)
             self._last_timestamp_s = max(
                 self._last_timestamp_s, facts.received_wall_s + timeline.finished_s
             )
-            self._sink.emit(line)
+            if journal is None:
+                self._sink.emit(line)
+            else:
+                journal.commit(self._last_seq, line)
         return UsageRecord(
             generation_id=facts.generation_id,
             request_id=facts.request_id,
@@ -153,23 +253,18 @@ class Settlement:
     """
 
     def __init__(
-        self,
-        facts: GenerationFacts,
-        clock: Clock,
-        received_mono_s: float,
-        emit: Callable[[GenerationFacts, Timeline, Outcome], UsageRecord],
-        on_settled: Callable[[UsageRecord], None] | None,
+        self, ledger: Ledger, facts: GenerationFacts, clock: Clock, received_mono_s: float
     ) -> None:
+        self.admitted_s = clock.monotonic() - received_mono_s  # after it was received
+        self._ledger = ledger
         self._facts = facts
         self._clock = clock
         self._received_mono_s = received_mono_s
-        self._emit = emit
-        self._on_settled = on_settled
-        self._admitted_s = clock.monotonic() - received_mono_s
         self._started_s: float | None = None
         self._first_token_s: float | None = None
         self._lock = threading.Lock()
         self._record: UsageRecord | None = None
+        self._is_concluded = False
 
     @property
     def generation_id(self) -> str:
@@ -230,7 +325,7 @@ class Settlement:
             if self._record is not None:
                 return self._record
             timeline = Timeline(
-                admitted_s=self._admitted_s,
+                admitted_s=self.admitted_s,
                 started_s=self._started_s,
                 first_token_s=self._first_token_s,
                 finished_s=self._elapsed_s(None),
@@ -245,11 +340,29 @@ class Settlement:
                 cancel_stage=cancel_stage,
                 delivery=delivery,
             )
-            self._record = self._emit(self._facts, timeline, outcome)
-        if self._on_settled is not None:
-            self._on_settled(self._record)
+            self._record = self._ledger.settle(self._facts, timeline, outcome)
         return self._record
+
+    async def until_durable(self) -> None:
+        """Wait for the line to be on disk: what comes after may be the last the client gets.
+
+        Nothing must have been said of the end before. Returns at once if nothing is settled.
+        """
+        if self._record is not None:
+            await self._ledger.until_durable(self._record)
+
+    def conclude(self, *, is_sent: bool) -> None:
+        """Say whether the end of the answer was handed to the transport. The first call counts."""
+        record = self._record
+        if record is None or self._is_concluded or record.event["delivery"] != "unknown":
+            return
+        self._is_concluded = True
+        self._ledger.conclude(record, is_sent=is_sent)
 
     def _elapsed_s(self, mono_s: float | None) -> float:
         now_s = self._clock.monotonic() if mono_s is None else mono_s
         return max(now_s - self._received_mono_s, 0.0)
+
+
+def _seq(record: UsageRecord) -> int:
+    return cast(int, record.event["seq"])

@@ -14,10 +14,11 @@ import provider_core
 from provider_core import hookspecs
 from provider_core.billing.events import ProcessFacts
 from provider_core.billing.identifiers import make_ulid
+from provider_core.billing.journal import Disk, UsageJournal
 from provider_core.billing.settlement import Ledger
 from provider_core.catalog import specs_from_settings
 from provider_core.errors import ConfigurationError, EngineDead, Unavailable
-from provider_core.interfaces import UsageSink
+from provider_core.interfaces import UsageWriter
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.observability.metrics import Metrics
 from provider_core.plugins import PluginManager
@@ -50,16 +51,18 @@ class Server:
         lifecycle: Shared with whoever watches.
         exit_now: Ends the process at once, for an engine that hangs.
         num_dropped_lines: Log lines dropped so far, for the metrics.
+        disk: The operating system under the journal.
     """
 
     def __init__(
         self,
         settings: Settings,
         plugins: PluginManager,
-        sink: UsageSink,
+        sink: UsageWriter,
         lifecycle: Lifecycle,
         exit_now: ExitNow = sys.exit,
         num_dropped_lines: Callable[[], int] = lambda: 0,
+        disk: Disk | None = None,
     ) -> None:
         self.settings = settings
         self.plugins = plugins
@@ -68,13 +71,26 @@ class Server:
         self.metrics = Metrics(
             lambda: {model.spec.id: model.engine for model in self.models}, num_dropped_lines
         )
-        self.ledger = Ledger(sink, time, _process_facts(settings), self.metrics.observe)
+        process = _process_facts(settings)
+        self.journal = (
+            UsageJournal(
+                settings.journal.dir or settings.data_dir / "journal",
+                settings.journal,
+                process,
+                sink,
+                disk=disk,
+            )
+            if settings.journal.enabled
+            else None
+        )
+        self.ledger = Ledger(sink, time, process, self.metrics.observe, self.journal)
         self.dispatcher = Dispatcher(
             settings=settings,
             plugins=plugins,
             models=self.models,
             ledger=self.ledger,
             lifecycle=lifecycle,
+            journal=self.journal,
         )
         self._exit_now = exit_now
         self.exit_code = 0
@@ -92,7 +108,7 @@ class Server:
         ops = Ops(self.settings, self.metrics)
         if self.settings.server.ops_port is None:
             ops.add_routes(app)
-        Health(self.lifecycle, self.models).add_routes(app)
+        Health(self.lifecycle, self.models, self.journal).add_routes(app)
         OpenAIRoutes(self.dispatcher, Authenticator(self.settings, self.plugins)).add_routes(app)
         self.plugins.every(hookspecs.setup_app, app=app)
         return app
@@ -101,8 +117,11 @@ class Server:
         """Bind and answer probes; models come later. Returns the bound port.
 
         Raises:
-            ConfigurationError: The address cannot be bound.
+            ConfigurationError: The journal cannot be kept, or the address not be bound.
         """
+        if self.journal is not None:
+            with self.lifecycle.phase("journal"):
+                await asyncio.to_thread(self.journal.start, self.ledger.totals)
         runner = web.AppRunner(
             self.make_app(), handler_cancellation=True, shutdown_timeout=_FLUSH_S
         )
@@ -182,6 +201,8 @@ class Server:
         if self._ops_runner is not None:
             await self._ops_runner.cleanup()
             self._ops_runner = None
+        if self.journal is not None:  # every run is settled by now
+            await asyncio.to_thread(self.journal.close, _FLUSH_S / 2)
         try:
             async with asyncio.timeout(_FLUSH_S):
                 await self.models.close()
@@ -202,6 +223,8 @@ class Server:
         error = EngineDead(f"the engine of `{model.spec.id}` does not answer")
         for run in list(self.dispatcher.runs):
             run.settle(error)
+        if self.journal is not None:
+            self.journal.close(_FLUSH_S / 2)
         self._exit_now(EXIT_ENGINE_HUNG)
 
 

@@ -13,12 +13,14 @@ from typing import Any
 
 from provider_core import hookspecs
 from provider_core.billing.events import ClientFinishReason, Endpoint, Status
+from provider_core.billing.journal import UsageJournal
 from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     InvalidRequest,
     ProviderError,
+    Unavailable,
     UnsupportedParameter,
 )
 from provider_core.interfaces import RenderedPrompt
@@ -33,6 +35,7 @@ from provider_core.text.generation import Generation
 from provider_core.text.prompt import encode_prompt
 from provider_core.types import GenerationRequest, Principal, SamplingParams, UsageRecord
 
+_JOURNAL_RETRY_S = 5.0
 _SEED_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, as splitmix64 steps
 
 SamplingFor = Callable[[int], SamplingParams]
@@ -65,6 +68,7 @@ class Dispatcher:
         models: Models,
         ledger: Ledger,
         lifecycle: Lifecycle,
+        journal: UsageJournal | None = None,
     ) -> None:
         self.settings = settings
         self.models = models
@@ -72,6 +76,7 @@ class Dispatcher:
         self.runs: set[Run] = set()
         self._plugins = plugins
         self._ledger = ledger
+        self._journal = journal
         self._rates: dict[str, PrefillRate] = {}
 
     async def render_chat(
@@ -135,8 +140,12 @@ class Dispatcher:
             cache_salt: The client's own division of its cached prompts.
 
         Raises:
-            ProviderError: Of any kind: context, sampling, limits, overload, deadline.
+            ProviderError: Of any kind: context, sampling, limits, overload, deadline, or no way
+                to keep the bill.
         """
+        problem = None if self._journal is None else self._journal.problem
+        if problem is not None:
+            raise Unavailable(problem, code="billing_unavailable", retry_after_s=_JOURNAL_RETRY_S)
         generation_id = call.begin_generation()
         requests: list[GenerationRequest] = []
         for prompt in prompts:
@@ -293,7 +302,7 @@ class Run:
         self.generation.close()
 
     def settle(self, cause: BaseException | None = None) -> UsageRecord:
-        """End the generation if it still runs, and write its one usage line.
+        """End the generation if it still runs, and give its one usage line to the ledger.
 
         The first call decides; later ones return its record.
 
@@ -326,6 +335,14 @@ class Run:
         call.error_code = code
         self._dispatcher.finished(self, record)
         return record
+
+    async def until_durable(self) -> None:
+        """Wait for the usage line to be on disk, before the end of the answer leaves."""
+        await self._settlement.until_durable()
+
+    def conclude(self, *, is_sent: bool) -> None:
+        """Say whether the end of the answer was handed to the transport. The first call counts."""
+        self._settlement.conclude(is_sent=is_sent)
 
 
 async def _encode(model: ServedModel, prompt: str | RenderedPrompt, param: str) -> tuple[int, ...]:

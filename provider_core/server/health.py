@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from provider_core.billing.journal import UsageJournal
 from provider_core.errors import EngineDead
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.server.models import Models
@@ -14,9 +15,12 @@ class Health:
     `/ping` and `/health` answer as `/readyz`, under the names platforms ask for.
     """
 
-    def __init__(self, lifecycle: Lifecycle, models: Models) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, models: Models, journal: UsageJournal | None = None
+    ) -> None:
         self._lifecycle = lifecycle
         self._models = models
+        self._journal = journal
 
     def add_routes(self, app: web.Application) -> None:
         """Register the probes; none needs a key."""
@@ -60,4 +64,4 @@ class Health:
                 model.engine.check_health()
             except EngineDead as exc:
                 return f"model {model.spec.id}: {exc.message}"
-        return None
+        return None if self._journal is None else self._journal.problem

@@ -163,7 +163,7 @@ class OpenAIRoutes:
                 encoder=encoder,
             )
         return await whole_reply(
-            call, self._dispatcher, prepared, endpoint=reply.endpoint, encode=reply.whole
+            request, call, self._dispatcher, prepared, endpoint=reply.endpoint, encode=reply.whole
         )
 
 

@@ -51,7 +51,7 @@ async def stream_reply(
     """Run a generation and stream it.
 
     Headers leave with the first event, or after `sse_keepalive_s` of silence: a failure before
-    that has a status of its own. The usage record is written before the last bytes leave.
+    that has a status of its own. The usage record is on disk before the last bytes leave.
 
     Raises:
         ProviderError: The generation failed before its first event.
@@ -64,16 +64,19 @@ async def stream_reply(
         if run.generation.is_refused:
             raise ConnectionResetError("the client is gone")  # noqa: TRY301 - settled below
         record = run.settle()
+        await run.until_durable()
         cost = format_money(record.cost)
         if run.error is not None:
             last = encoder.error(run.error, record.usage, cost)
         else:
             last = encoder.end(record.usage, cost)
         await stream.writer.close(last)
+        run.conclude(is_sent=True)
     except BaseException as exc:
         run.settle(exc)
         raise
     finally:
+        run.conclude(is_sent=False)
         stream.writer.abandon()
         call.num_sent_bytes = stream.writer.num_sent_bytes
     return stream.writer.response
@@ -149,6 +152,7 @@ class _Stream:
 
 
 async def whole_reply(
+    request: web.Request,
     call: Call,
     dispatcher: Dispatcher,
     prepared: Prepared,
@@ -156,9 +160,10 @@ async def whole_reply(
     endpoint: Endpoint,
     encode: Callable[[list[Event], Usage, str], bytes],
 ) -> web.Response:
-    """Run a generation to its end and answer at once.
+    """Run a generation to its end and answer at once, when the usage record is on disk.
 
     Args:
+        request: The request to answer.
         call: The HTTP request.
         dispatcher: What runs it.
         prepared: What to run.
@@ -176,7 +181,14 @@ async def whole_reply(
             raise run.error  # noqa: TRY301 - one place settles whatever went wrong
         record = run.settle()
         body = encode(events, record.usage, format_money(record.cost))
+        await run.until_durable()
+        response = web.Response(body=body, content_type="application/json")
+        await response.prepare(request)
+        await response.write_eof()
+        run.conclude(is_sent=True)
     except BaseException as exc:
         run.settle(exc)
         raise
-    return web.Response(body=body, content_type="application/json")
+    finally:
+        run.conclude(is_sent=False)
+    return response

@@ -1,0 +1,263 @@
+"""The emitter: one thread that carries bills from the journal's files to the log.
+
+It reads what the writer has finished, so a reader of the log that stalls costs disk and neither
+memory nor requests. What the log has taken is noted in the journal: the cursor of a later start. A
+line whose answer is still leaving waits for word of its delivery.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from provider_core.billing.journal import records
+from provider_core.billing.journal.disk import Disk
+from provider_core.billing.journal.frames import decode_frame, read_frames
+from provider_core.billing.journal.records import Record
+from provider_core.billing.journal.writer import Shared
+from provider_core.interfaces import Clock, UsageWriter
+from provider_core.json_lines import encode_line, format_timestamp
+
+log = structlog.get_logger()
+
+_CHUNK_BYTES = 65536
+_BATCH = 64  # lines noted at a time: as many may be written twice after a crash
+_HEARTBEAT_S = 60.0
+_RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class Owed:
+    """What a boot that has ended may still owe the log.
+
+    Attributes:
+        paths: Its files, in order.
+        emitted: `seq` of the lines that the log has.
+        deliveries: Of the others, what is known.
+        attempt: How often they are offered, this time included.
+        note: Told of lines that the log has taken.
+        finish: Called once it owes nothing.
+    """
+
+    paths: Sequence[Path]
+    emitted: set[int]
+    deliveries: Mapping[int, str]
+    attempt: int
+    note: Callable[[Iterable[int]], None]
+    finish: Callable[[], None]
+
+
+class Emitter:
+    """Writes the lines of one journal, and before them those that others owe.
+
+    Args:
+        shared: What the journal's writer has finished.
+        note: Appends a record to the journal.
+        output: Takes the lines.
+        clock: The time.
+        disk: For its labelled points.
+        heartbeat: Makes the line of control totals, given whether it is the last.
+        owed: Of boots that have ended.
+
+    Attributes:
+        num_emitted: Lines of this boot that the log has.
+        owes_nothing: After `close`: every line has left, with word of its delivery.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        note: Callable[[bytes], None],
+        output: UsageWriter,
+        *,
+        clock: Clock,
+        disk: Disk,
+        heartbeat: Callable[[bool], bytes],
+        owed: Sequence[Owed] = (),
+    ) -> None:
+        self.num_emitted = 0
+        self.owes_nothing = False
+        self._shared = shared
+        self._note = note
+        self._output = output
+        self._clock = clock
+        self._disk = disk
+        self._heartbeat = heartbeat
+        self._owed = owed
+        self._fd = -1  # of the first span, or none
+        self._offset = 0
+        self._waiting: dict[int, Record] = {}  # for word of their delivery
+        self._undurable: set[int] = set()  # written before the journal had them
+        self._blocked_since_s: float | None = None
+        self._next_heartbeat_s = clock.monotonic() + _HEARTBEAT_S
+        self._is_closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="usage-emitter", daemon=True)
+
+    @property
+    def blocked_s(self) -> float:
+        """For how long the log has not taken the line that is due."""
+        since_s = self._blocked_since_s
+        return 0.0 if since_s is None else self._clock.monotonic() - since_s
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Write what the journal has, then the last control totals, and end.
+
+        Args:
+            timeout_s: Give up on a log that does not take lines after this long.
+        """
+        self._is_closing.set()
+        self._shared.news.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        has_paid = True
+        for owed in self._owed:
+            has_paid = self._pay(owed) and has_paid
+        is_last = False
+        while not is_last:
+            self._shared.news.wait(_RETRY_S)
+            self._shared.news.clear()
+            is_last = self._is_closing.is_set()
+            try:
+                is_done = self._write_undurable() and self._follow()
+            except OSError as error:  # the journal cannot be read; nothing is lost by waiting
+                log.error("journal.unreadable", error=error)  # noqa: TRY400 - no bug of ours
+                is_done = False
+            if is_last or self._clock.monotonic() >= self._next_heartbeat_s:
+                self._next_heartbeat_s = self._clock.monotonic() + _HEARTBEAT_S
+                is_done = self._write(self._heartbeat(is_last)) and is_done
+        if self._fd >= 0:
+            os.close(self._fd)
+        self.owes_nothing = is_done and not self._waiting and has_paid
+
+    def _write_undurable(self) -> bool:
+        """Write the bills that no disk would take."""
+        lines = self._shared.undurable
+        while lines:
+            body = records.decode(lines[0])
+            if not self._write_event(body):
+                return False
+            self._undurable.add(body["seq"])
+            lines.popleft()
+        return True
+
+    def _follow(self) -> bool:
+        """Write what the journal's files have beyond the place where reading stopped."""
+        spans = self._shared.spans
+        while True:
+            has_next = len(spans) > 1  # asked first: only then is the end of this one the last
+            span = spans[0]
+            if self._fd < 0:
+                self._fd, self._offset = os.open(span.path, os.O_RDONLY), 0
+            size = min(span.end - self._offset, _CHUNK_BYTES)
+            if size > 0:
+                chunk = os.pread(self._fd, size, self._offset)
+                chunk = chunk[: chunk.rfind(b"\n") + 1]
+                if not self._take(chunk.splitlines(keepends=True)):
+                    return False
+                self._offset += len(chunk)
+            elif has_next:
+                os.close(self._fd)
+                self._fd = -1
+                spans.popleft()
+            else:
+                return True
+
+    def _take(self, frames: list[bytes]) -> bool:
+        """Write the lines of some frames; `False` if the log takes no more."""
+        emitted: list[int] = []
+        is_taken = True
+        for frame in frames:
+            payload = decode_frame(frame)
+            if payload is None:
+                log.error("journal.corrupt", bytes=len(frame))
+                continue
+            body = self._due(records.decode(payload))
+            if body is None:
+                continue
+            if body["seq"] not in self._undurable and not self._write_event(body):
+                is_taken = False
+                break
+            self._undurable.discard(body["seq"])
+            emitted.append(body["seq"])
+        if emitted:
+            self.num_emitted += len(emitted)
+            self._disk.reach("before E")
+            self._note(records.emitted(emitted))
+        return is_taken
+
+    def _due(self, record: Record) -> Record | None:
+        """The event that a record makes ready to leave."""
+        match record["rec"]:
+            case "F":
+                body: Record = record["body"]
+                if body.get("delivery") == "unknown" and body["seq"] not in self._undurable:
+                    self._waiting[body["seq"]] = body
+                    return None
+                return body
+            case "D":
+                waiting = self._waiting.pop(record["seq"], None)
+                return None if waiting is None else waiting | {"delivery": record["delivery"]}
+            case _:
+                return None
+
+    def _pay(self, owed: Owed) -> bool:
+        """Write what an earlier boot owes; `False` if some of it must be left to a later start."""
+        batch: list[int] = []
+        try:
+            for body in _finals(owed.paths):
+                seq = body["seq"]
+                if seq in owed.emitted:
+                    continue
+                if body.get("delivery") == "unknown":
+                    body["delivery"] = owed.deliveries.get(seq, "unknown")
+                body |= {"recovered": True, "emit_attempt": owed.attempt}
+                if not self._write_event(body):
+                    return False
+                owed.emitted.add(seq)
+                batch.append(seq)
+                if len(batch) == _BATCH:
+                    owed.note(batch)
+                    batch = []
+            self._disk.reach("recovery 3")
+            if batch:
+                owed.note(batch)
+            owed.finish()
+        except OSError as error:
+            log.error("journal.unreadable", error=error)  # noqa: TRY400 - no bug of ours
+            return False
+        return True
+
+    def _write_event(self, body: Record) -> bool:
+        return self._write(encode_line(body | {"emitted_at": format_timestamp(self._clock.time())}))
+
+    def _write(self, line: bytes) -> bool:
+        """Write one line, however long the log takes to take it; `False` if it must be left."""
+        self._blocked_since_s = self._clock.monotonic()
+        is_told = False
+        while not self._output.write_through(line):
+            if not is_told:
+                log.error("usage.blocked")
+                is_told = True
+            if self._is_closing.wait(_RETRY_S):
+                return False
+        self._disk.reach("after stdout")
+        self._blocked_since_s = None
+        return True
+
+
+def _finals(paths: Iterable[Path]) -> Iterator[Record]:
+    """Every event in some files, damage left out."""
+    for path in paths:
+        for payload in read_frames(path):
+            if isinstance(payload, bytes):
+                record = records.decode(payload)
+                if record["rec"] == "F":
+                    yield record["body"]
