@@ -1,0 +1,127 @@
+"""A server in a process of its own: `python -m tests.journal_process FOLDER [POINT]`.
+
+It serves a scripted model with a journal in FOLDER, says its port in FOLDER/port, and writes its
+log to standard output. POINT is a label of the protocol at which it kills itself, the nth time if
+it ends in `:n`.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from unittest import mock
+
+from provider_core import hookimpl
+from provider_core.access.keys import load_or_mint
+from provider_core.access.plugin import ApiKeyPlugin
+from provider_core.billing.journal import Disk
+from provider_core.interfaces import ModelRunner
+from provider_core.lifecycle import Lifecycle
+from provider_core.observability import start_logging
+from provider_core.plugins import make_plugin_manager
+from provider_core.server.app import Server
+from provider_core.server.defaults import TextDefaults
+from provider_core.server.sse import SseWriter
+from provider_core.settings import LoggingSettings, load_settings
+from provider_core.types import ModelSpec
+from tests.serving import KEY, make_model_dir, saying
+
+MID_FINAL = "mid final"
+MID_TERMINATOR = "mid terminator"
+
+
+def die() -> None:
+    """As `kill -9` would have it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class CrashingDisk(Disk):
+    """Dies at a labelled point."""
+
+    def __init__(self, point: str, countdown: int) -> None:
+        self._point = point
+        self._countdown = countdown
+
+    def reach(self, point: str) -> None:
+        """Die if this is the one."""
+        if point == self._point:
+            self._countdown -= 1
+            if self._countdown == 0:
+                die()
+
+    def write(self, fd: int, data: bytes | memoryview) -> int:
+        """Die in the middle of a bill if that is the point."""
+        if self._point == MID_FINAL and b'"rec":"F"' in bytes(data):
+            self._countdown -= 1
+            if self._countdown == 0:
+                super().write(fd, data[: len(data) * 2 // 3])
+                die()
+        return super().write(fd, data)
+
+
+def die_amid_terminators(countdown: int) -> None:
+    """From now on, write half of the nth end of a stream and die."""
+    close = SseWriter.close
+    left = countdown
+
+    async def dying(writer: SseWriter, last: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            writer.write(last[: len(last) // 2])
+            die()
+        await close(writer, last)
+
+    mock.patch.object(SseWriter, "close", dying).start()
+
+
+class Scripted:
+    """The backend."""
+
+    @hookimpl
+    def load_model(self, model: ModelSpec) -> ModelRunner:
+        """Answer everything alike."""
+        return saying("Hello!", step_time_s=0.001)(model)
+
+
+async def main(folder: Path, point: str) -> None:
+    """Serve until a signal."""
+    name, _, countdown = point.partition(":")
+    disk = CrashingDisk(name, int(countdown or 1))
+    if name == MID_TERMINATOR:
+        die_amid_terminators(int(countdown or 1))
+    writer = start_logging(LoggingSettings(format="json"))
+    pricing = {"prompt": "0.000001", "completion": "0.000002"}
+    model = {"id": "test-model", "source": str(make_model_dir(folder / "model"))}
+    settings = load_settings(
+        port=0,
+        api_key=KEY,
+        data_dir=folder / "data",
+        plugins=(),
+        models=({**model, "pricing": pricing},),
+        server={"grace_s": 10},
+    )
+    plugins = make_plugin_manager(settings)
+    plugins.register(TextDefaults(settings), "core-text")
+    store, _ = load_or_mint(settings.data_dir, settings.api_key)
+    plugins.register(ApiKeyPlugin(store), "core-keys")
+    plugins.register(Scripted(), "scripted")
+    server = Server(settings, plugins, writer, Lifecycle(), disk=disk)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    try:
+        port = await server.open()
+        await server.load()
+        (folder / "port.new").write_text(str(port))
+        (folder / "port.new").rename(folder / "port")
+        await server.stopping.wait()
+        await server.drain()
+    finally:
+        await server.close()
+        writer.close()
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main(Path(sys.argv[1]), " ".join(sys.argv[2:])))
