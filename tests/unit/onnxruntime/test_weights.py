@@ -294,6 +294,15 @@ def test_biases_and_turned_matrices_of_gemm_are_kept(tmp_path: Path, weight_set:
     assert error < {"int4": 0.15, "int8": 0.02}[weight_set.precision]
 
 
+def test_a_matrix_may_have_fewer_inputs_than_a_block(tmp_path: Path) -> None:
+    """96 inputs in a block of 128: the rest is filled up with nothing."""
+    path = save(tmp_path, [node("MatMul", ["x", "w"], "y")], {"w": WEIGHT})
+    session = convert(path, WeightSet("int4", 128))
+    [y] = session.run(None, {"x": np.eye(NUM_IN, dtype=np.float32)[np.newaxis]})
+    weights = BlockMatrix(*quantize_blocks(WEIGHT, 128), 128).to_float()
+    np.testing.assert_allclose(y[0], weights, atol=1e-6 * np.abs(weights).max())
+
+
 def test_layers_of_one_input_share_its_quantisation(tmp_path: Path) -> None:
     """Gate and up: one QuantizeLinear, two products."""
     nodes = [
