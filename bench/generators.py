@@ -1,0 +1,89 @@
+"""Peers without a server: onnxruntime-genai's Generator, OpenVINO-genai's continuous batching.
+
+``python -m bench.generators genai MODEL_DIR`` and ``... openvino MODEL_DIR`` make 64 tokens behind
+prompts of 128 random ids, greedy, 1, 8 and 32 at a time on two threads, and print output tokens per
+second. They run in an environment of their own that has the peer installed. genai's batch is
+static: all start together. OpenVINO's pipeline gets a new request whenever one ends.
+"""
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+PROMPT, OUTPUT, THREADS = 128, 64, 2
+BATCHES = (1, 8, 32)
+ROUNDS = 3
+
+
+def random_prompts(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Ids `[count, PROMPT]` that both peers' tokenizers know."""
+    return np.random.default_rng().integers(300, 30_000, (count, PROMPT))
+
+
+def run_genai(model_dir: str, batch: int) -> float:
+    """Tokens per second of one static batch."""
+    import onnxruntime_genai as genai  # noqa: PLC0415 - not installed where the other peer is
+
+    model = _cached(genai.Model, model_dir)
+    params = genai.GeneratorParams(model)
+    length = PROMPT + OUTPUT
+    params.set_search_options(
+        max_length=length, min_length=length, batch_size=batch, do_sample=False
+    )
+    generator = genai.Generator(model, params)
+    began = time.perf_counter()
+    generator.append_tokens(random_prompts(batch).astype(np.int32))
+    for _ in range(OUTPUT):
+        generator.generate_next_token()
+    return batch * OUTPUT / (time.perf_counter() - began)
+
+
+def run_openvino(model_dir: str, batch: int) -> float:
+    """Tokens per second over three times as many requests as run at once."""
+    import openvino  # noqa: PLC0415
+    import openvino_genai as genai  # noqa: PLC0415
+
+    def make_pipeline(folder: str) -> Any:  # the package has no types
+        scheduler = genai.SchedulerConfig()
+        scheduler.cache_size, scheduler.max_num_seqs = 2, max(BATCHES)
+        scheduler.enable_prefix_caching = False
+        threads = {"INFERENCE_NUM_THREADS": THREADS}
+        return genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", threads)
+
+    pipeline = _cached(make_pipeline, model_dir)
+    config = genai.GenerationConfig(max_new_tokens=OUTPUT, ignore_eos=True, do_sample=False)
+    prompts = enumerate(random_prompts(3 * batch))
+    running: list[Any] = []
+    began = time.perf_counter()
+    while True:
+        while len(running) < batch and (item := next(prompts, None)) is not None:
+            number, ids = item
+            running.append(pipeline.add_request(number, openvino.Tensor(ids[None]), config))
+        if not running:
+            return 3 * batch * OUTPUT / (time.perf_counter() - began)
+        pipeline.step()
+        running = [r for r in running if r.get_status() == genai.GenerationStatus.RUNNING]
+
+
+_KEPT: dict[str, Any] = {}
+
+
+def _cached(make: Any, model_dir: str) -> Any:
+    if model_dir not in _KEPT:
+        _KEPT[model_dir] = make(model_dir)
+    return _KEPT[model_dir]
+
+
+def main() -> None:
+    """Measure and print the best of a few rounds."""
+    run = {"genai": run_genai, "openvino": run_openvino}[sys.argv[1]]
+    for batch in BATCHES:
+        run(sys.argv[2], batch)
+        best = max(run(sys.argv[2], batch) for _ in range(ROUNDS))
+        print(f"{sys.argv[1]}, {batch} at a time: {best:.1f} tokens/s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
