@@ -12,6 +12,7 @@ ALL = (
     "dialect_cost",
     "core_cost",
     "request_edges",
+    "journal",
     "start",
     "prefix_cache",
     "speculation",
