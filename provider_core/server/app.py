@@ -38,6 +38,7 @@ log = structlog.get_logger()
 ExitNow = Callable[[int], None]
 
 _DRAIN_POLL_S = 0.02
+_PROGRESS_S = 10.0  # between notes of how far generations have come
 _FLUSH_S = 3.0  # kept of the grace for settling, logging and closing
 
 
@@ -99,7 +100,7 @@ class Server:
         self._listeners: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._ops_runner: web.AppRunner | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def make_app(self) -> web.Application:
         """The aiohttp application with every route and plugin's additions."""
@@ -152,11 +153,12 @@ class Server:
         for spec in specs:
             self.lifecycle.advance(State.STARTING, f"loading model {spec.id}")
             await self.models.load(spec)
-        self._watch = asyncio.create_task(
-            Watchdog(
-                lambda: self.models.loaded, self.settings.server.watchdog_s, self._engine_hung
-            ).run()
+        watchdog = Watchdog(
+            lambda: self.models.loaded, self.settings.server.watchdog_s, self._engine_hung
         )
+        self._tasks.append(asyncio.create_task(watchdog.run()))
+        if self.journal is not None:
+            self._tasks.append(asyncio.create_task(self._note_progress(self.journal)))
         self.lifecycle.advance(State.READY, "ready")
         log.info(
             "server.ready",
@@ -188,11 +190,11 @@ class Server:
 
     async def close(self) -> None:
         """End everything; idempotent."""
-        if self._watch is not None:
-            self._watch.cancel()
+        while self._tasks:
+            task = self._tasks.pop()
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._watch
-            self._watch = None
+                await task
         for listener in self._listeners:
             listener.close()
         if self._runner is not None:
@@ -211,6 +213,15 @@ class Server:
             self._exit_now(EXIT_ENGINE_HUNG)
         if self.lifecycle.advance(State.STOPPED, "stopped"):
             log.info("server.stopped", exit_code=self.exit_code)
+
+    async def _note_progress(self, journal: UsageJournal) -> None:
+        """Let the journal know of long generations, so that a crash does not hide what they did."""
+        while True:
+            known = {run.generation_id for run in self.dispatcher.runs}
+            await asyncio.sleep(_PROGRESS_S)
+            for run in self.dispatcher.runs:
+                if run.generation_id in known:
+                    journal.progressed(run.generation_id, run.generation.usage)
 
     def _engine_died(self, cause: Exception) -> None:
         """An engine cannot go on: its sequences have ended with errors; end the process."""

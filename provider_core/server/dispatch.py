@@ -283,6 +283,11 @@ class Run:
         # Last: from here somebody must settle.
         self._settlement = dispatcher.open_settlement(call, prepared, endpoint)
 
+    @property
+    def generation_id(self) -> str:
+        """What its usage event calls it."""
+        return self._settlement.generation_id
+
     def _observe(self, event: Event) -> bool | None:
         if type(event) is Finished:
             if event.error is not None and self.error is None:

@@ -100,6 +100,8 @@ async def _load_or_exit(server: Server, exit_now: ExitNow) -> None:
     await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         log.info("server.stopped", exit_code=server.exit_code)
+        if server.journal is not None:
+            server.journal.close(timeout_s=1)
         exit_now(server.exit_code)
     stopping.cancel()
     await loading
