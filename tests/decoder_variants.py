@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from provider_export.checkpoint import Checkpoint
 from provider_export.cpu_target import OPSET, CpuTarget, add_rotation_tables
@@ -33,7 +32,7 @@ def write_variant(
         checkpoint: A Hugging Face folder.
         folder: Made if it is missing.
         make_target: The variant.
-        keeps_all_logits: Leave out the input `num_logits_to_keep`.
+        keeps_all_logits: Leave out the input `num_logits_to_keep`, and what it does.
         has_half_logits: Give the logits as float16.
     """
     config, graph = read_config(checkpoint), GraphBuilder(ExternalData())
@@ -41,7 +40,7 @@ def write_variant(
     linear = LinearLayers(graph, matrices=stored, tables=stored)
     model = DecoderBuilder(config, Checkpoint(checkpoint), graph, target, linear).build()
     if keeps_all_logits:
-        fix_input(model, "num_logits_to_keep", np.array(0, np.int64))
+        make_all_logits(model)
     if has_half_logits:
         halve_logits(model)
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,11 +49,17 @@ def write_variant(
     return folder
 
 
-def fix_input(model: onnx.ModelProto, name: str, value: npt.NDArray[np.int64]) -> None:
-    """Turn an input into a constant."""
-    [info] = [info for info in model.graph.input if info.name == name]
-    model.graph.input.remove(info)
-    model.graph.initializer.append(numpy_helper.from_array(value, name))
+def make_all_logits(model: onnx.ModelProto) -> None:
+    """Project every position, as other exporters do."""
+    graph = model.graph
+    made = {node.output[0]: node for node in graph.node}
+    rows = made["head.kept"].input[0]
+    [head] = [node for node in graph.node if "head.kept" in node.input]
+    head.input[0] = rows
+    for name in ("head.start", "head.starts", "head.kept"):
+        graph.node.remove(made[name])
+    [info] = [info for info in graph.input if info.name == "num_logits_to_keep"]
+    graph.input.remove(info)
 
 
 def halve_logits(model: onnx.ModelProto) -> None:

@@ -7,6 +7,7 @@ folder, needs operators from a library of its own, or carries compiled code for 
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -46,12 +47,16 @@ class DecoderFile:
     Attributes:
         precision: Of most of its weights as stored, in OpenRouter's vocabulary.
         runs_as: How the file says that it is meant to be run, if it says so.
+        folder: The model's; its configurations say what the graph leaves open.
+        data_files: Files beside `path` that hold weights.
     """
 
     path: Path
     io: DecoderIO
     precision: str | None
     runs_as: str | None = None
+    folder: Path = Path()
+    data_files: tuple[Path, ...] = ()
 
 
 def holds_onnx(folder: Path) -> bool:
@@ -95,12 +100,58 @@ def read_decoder(folder: Path, path: Path) -> DecoderFile:
     file = read_onnx_file(path)
     check_operators(file)
     check_external_data(folder, path, file.weights)
+    locations = {weight.external["location"] for weight in file.weights if weight.external}
+    return DecoderFile(
+        path,
+        _describe(folder, file),
+        read_precision(file),
+        file.metadata.get(PRECISION_PROPERTY),
+        folder,
+        tuple(path.parent / location for location in sorted(locations)),
+    )
+
+
+def read_rewritten(decoder: DecoderFile, path: Path) -> DecoderIO:
+    """Describe what a decoder was rewritten to, checked like the decoder itself.
+
+    Args:
+        decoder: As supplied.
+        path: The other graph, in a folder of its own.
+
+    Raises:
+        ConfigurationError: The file is malformed, unsafe, or no decoder any more.
+    """
+    file = read_onnx_file(path)
+    check_operators(file)
+    check_external_data(path.parent, path, file.weights)
+    for weight in file.weights:
+        check_prepacked(path, weight)
+    return _describe(decoder.folder, file)
+
+
+def check_prepacked(path: Path, weight: StoredTensor) -> None:
+    """Check that a weight's copies in the layout of kernels are within their file.
+
+    ONNX Runtime maps them from `offset;length` behind the weight's place, without looking.
+
+    Raises:
+        ConfigurationError: One is not.
+    """
+    for key, place in (weight.external or {}).items():
+        if not key.startswith("prepacked"):
+            continue
+        size = (path.parent / (weight.external or {})["location"]).stat().st_size
+        for start, length in re.findall(r"\|(\d+);(\d+)", place):
+            if int(start) + int(length) > size:
+                raise ConfigurationError(f"weight {weight.name!r} is cut off")
+
+
+def _describe(folder: Path, file: OnnxFile) -> DecoderIO:
     op_types = {op_type for _, op_type in file.operators}
     genai = _read_genai_config(folder)
     names = None if genai is None else read_genai_names(genai)
     head_dim = _read_head_dim(folder, genai or {})
-    io = describe_decoder(file.inputs, file.outputs, op_types, names, head_dim)
-    return DecoderFile(path, io, read_precision(file), file.metadata.get(PRECISION_PROPERTY))
+    return describe_decoder(file.inputs, file.outputs, op_types, names, head_dim)
 
 
 def resolve_beneath(folder: Path, name: str, *, what: str) -> Path:

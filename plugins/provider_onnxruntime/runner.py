@@ -1,8 +1,6 @@
 """The model runner: one pool of slots, one session, or one for each of two weight sets."""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +14,10 @@ from provider_onnxruntime.growing_cache import GrowingCacheDecoder
 from provider_onnxruntime.hybrid_decoder import Decoder, HybridDecoder
 from provider_onnxruntime.kv_pool import HostKvPool
 from provider_onnxruntime.model_folder import DecoderFile
-from provider_onnxruntime.session import open_session
+from provider_onnxruntime.optimise.prepare import open_decoder
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 from provider_onnxruntime.shared_cache import SharedCacheDecoder
-from provider_onnxruntime.weight_sets import WeightPlan, WeightSet
+from provider_onnxruntime.weight_sets import WeightPlan
 
 DTYPES = frozenset({"float32", "float16"})  # of caches and logits; numpy has no bfloat16
 
@@ -52,7 +50,7 @@ class OnnxRuntimeRunner:
         io = decoder.io
         _check_servable(io)
         plan = plan or WeightPlan(decoder.precision, (None,))
-        sessions = [open_weight_set(decoder.path, settings, name) for name in plan.weight_sets]
+        opened = [open_decoder(decoder, settings, name) for name in plan.weight_sets]
         if io.max_cache_len is not None:
             max_model_len = io.max_cache_len  # a fixed buffer is bound whole
         size = (io.caches, io.cache_dtype, max_num_seqs, max_model_len)
@@ -60,11 +58,11 @@ class OnnxRuntimeRunner:
         decoders: list[Decoder]
         if io.convention == "optimum":
             self._pool = host_pool = HostKvPool(*size)
-            decoders = [GrowingCacheDecoder(session, io, host_pool) for session in sessions]
+            decoders = [GrowingCacheDecoder(one.session, one.io, host_pool) for one in opened]
         else:
             on_cuda = settings.provider == "cuda"
             self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
-            decoders = [SharedCacheDecoder(session, io, self._pool) for session in sessions]
+            decoders = [SharedCacheDecoder(one.session, one.io, self._pool) for one in opened]
         self._decoders = decoders
         self._decoder = decoders[0]
         if len(decoders) > 1:
@@ -141,24 +139,6 @@ class OnnxRuntimeRunner:
             for row in range(len(token_ids))
         ]
         return np.concatenate(rows)
-
-
-def open_weight_set(
-    path: Path, settings: OnnxRuntimeSettings, weight_set: WeightSet | None
-) -> ort.InferenceSession:
-    """Load a decoder with the weights it comes with, or with others derived from them.
-
-    Raises:
-        ConfigurationError: The session cannot be made as asked.
-    """
-    if weight_set is None:
-        return open_session(path, settings)
-    # Only those who ask for derived weights need the package onnx.
-    from provider_onnxruntime.optimise.derive import derive_weights  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory(prefix="provider-weights-") as folder:
-        derived = derive_weights(path, Path(folder) / path.name, weight_set)
-        return open_session(derived, settings)
 
 
 def _check_servable(io: DecoderIO) -> None:

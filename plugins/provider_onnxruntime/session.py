@@ -11,8 +11,20 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 LOG_ERRORS = 3  # ONNX Runtime's severity
 
 
-def open_session(path: Path, settings: OnnxRuntimeSettings) -> ort.InferenceSession:
+def open_session(
+    path: Path,
+    settings: OnnxRuntimeSettings,
+    *,
+    is_optimised: bool = False,
+    save_as: Path | None = None,
+) -> ort.InferenceSession:
     """Load a model file.
+
+    Args:
+        path: The file.
+        settings: How to run it.
+        is_optimised: It was saved by a session: there is nothing left to optimise.
+        save_as: Save what is run there, weights beside it, in the layout that kernels want.
 
     Raises:
         ConfigurationError: The provider is not installed or did not take the model, or the file is
@@ -29,7 +41,12 @@ def open_session(path: Path, settings: OnnxRuntimeSettings) -> ort.InferenceSess
         ort.preload_dlls()  # CUDA and cuDNN where pip put them
         providers.insert(0, (provider, {"device_id": settings.device_id}))
     try:
-        session = ort.InferenceSession(str(path), session_options(settings), providers=providers)
+        options = session_options(settings)
+        if is_optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if save_as is not None:
+            _save(options, save_as)
+        session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # the runtime raises a class of its own per status code
         raise ConfigurationError(f"onnxruntime cannot load {path}: {error}") from error
     # onnxruntime falls back to the CPU without an error, even where no GPU exists.
@@ -59,3 +76,17 @@ def session_options(settings: OnnxRuntimeSettings) -> ort.SessionOptions:
             "session.intra_op.spin_duration_us", str(settings.spin_duration_us)
         )
     return options
+
+
+def _save(options: ort.SessionOptions, path: Path) -> None:
+    """Have a session write the graph that it runs, and its weights twice: as they are, and packed.
+
+    A session that loads it packs no weights: it maps them, and shares them with other processes.
+    """
+    options.optimized_model_filepath = str(path)
+    for key, value in {
+        "optimized_model_external_initializers_file_name": f"{path.name}.data",
+        "optimized_model_external_initializers_min_size_in_bytes": "1024",
+        "save_external_prepacked_constant_initializers": "1",
+    }.items():
+        options.add_session_config_entry(f"session.{key}", value)

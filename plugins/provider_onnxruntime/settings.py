@@ -62,6 +62,17 @@ class OnnxRuntimeSettings(BaseSettings):
     spin_duration_us: int = Field(
         200, ge=0, description="Idle threads spin so long before they sleep; 0 never spins."
     )
+    cache: bool | None = Field(
+        None,
+        description="Keep the graph as this machine runs it on disk, for quick starts; "
+        "default: of models of 64 MiB and more.",
+    )
+    cache_dir: Path | None = Field(
+        None, description="Where; default: `.provider-cache` in the model's folder."
+    )
+    verify_cache: bool = Field(
+        default=False, description="Compare every byte of what is kept before it is used."
+    )
     int4_block_size: Literal[32, 128] = Field(
         128, description="Weights that share a scale, where int4 is derived: 32 is slower, finer."
     )

@@ -1,1 +1,1 @@
-"""What is done to a decoder's graph before it is run. Only this package imports `onnx`."""
+"""What is done to a decoder before it runs, and where the outcome is kept."""

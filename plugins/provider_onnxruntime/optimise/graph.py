@@ -76,6 +76,10 @@ class ModelGraph:
         """What it gives."""
         return [item.name for item in self._model.graph.output]
 
+    def names(self) -> set[str]:
+        """All values that have a name already."""
+        return {*self.input_names, *self._constants, *self._producers}
+
     def producer(self, name: str) -> onnx.NodeProto | None:
         """The node that makes a value; none for inputs and initializers."""
         return self._producers.get(name)

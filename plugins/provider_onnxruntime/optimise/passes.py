@@ -26,7 +26,7 @@ def feed_lengths(graph: ModelGraph) -> bool:
     """
     attentions = [node for node in graph.nodes if node.op_type == "GroupQueryAttention"]
     lengths = {tuple(node.input[LENGTH_INPUTS]) for node in attentions}
-    taken = {SEQLENS, TOTAL_LENGTH} & {name for node in graph.nodes for name in node.output}
+    taken = {SEQLENS, TOTAL_LENGTH} & graph.names()
     if MASK not in graph.input_names or len(lengths) != 1 or taken:
         return False
     [names] = lengths
@@ -63,24 +63,29 @@ def keep_wanted_rows(graph: ModelGraph, logits: str) -> bool:
         graph: Of which the head is the last product with a constant matrix.
         logits: Name of the output.
     """
-    if NUM_LOGITS in graph.input_names or graph.producer(NUM_LOGITS) is not None:
+    if NUM_LOGITS in graph.names():
         return False
     head = _find_head(graph, logits)
     _, shape = graph.output_type(logits)
     if head is None or len(shape) != 3:
         return False
-    one = graph.add_constant("head.one", np.array([1], np.int64))
-    end = graph.add_constant("head.end", np.array([np.iinfo(np.int64).max], np.int64))
+    one = graph.add_constant("wanted_rows.one", np.array([1], np.int64))
+    end = graph.add_constant("wanted_rows.end", np.array([np.iinfo(np.int64).max], np.int64))
     graph.add_input(NUM_LOGITS, TensorProto.INT64, [])
     nodes = [
-        helper.make_node("Neg", [NUM_LOGITS], ["head.start"], "head.start"),
-        helper.make_node("Reshape", ["head.start", one], ["head.starts"], "head.starts"),
+        helper.make_node("Neg", [NUM_LOGITS], ["wanted_rows.start"], "wanted_rows.start"),
+        helper.make_node(
+            "Reshape", ["wanted_rows.start", one], ["wanted_rows.starts"], "wanted_rows.starts"
+        ),
         # Of axis 1: the third input is the end, the fourth the axis.
         helper.make_node(
-            "Slice", [head.input[0], "head.starts", end, one], ["head.kept"], "head.kept"
+            "Slice",
+            [head.input[0], "wanted_rows.starts", end, one],
+            ["wanted_rows.kept"],
+            "wanted_rows.kept",
         ),
     ]
-    head.input[0] = "head.kept"
+    head.input[0] = "wanted_rows.kept"
     graph.replace(head, [*nodes, head])
     graph.set_output_shape(logits, [shape[0], "num_logits", shape[2]])
     return True

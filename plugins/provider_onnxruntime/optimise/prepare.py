@@ -1,0 +1,168 @@
+"""Opening a decoder: rewritten, with the wanted weights, from the cache if it can be."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import structlog
+
+import provider_core
+from provider_core import ConfigurationError
+from provider_core.decoder_io import DecoderIO
+from provider_onnxruntime.growing_cache import GrowingCacheDecoder
+from provider_onnxruntime.kv_pool import HostKvPool
+from provider_onnxruntime.model_folder import DecoderFile, read_rewritten
+from provider_onnxruntime.optimise.cache import (
+    GRAPH,
+    GraphCache,
+    InvalidEntry,
+    fingerprint_source,
+    hash_file,
+    make_key,
+    read_processor_features,
+)
+from provider_onnxruntime.session import open_session
+from provider_onnxruntime.settings import OnnxRuntimeSettings
+from provider_onnxruntime.shared_cache import SharedCacheDecoder
+from provider_onnxruntime.weight_sets import WeightSet
+
+CACHE_FOLDER = ".provider-cache"
+MIN_CACHED_BYTES = 2**26  # smaller models load in an instant
+PROBED_TOKENS, PROBED_POSITIONS = 8, 2**15  # the latter more than any sliding window; not touched
+CODE = (
+    *sorted(Path(__file__).parent.glob("*.py")),
+    Path(provider_core.__file__).parent / "quantization.py",
+)
+"""What decides the outcome. Its hash is in the key: nobody forgets to count up a version."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedDecoder:
+    """A session and what it takes and gives, which a rewritten graph says anew."""
+
+    session: ort.InferenceSession
+    io: DecoderIO
+
+
+def open_decoder(
+    decoder: DecoderFile, settings: OnnxRuntimeSettings, weight_set: WeightSet | None
+) -> OpenedDecoder:
+    """Load a decoder with the weights it comes with, or with others derived from them.
+
+    A cache that cannot be used costs time, never the start.
+
+    Raises:
+        ConfigurationError: The session cannot be made as asked.
+    """
+    if _wants_cache(decoder, settings):
+        try:
+            return _open_cached(decoder, settings, weight_set)
+        except OSError as error:
+            log.warning("cache.unavailable", model=decoder.folder.name, reason=str(error))
+    if weight_set is None:
+        return OpenedDecoder(open_session(decoder.path, settings), decoder.io)
+    with tempfile.TemporaryDirectory(prefix="provider-weights-") as folder:
+        path = _rewrite(decoder, Path(folder), weight_set)
+        return OpenedDecoder(open_session(path, settings), read_rewritten(decoder, path))
+
+
+def cache_folder(decoder: DecoderFile, settings: OnnxRuntimeSettings) -> Path:
+    """Where a model's entries are: in its folder, or in one of its own in a shared folder."""
+    if settings.cache_dir is None:
+        return decoder.folder / CACHE_FOLDER
+    return settings.cache_dir / make_key({"path": str(decoder.path.resolve())})
+
+
+def _wants_cache(decoder: DecoderFile, settings: OnnxRuntimeSettings) -> bool:
+    if settings.provider != "cpu" or settings.cache is not None:
+        return settings.provider == "cpu" and bool(settings.cache)
+    return _num_bytes((decoder.path, *decoder.data_files)) >= MIN_CACHED_BYTES
+
+
+def _open_cached(
+    decoder: DecoderFile, settings: OnnxRuntimeSettings, weight_set: WeightSet | None
+) -> OpenedDecoder:
+    """Open an entry, made if it is missing or not what was written.
+
+    Raises:
+        OSError: None can be made.
+    """
+    cache = GraphCache(cache_folder(decoder, settings), is_thorough=settings.verify_cache)
+    key = make_key(
+        {
+            "code": [hash_file(path) for path in CODE],
+            "onnxruntime": ort.__version__,
+            "processor": read_processor_features(),
+            "files": fingerprint_source((decoder.path, *decoder.data_files)),
+            "logits": decoder.io.logits.name,
+            "weights": asdict(weight_set) if weight_set else None,
+        }
+    )
+    try:
+        if path := cache.find(key):
+            return _open_entry(decoder, settings, path)
+    except (InvalidEntry, ConfigurationError) as error:
+        log.warning("cache.rebuilt", model=decoder.folder.name, reason=str(error))
+        cache.discard(key)
+
+    def make(folder: Path) -> None:
+        # With onnx, whose import takes longer than a start from the cache.
+        from provider_onnxruntime.optimise.saved_model import align_weights  # noqa: PLC0415
+
+        rewritten = folder / "rewritten"
+        rewritten.mkdir()
+        path = _rewrite(decoder, rewritten, weight_set)
+        try:
+            session = open_session(path, settings, save_as=folder / GRAPH)
+            align_weights(folder / GRAPH)
+            expected = OpenedDecoder(session, read_rewritten(decoder, path))
+            _compare(expected, _open_entry(decoder, settings, folder / GRAPH))
+        except ConfigurationError as error:
+            # The disk may be full, which the runtime does not always notice. If it is the model,
+            # opening it without a cache says so.
+            raise OSError(str(error)) from error
+        shutil.rmtree(rewritten)
+
+    return _open_entry(decoder, settings, cache.build(key, make))
+
+
+def _open_entry(decoder: DecoderFile, settings: OnnxRuntimeSettings, path: Path) -> OpenedDecoder:
+    io = read_rewritten(decoder, path)
+    return OpenedDecoder(open_session(path, settings, is_optimised=True), io)
+
+
+def _compare(expected: OpenedDecoder, found: OpenedDecoder) -> None:
+    """Run a few tokens: weights that are read wrongly give other logits, and no error.
+
+    Raises:
+        OSError: The logits differ.
+    """
+    if not np.array_equal(_probe(expected), _probe(found), equal_nan=True):
+        raise OSError("what was saved gives other logits than the session that saved it")
+
+
+def _probe(opened: OpenedDecoder) -> npt.NDArray[np.float32]:
+    io = opened.io
+    pool = HostKvPool(io.caches, io.cache_dtype, 1, io.max_cache_len or PROBED_POSITIONS)
+    is_growing = io.convention == "optimum"
+    decoder = (GrowingCacheDecoder if is_growing else SharedCacheDecoder)(opened.session, io, pool)
+    token_ids = np.arange(PROBED_TOKENS)[np.newaxis] % io.vocab_size
+    return decoder.run(0, token_ids, np.zeros(1, np.int32), 1).copy()
+
+
+def _rewrite(decoder: DecoderFile, folder: Path, weight_set: WeightSet | None) -> Path:
+    # It needs the package onnx, whose import takes longer than a start from the cache.
+    from provider_onnxruntime.optimise.rewrite import rewrite  # noqa: PLC0415
+
+    return rewrite(decoder.path, folder / decoder.path.name, decoder.io.logits.name, weight_set)
+
+
+def _num_bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
