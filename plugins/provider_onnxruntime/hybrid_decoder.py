@@ -25,12 +25,15 @@ class Decoder(Protocol):
 
 
 class HybridDecoder:
-    """Chooses by the number of tokens in a step.
+    """Decodes few rows with one set, and does all else with the other.
+
+    Prompts are always computed by `many`, however they are cut, so that what a prefix cache keeps
+    of them does not depend on who came when.
 
     Args:
-        few: Runs steps of at most `max_few` tokens: weights of fewer bytes.
-        many: Runs all others: faster arithmetic.
-        max_few: Tokens over all rows.
+        few: Decodes up to `max_few` rows: weights of fewer bytes.
+        many: Decodes more rows, and computes prompts and drafts: faster arithmetic.
+        max_few: Rows of one new token each.
     """
 
     def __init__(self, few: Decoder, many: Decoder, max_few: int) -> None:
@@ -45,7 +48,8 @@ class HybridDecoder:
         num_logits: int,
     ) -> npt.NDArray[np.float32]:
         """Run a step; arguments and answer are those of `SharedCacheDecoder.run`."""
-        decoder = self._few if token_ids.size <= self._max_few else self._many
+        num_rows, num_new = token_ids.shape
+        decoder = self._few if num_new == 1 and num_rows <= self._max_few else self._many
         return decoder.run(first_slot, token_ids, starts, num_logits)
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ class OnnxRuntimeRunner:
         self._decoder = decoders[0]
         if len(decoders) > 1:
             few, many = decoders
-            self._decoder = HybridDecoder(few, many, settings.hybrid_max_int4_tokens)
+            self._decoder = HybridDecoder(few, many, settings.hybrid_max_int4_rows)
         self._store: HostBlockStore | None = None
         if prefix_cache_mib and isinstance(self._pool, HostKvPool):
             self._store = HostBlockStore(self._pool, prefix_cache_mib * 2**20)

@@ -76,8 +76,8 @@ class OnnxRuntimeSettings(BaseSettings):
     int4_block_size: Literal[32, 128] = Field(
         128, description="Weights that share a scale, where int4 is derived: 32 is slower, finer."
     )
-    hybrid_max_int4_tokens: int = Field(
-        4, ge=0, description="With precision hybrid, steps of up to so many tokens run in int4."
+    hybrid_max_int4_rows: int = Field(
+        4, ge=0, description="With precision hybrid, up to so many rows are decoded in int4."
     )
 
 

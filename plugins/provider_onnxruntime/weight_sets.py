@@ -5,11 +5,11 @@ precision  runs                                 reported as
 =========  ===================================  ============================================
 int4       int4 blocks                          int4
 int8       int8, activations quantised by row   int8
-hybrid     int4 for steps of few tokens, int8   int4, the lowest that a request may meet
-           for all others, over the same slots
+hybrid     int4 to decode few rows, int8 for    int4, the lowest that a request may meet
+           all else, over the same slots
 =========  ===================================  ============================================
 
-Two weight sets round differently, and the number of tokens in a step chooses between them: a
+Two weight sets round differently, and the number of rows in a step chooses between them: a
 deterministic model runs the better one only, int8.
 """
 
@@ -50,7 +50,7 @@ class WeightPlan:
 
     Attributes:
         precision: As reported, in OpenRouter's vocabulary.
-        weight_sets: `None` is the supplied weights; of two, the first is for steps of few tokens.
+        weight_sets: `None` is the supplied weights; of two, the first decodes few rows.
     """
 
     precision: str | None

@@ -83,15 +83,23 @@ def test_what_runs_is_what_is_reported(folder: Path, precision: str | None, repo
         runner.close()
 
 
-def test_hybrid_is_int8_for_many_tokens_and_int4_for_few(folder: Path) -> None:
-    """To the bit, over one pool: a step of six tokens is many or few as the setting says."""
-    whole = logits_of(folder, "hybrid")
-    np.testing.assert_array_equal(whole, logits_of(folder, "int8"))
-    many = logits_of(folder, "hybrid", chunk=6, hybrid_max_int4_tokens=5)
-    np.testing.assert_array_equal(many, whole)
-    few = logits_of(folder, "hybrid", chunk=6, hybrid_max_int4_tokens=6)
-    np.testing.assert_array_equal(few, logits_of(folder, "int4", chunk=6))
-    assert not np.array_equal(few, many)
+def test_hybrid_computes_prompts_in_int8_however_they_are_cut(folder: Path) -> None:
+    """To the bit, also where a chunk is as short as the rows that are decoded in int4."""
+    expected = logits_of(folder, "int8")
+    for chunk in (128, 6, 2):
+        cut = logits_of(folder, "hybrid", chunk=chunk, hybrid_max_int4_rows=8)
+        np.testing.assert_array_equal(cut, expected)
+
+
+@pytest.mark.parametrize(("max_rows", "pinned"), [(2, "int8"), (3, "int4")])
+def test_hybrid_decodes_few_rows_in_int4(folder: Path, max_rows: int, pinned: str) -> None:
+    """To the bit: three rows are few or many as the setting says."""
+    decoded = []
+    for precision, options in (("hybrid", {"hybrid_max_int4_rows": max_rows}), (pinned, {})):
+        runner = make_runner(folder, precision, **options)
+        decoded.append(runner.execute_model(decode_batch([5, 6, 7], [0, 0, 0])).copy())
+        runner.close()
+    np.testing.assert_array_equal(*decoded)
 
 
 def test_weight_sets_of_a_hybrid_share_keys_and_values(folder: Path) -> None:
