@@ -9,7 +9,7 @@ line. Whatever does not match its checksum is damage: at the end of a file the t
 a crash cut, elsewhere a fault of the disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -49,20 +49,25 @@ def read_frames(path: Path) -> Iterator[bytes | Damage]:
     Raises:
         OSError: The file cannot be read.
     """
+    with path.open("rb") as file:
+        yield from split_frames(file)
+
+
+def split_frames(lines: Iterable[bytes]) -> Iterator[bytes | Damage]:
+    """Tell frames from damage in the lines of a file, newlines included."""
     offset = 0
     damaged: list[bytes] = []
     damaged_at = 0
-    with path.open("rb") as file:
-        for line in file:
-            payload = decode_frame(line)
-            if payload is None:
-                damaged_at = damaged_at if damaged else offset
-                damaged.append(line)
-            else:
-                if damaged:
-                    yield Damage(damaged_at, b"".join(damaged), is_tail=False)
-                    damaged = []
-                yield payload
-            offset += len(line)
+    for line in lines:
+        payload = decode_frame(line)
+        if payload is None:
+            damaged_at = damaged_at if damaged else offset
+            damaged.append(line)
+        else:
+            if damaged:
+                yield Damage(damaged_at, b"".join(damaged), is_tail=False)
+                damaged = []
+            yield payload
+        offset += len(line)
     if damaged:
         yield Damage(damaged_at, b"".join(damaged), is_tail=True)
