@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
@@ -45,13 +46,15 @@ class Boots:
         return self.folder / "log"
 
     @contextmanager
-    def process(self, point: str = "") -> Iterator[subprocess.Popen[bytes]]:
-        """Run one; whoever is left at the end is killed."""
+    def process(
+        self, point: str = "", stdout: int | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run one, by default with its output in the log; whoever is left at the end is killed."""
         (self.folder / "port").unlink(missing_ok=True)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.journal_process", str(self.folder), point],
-                stdout=log,
+                stdout=log if stdout is None else stdout,
                 cwd=ROOT,
             )
         try:
@@ -197,6 +200,34 @@ async def test_b2_kill_9_in_recovery(tmp_path: Path, point: str) -> None:
     await boots.settle()
     events = boots.check()
     assert {event["boot_id"] for event in events if event["recovered"]} != set()
+
+
+@pytest.mark.parametrize("reader", ["stalls", "dies", "is /dev/full"])
+async def test_b7_a_log_that_nobody_reads(tmp_path: Path, reader: str) -> None:
+    """Requests go on being answered, and a later start writes each line once."""
+    boots = Boots(tmp_path)
+    read_end, write_end = os.pipe()
+    if reader == "is /dev/full":
+        os.close(write_end)
+        write_end = os.open("/dev/full", os.O_WRONLY)
+    with boots.process(stdout=write_end) as process:
+        os.close(write_end)
+        if reader == "dies":
+            os.close(read_end)
+        port = await boots.port(process)
+        assert port is not None
+        loading = asyncio.create_task(boots.load(process, port))
+        while len(boots.completed) < 150:  # noqa: ASYNC110 - a pipe takes the lines of 30
+            await asyncio.sleep(0.005)
+        process.kill()
+        await loading
+    if reader != "dies":
+        with boots.log.open("ab") as log, os.fdopen(read_end, "rb") as pipe:
+            log.write(pipe.read())  # the reader wakes up and finds what the pipe had taken
+    await boots.settle()
+    boots.check()
+    events = [event for event in boots.events() if event["event"] == "usage.final"]
+    assert len(events) == len({event["event_id"] for event in events})
 
 
 async def test_b3_sigterm_under_load(tmp_path: Path) -> None:
