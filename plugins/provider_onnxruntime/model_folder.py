@@ -204,25 +204,34 @@ def check_external_data(folder: Path, path: Path, weights: Iterable[StoredTensor
         ConfigurationError: A location leaves the folder or is a link, symbolic or hard; a range
             leaves its file, has the wrong size, or overlaps another.
     """
+    files: dict[str, tuple[Path, int]] = {}  # by location: many weights share one
     ranges: dict[Path, list[tuple[int, int, str]]] = {}
     for weight in weights:
         if weight.external is None:
             continue
         what = f"weight {weight.name!r}: external data"
         location = weight.external.get("location", "")
-        target = resolve_beneath(path.parent, location, what=what)
-        if not target.is_relative_to(folder):
-            raise ConfigurationError(f"{what} {location!r} must not leave the model's folder")
-        status = target.stat()
-        if status.st_nlink != 1:
-            raise ConfigurationError(f"{what} {location!r} is a hard link; copy the file")
-        start, size = _external_range(weight, status.st_size, what)
+        if location not in files:
+            files[location] = _check_data_file(folder, path.parent, location, what)
+        target, file_size = files[location]
+        start, size = _external_range(weight, file_size, what)
         ranges.setdefault(target, []).append((start, start + size, weight.name))
     for used in ranges.values():
         used.sort()
         for (_, end, name), (start, _, other) in pairwise(used):
             if start < end:
                 raise ConfigurationError(f"weights {name!r} and {other!r} overlap in their file")
+
+
+def _check_data_file(folder: Path, beside: Path, location: str, what: str) -> tuple[Path, int]:
+    """The file at a location and its size, if it is a plain file of the model's folder."""
+    target = resolve_beneath(beside, location, what=what)
+    if not target.is_relative_to(folder):
+        raise ConfigurationError(f"{what} {location!r} must not leave the model's folder")
+    status = target.stat()
+    if status.st_nlink != 1:
+        raise ConfigurationError(f"{what} {location!r} is a hard link; copy the file")
+    return target, status.st_size
 
 
 def read_precision(file: OnnxFile) -> str | None:

@@ -129,10 +129,6 @@ class ModelGraph:
         [info] = [item for item in inputs if item.name == name]
         inputs.remove(info)
 
-    def add_output(self, name: str, dtype: int, shape: Sequence[int | str]) -> None:
-        """Declare an output, behind those there are."""
-        self._model.graph.output.append(helper.make_tensor_value_info(name, dtype, shape))
-
     def set_output_shape(self, name: str, shape: Sequence[int | str]) -> None:
         """Declare another shape of an output."""
         info = self._output(name)

@@ -1,6 +1,8 @@
 """Changes to a graph that keep what it computes, each for one pattern that exporters write.
 
-A pass returns whether it changed something, and leaves alone what it does not know.
+A pass returns whether it changed something, and leaves alone what it does not know. None adds the
+highest logits and their log-sum-exp to the outputs: TopK and ReduceLogSumExp over 152k logits take
+0.7 ms for one row and more than 10 ms for eight, what numpy needs of them a tenth of that.
 """
 
 import numpy as np
@@ -131,35 +133,3 @@ def _takes_bias(graph: ModelGraph, node: onnx.NodeProto, bias: str) -> bool:
         and len(graph.consumers(node.output[0])) == 1
         and node.output[0] not in graph.output_names
     )
-
-
-def add_top_k(graph: ModelGraph, logits: str, k: int) -> bool:
-    """Give, beside the logits, what sampling needs of them: the k highest and the log-sum-exp.
-
-    Args:
-        graph: That gives `[batch, positions, vocabulary]`.
-        logits: Name of the output.
-        k: As many as the vocabulary has at most.
-    """
-    dtype, shape = graph.output_type(logits)
-    producer = graph.producer(logits)
-    if producer is None or len(shape) != 3 or "topk_logits" in graph.output_names:
-        return False
-    count = graph.add_constant("topk.k", np.array([k], np.int64))
-    axis = graph.add_constant("topk.axis", np.array([-1], np.int64))
-    outputs = ["topk_logits", "topk_ids"]
-    graph.replace(
-        producer,
-        [
-            producer,
-            helper.make_node("TopK", [logits, count], outputs, "topk", axis=-1),
-            helper.make_node("ReduceLogSumExp", [logits, axis], ["log_sum_exp"], "log_sum_exp"),
-        ],
-    )
-    for name, kind, size in (
-        ("topk_logits", dtype, k),
-        ("topk_ids", TensorProto.INT64, k),
-        ("log_sum_exp", dtype, 1),
-    ):
-        graph.add_output(name, kind, [*shape[:2], size])
-    return True
