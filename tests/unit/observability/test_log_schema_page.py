@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from provider_core.billing import ProcessFacts, content_sha256
+from provider_core.billing.adjustments import build_adjustment
 from provider_core.billing.settlement import Ledger
 from provider_core.interfaces import RunnerInfo
 from provider_core.observability import log_access
 from provider_core.types import ModelSpec, Prices, Principal, Usage
+from tests.unit.billing.journals import Log, boot
 from tests.unit.observability.conftest import ReadLines
 
 ROOT = Path(__file__).parents[3]
@@ -167,6 +169,30 @@ def test_request_access_is_documented(read_lines: ReadLines, has_usage: bool) ->
     )
     [line] = read_lines()
     check_fields(line, table(section("request.access"), "field"))
+
+
+def test_usage_adjustment_is_documented() -> None:
+    """Every field is on the page with its type, and nothing else is."""
+    event = build_adjustment(
+        settle(**EVENTS[0]),
+        cost_delta=Decimal(-1),
+        reason="delivery_unknown",
+        rule="R9",
+        boot_id="01JD5Z00000000000000000000",
+        seq=2,
+        wall_s=Stopwatch.wall_s,
+        service_version="0.1.0",
+    )
+    check_fields(event, table(section("usage.adjustment"), "field"))
+
+
+def test_usage_heartbeat_is_documented(tmp_path: Path) -> None:
+    """The last one of a boot has every field."""
+    log = Log()
+    with boot(tmp_path, log):
+        pass
+    (event,) = log.events("usage.heartbeat")
+    check_fields(event, table(section("usage.heartbeat"), "field"))
 
 
 def logged_events() -> Iterator[str]:
