@@ -1,7 +1,11 @@
 """How many prompt tokens a step may compute, so that running sequences keep their pace."""
 
-MIN_TOKENS = 16
-"""Prompts advance by at least so much in a step, however slow the machine."""
+MIN_TOKENS = 64
+"""Prompts advance by at least so much in a step, however slow the machine.
+
+A call reads all weights whatever it computes: below some dozens of tokens the prompt hardly costs
+less, and where a decode alone takes longer than the target the queue would grow for nothing.
+"""
 
 _GRAIN = 16  # tokens: runners keep what they prepared for a size of chunk, so let there be few
 

@@ -221,12 +221,12 @@ def test_wanting_all_prompt_logits_makes_chunks_that_fit_memory() -> None:
 def test_the_first_row_of_a_step_ends_the_time_without_a_target() -> None:
     """Prompts may take the whole chunk while nobody decodes; then somebody waits for a token."""
     scheduler = _scheduler(max_num_seqs=8, chunk=512)
-    scheduler.budget.note_decode(0.42)
-    scheduler.budget.note_prefill(100, 1.0)  # 0.9 s less 0.42 s is 48 tokens
+    scheduler.budget.note_decode(0.25)
+    scheduler.budget.note_prefill(100, 1.0)  # 0.9 s less 0.25 s is 64 tokens
     for i in range(5):
         scheduler.waiting.append(new_sequence(str(i), length=30))
-    assert _chunks(_run_step(scheduler)) == [30, 30, 18]
-    assert _chunks(_run_step(scheduler)) == [12, 30, 6]
+    assert _chunks(_run_step(scheduler)) == [30, 30, 30, 4]
+    assert _chunks(_run_step(scheduler)) == [26, 30]
 
 
 def test_no_more_run_than_there_are_slots() -> None:

@@ -55,16 +55,16 @@ def test_a_slow_machine_still_advances_prompts() -> None:
 
 def test_it_follows_a_change_of_speed() -> None:
     """Within a few measurements, of decodes as of prompts; one hiccup does not empty it."""
-    budget = _settled(decode_s=0.008, token_s=0.001)
-    assert budget.num_tokens(is_decoding=True) == 80
+    budget = _settled(decode_s=0.008, token_s=0.0005)
+    assert budget.num_tokens(is_decoding=True) == 160
     budget.note_decode(0.1)
-    assert budget.num_tokens(is_decoding=True) >= 48
+    assert budget.num_tokens(is_decoding=True) >= 96
     for _ in range(20):
         budget.note_decode(0.05)
-    assert budget.num_tokens(is_decoding=True) == 32
+    assert budget.num_tokens(is_decoding=True) == 80
     for _ in range(20):
-        budget.note_prefill(40, 40 * 0.0005)
-    assert budget.num_tokens(is_decoding=True) == 64
+        budget.note_prefill(40, 40 * 0.00025)
+    assert budget.num_tokens(is_decoding=True) == 144
 
 
 def test_short_calls_hardly_change_the_cost_of_a_token() -> None:
