@@ -1,6 +1,10 @@
 """Sessions with the options that measured best, on the provider that was asked for and no other."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import onnxruntime as ort
 
@@ -9,6 +13,8 @@ from provider_onnxruntime.settings import OnnxRuntimeSettings
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 LOG_ERRORS = 3  # ONNX Runtime's severity
+NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION"  # read when a session is made
+_environment = Lock()
 
 
 def open_session(
@@ -46,7 +52,8 @@ def open_session(
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if save_as is not None:
             _save(options, save_as)
-        session = ort.InferenceSession(str(path), options, providers=providers)
+        with _choose_attention(settings):
+            session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # the runtime raises a class of its own per status code
         raise ConfigurationError(f"onnxruntime cannot load {path}: {error}") from error
     # onnxruntime falls back to the CPU without an error, even where no GPU exists.
@@ -76,6 +83,23 @@ def session_options(settings: OnnxRuntimeSettings) -> ort.SessionOptions:
             "session.intra_op.spin_duration_us", str(settings.spin_duration_us)
         )
     return options
+
+
+@contextmanager
+def _choose_attention(settings: OnnxRuntimeSettings) -> Iterator[None]:
+    """Make sessions with the kernel that is wanted, which only an environment variable can say."""
+    if settings.flash_attention is not False:
+        yield
+        return
+    with _environment:
+        before = os.environ.get(NO_FLASH_ATTENTION)  # noqa: TID251 - the runtime's, not a setting
+        os.environ[NO_FLASH_ATTENTION] = "1"  # noqa: TID251
+        try:
+            yield
+        finally:
+            del os.environ[NO_FLASH_ATTENTION]  # noqa: TID251
+            if before is not None:
+                os.environ[NO_FLASH_ATTENTION] = before  # noqa: TID251
 
 
 def _save(options: ort.SessionOptions, path: Path) -> None:

@@ -62,6 +62,11 @@ class OnnxRuntimeSettings(BaseSettings):
     spin_duration_us: int = Field(
         200, ge=0, description="Idle threads spin so long before they sleep; 0 never spins."
     )
+    flash_attention: bool | None = Field(
+        None,
+        description="Attend in tiles, in little memory; default: where slots hold more than "
+        "16,384 positions. Whole rows are twice as fast up to about 1,000.",
+    )
     cache: bool | None = Field(
         None,
         description="Keep the graph as this machine runs it on disk, for quick starts; "

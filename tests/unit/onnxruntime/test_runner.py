@@ -1,6 +1,7 @@
 """What the backend promises beside the right tokens: providers, memory, settings."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,42 @@ def test_info_says_what_runs_and_where(folder: Path) -> None:
     assert (info.backend, info.backend_version) == ("onnxruntime", ort.__version__)
     assert (info.device, info.precision, info.vocab_size) == ("cpu", "fp32", 96)
     assert (info.max_num_seqs, info.max_model_len) == (2, 32)
+
+
+@pytest.mark.parametrize(
+    ("max_model_len", "options", "is_disabled"),
+    [
+        (32, {}, True),
+        (16_384, {}, True),
+        (16_385, {}, False),
+        (32, {"flash_attention": True}, False),
+        (16_385, {"flash_attention": False}, True),
+    ],
+)
+def test_attention_in_tiles_is_for_long_slots(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_model_len: int,
+    options: dict[str, object],
+    *,
+    is_disabled: bool,
+) -> None:
+    """The runtime's variable is set while the session is made, and not a moment longer."""
+    seen: list[str | None] = []
+    make = ort.InferenceSession
+
+    def spy(*arguments: object, **named: object) -> ort.InferenceSession:
+        seen.append(os.environ.get(session.NO_FLASH_ATTENTION))  # noqa: TID251
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(ort, "InferenceSession", spy)
+    monkeypatch.setenv(session.NO_FLASH_ATTENTION, "0")
+    long = replace(spec(options=options), max_model_len=max_model_len)
+    runner = load_model(long, folder)
+    assert runner is not None
+    runner.close()
+    assert seen == ["1" if is_disabled else "0"]
+    assert os.environ[session.NO_FLASH_ATTENTION] == "0"  # noqa: TID251
 
 
 def test_a_provider_that_is_not_installed_is_an_error(folder: Path) -> None:
