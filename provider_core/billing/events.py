@@ -42,6 +42,7 @@ ENVELOPE = frozenset(
 )
 """Fields about the line and not about the generation; a line sent again may change them."""
 
+_ENVELOPE_GROWTH_BYTES = 8  # what a later attempt to write a line may add to it
 _DROPPED_ON_OVERFLOW = ("app_referer", "app_title", "user_id")
 _QUANTIZATIONS = frozenset({"int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"})
 _OPERATIONS = {
@@ -290,7 +291,7 @@ def encode_event(event: dict[str, object]) -> bytes:
             event["truncated"] = True
         event["content_sha256"] = content_sha256(event)
         line = encode_line(event)
-        if len(line) <= MAX_LINE_BYTES:
+        if len(line) <= MAX_LINE_BYTES - _ENVELOPE_GROWTH_BYTES:
             break
     return line
 

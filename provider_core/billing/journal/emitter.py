@@ -102,6 +102,13 @@ class Emitter:
         since_s = self._blocked_since_s
         return 0.0 if since_s is None else self._clock.monotonic() - since_s
 
+    @property
+    def has_died(self) -> bool:
+        """Whether it ended by a bug, and lines are not written any more."""
+        return self._thread.ident is not None and not (
+            self._thread.is_alive() or self._is_closing.is_set()
+        )
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()

@@ -73,6 +73,8 @@ class UsageJournal:
     def problem(self) -> str | None:
         """Why no new billable work may begin, `None` while it may."""
         emitter = self._emitter
+        if self._writer.has_died or (emitter is not None and emitter.has_died):
+            return "the journal has died"
         if emitter is not None and emitter.blocked_s > self._settings.sink_grace_s:
             return "the usage log takes no lines"
         return self._writer.problem if self._settings.on_failure == "reject" else None
@@ -80,7 +82,7 @@ class UsageJournal:
     @property
     def is_whole(self) -> bool:
         """Whether bills are being kept, whatever the settings make of it if not."""
-        return self._writer.problem is None
+        return self._writer.problem is None and not self._writer.has_died
 
     def start(self, totals: Callable[[], Mapping[str, object]]) -> None:
         """Check the folder, settle what earlier boots left, and begin. Blocks.
@@ -103,6 +105,7 @@ class UsageJournal:
             ).run()
             self._writer.start()
         except OSError as error:
+            self._unlock(owes_nothing=True)
             raise ConfigurationError(
                 f"the journal's folder {self._directory} cannot be used: "
                 f"{error.strerror or type(error).__name__}; set PROVIDER_JOURNAL__DIR to a folder "
@@ -160,11 +163,17 @@ class UsageJournal:
         emitter.close(max(until_s - time.monotonic(), 0.0))
         left_s = max(until_s - time.monotonic(), 0.1)
         self._writer.close(left_s, is_complete=emitter.owes_nothing)
-        if self._lock_fd is not None:
-            if emitter.owes_nothing:
-                with suppress(OSError):
-                    lock_path(self._directory, self._process.boot_id).unlink()
-            self._disk.close(self._lock_fd)
+        self._unlock(owes_nothing=emitter.owes_nothing)
+
+    def _unlock(self, *, owes_nothing: bool) -> None:
+        """Let go of this boot; a later start looks after what it owes."""
+        fd, self._lock_fd = self._lock_fd, None
+        if fd is None:
+            return
+        if owes_nothing:
+            with suppress(OSError):
+                lock_path(self._directory, self._process.boot_id).unlink()
+        self._disk.close(fd)
 
     def _probe(self) -> None:
         """Write, sync and read back a file.

@@ -12,6 +12,7 @@ not durable, and are added to the journal afterwards.
 
 import asyncio
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -30,7 +31,7 @@ from provider_core.billing.journal.segment import Segment, segment_path
 log = structlog.get_logger()
 
 _MAX_GROUP = 256
-_GATHER_S = 0.005  # that frames nobody waits for may lie in memory
+_GATHER_S = 0.002  # that frames nobody waits for may lie in memory
 _TICK_S = 1.0  # between looks at the disk, and between repairs
 _SLOW_SYNC_S = 0.25
 _STALLED_S = 10.0
@@ -81,6 +82,7 @@ class JournalWriter:
 
     Attributes:
         shared: What may be read and emitted.
+        has_died: By a bug; nothing is kept any more.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class JournalWriter:
         make_room: Callable[[], None] = lambda: None,
     ) -> None:
         self.shared = Shared()
+        self.has_died = False
         self._directory = directory
         self._boot_id = boot_id
         self._service_version = service_version
@@ -164,6 +167,8 @@ class JournalWriter:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything given so far is on disk; `False` if that takes too long."""
+        if self.has_died:
+            return False
         done = threading.Event()
         self._appends.put(_Append(b"", done=done))
         return done.wait(timeout_s)
@@ -182,6 +187,15 @@ class JournalWriter:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        try:
+            self._write_groups()
+        except BaseException:  # a bug of ours: let nobody wait for what will not come
+            self.has_died = True
+            self._decided_seq = sys.maxsize
+            self._tell_waiters()
+            raise
+
+    def _write_groups(self) -> None:
         while True:
             group, is_last = self._next_group()
             if group:
@@ -230,9 +244,7 @@ class JournalWriter:
         if decided_seq:
             self._last_seq = self._decided_seq = decided_seq
             self._disk.reach("after sync")
-            if self._waiters and self._loop is not None:
-                with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-                    self._loop.call_soon_threadsafe(self._wake_waiters)
+            self._tell_waiters()
         for append in group:
             if append.done is not None:
                 append.done.set()
@@ -316,6 +328,11 @@ class JournalWriter:
             self._has_room = self._disk.free_bytes(self._directory) >= self._min_free_bytes
         except OSError:
             self._has_room = False
+
+    def _tell_waiters(self) -> None:
+        if self._waiters and self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                self._loop.call_soon_threadsafe(self._wake_waiters)
 
     def _wake_waiters(self) -> None:
         """Let those go on whose bills are decided; on the loop's thread."""

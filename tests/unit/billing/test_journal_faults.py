@@ -138,6 +138,31 @@ def test_b5_a_disk_that_fails_twice_is_full(tmp_path: Path) -> None:
     assert finals(tmp_path)[-1] == 1
 
 
+class BuggyDisk(FailingDisk):
+    """Has a bug where one never expects one."""
+
+    point = ""
+
+    def reach(self, point: str) -> None:
+        """Raise at one point."""
+        if point == self.point:
+            raise RuntimeError("a bug of ours")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("point", ["after write", "after stdout"])
+async def test_a_thread_that_dies_lets_nobody_wait(tmp_path: Path, point: str) -> None:
+    """Answers end, and the replica says that it should get no more traffic."""
+    disk = BuggyDisk()
+    with boot(tmp_path, Log(), disk=disk) as server:
+        disk.point = point
+        settlement = server.open()
+        server.settle(settlement)
+        await settlement.until_durable()
+        settlement.conclude(is_sent=True)
+        until(lambda: server.journal.problem == "the journal has died")
+
+
 @pytest.fixture
 def crashed(tmp_path: Path) -> Path:
     """The only file of a boot that crashed with three bills, one of them in doubt."""
