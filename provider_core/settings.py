@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to bind.")
     port: int = Field(8000, ge=0, le=65535, description="Port to bind; 0 picks a free one.")
     api_key: str | None = Field(None, min_length=8, repr=False, description="A fixed key.")
-    data_dir: Path = Field(Path(".provider"), description="Keys and caches live here.")
+    data_dir: Path = Field(Path(".provider"), description="Keys, bills and caches live here.")
     config: Path | None = Field(None, description="The configuration file.")
     model: Names = Field(
         (), description="Model folders or URIs to serve beside the file's; comma-separated."
