@@ -79,7 +79,7 @@ class FolderTokenizer:
         self._parser = tokenizers.Tokenizer.from_buffer(definition)
         self._parser.no_truncation()
         self._parser.no_padding()
-        fields = orjson.loads(definition)
+        fields = _read_parts(self._parser)
         added = self._parser.get_added_tokens_decoder()
         self._special_ids = frozenset(i for i, token in added.items() if token.special)
         self._vocabulary = Vocabulary(
@@ -191,6 +191,15 @@ class FolderTokenizer:
         bos, eos = (special_token_text(config.get(name)) for name in ("bos_token", "eos_token"))
         ids = (self._parser.token_to_id(text) for text in (bos, _DOCUMENT_SEPARATOR, eos) if text)
         return next(((token_id,) for token_id in ids if token_id is not None), ())
+
+
+def _read_parts(parser: tokenizers.Tokenizer) -> dict[str, Any]:
+    """The small sections of tokenizer.json, without parsing its megabytes of tokens again."""
+    parts = {name: getattr(parser, name) for name in ("normalizer", "pre_tokenizer", "decoder")}
+    return {
+        name: None if part is None else orjson.loads(part.__getstate__())
+        for name, part in parts.items()
+    }
 
 
 def _encode(parser: tokenizers.Tokenizer, text: str) -> list[int]:
