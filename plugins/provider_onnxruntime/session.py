@@ -76,6 +76,7 @@ def session_options(settings: OnnxRuntimeSettings) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
     options.log_severity_level = LOG_ERRORS
+    options.add_session_config_entry("session.prepack.enable_parallel", "1")
     spins = settings.spin_duration_us > 0
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     if spins:
