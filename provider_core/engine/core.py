@@ -70,6 +70,7 @@ class EngineCore:
         )
         self.num_steps = 0
         self.num_prompt_tokens = 0  # computed
+        self.num_cached_prompt_tokens = 0  # taken from the prefix cache
         self.num_settled_prompt_tokens = 0  # computed, or dropped with their sequence
         self.num_generated_tokens = 0
         self._vocab_size = info.vocab_size
@@ -152,6 +153,7 @@ class EngineCore:
         batch, rows = scheduled.batch, scheduled.rows
         if batch.phase == "prefill" and rows[0].num_computed_tokens == rows[0].num_cached_tokens:
             self._announce(rows[0])
+            self.num_cached_prompt_tokens += rows[0].num_cached_tokens
             self.num_settled_prompt_tokens += rows[0].num_cached_tokens
         self._move(scheduled.moves)
         slot = rows[0].slot
@@ -169,8 +171,11 @@ class EngineCore:
         self._num_failures = 0
         if batch.phase == "prefill":
             self._note_prefilled(rows[0], batch.token_ids.shape[1])
-            self._drop_expired()  # a first token that comes too late is no answer
-            if rows[0].slot < 0:
+            deadline_s = rows[0].request.deadline_s
+            if deadline_s is not None and deadline_s <= self._clock.monotonic():
+                # A first token that comes too late is no answer. Rows that decode expire between
+                # steps: the prompt's slot was chosen behind all of them.
+                self._expire([rows[0]])
                 return
         if sampled is not None:
             self._update(batch, rows, sampled)
@@ -326,10 +331,11 @@ class EngineCore:
             if sequence.request.deadline_s is not None
         ]
         self._earliest_deadline_s = min((d for _, d in left if d > now), default=None)
-        expired = [sequence for sequence, deadline_s in left if deadline_s <= now]
-        self._end(
-            expired, "error", DeadlineExceeded("the request's deadline passed before it ended")
-        )
+        self._expire([sequence for sequence, deadline_s in left if deadline_s <= now])
+
+    def _expire(self, sequences: list[Sequence]) -> None:
+        error = DeadlineExceeded("the request's deadline passed before it ended")
+        self._end(sequences, "error", error)
 
     def _end(
         self, sequences: list[Sequence], reason: FinishReason, error: Exception | None = None

@@ -186,7 +186,13 @@ class Scheduler:
         self.waiting.charge(sequence, num_tokens)
 
     def start_decoding(self, sequence: Sequence, token_id: int) -> None:
-        """Turn the sequence whose prefill is complete into the last decode row."""
+        """Turn the sequence whose prefill is complete into the last decode row.
+
+        Raises:
+            RuntimeError: Its slot is not the one behind the rows; a bug that would mix up texts.
+        """
+        if sequence.slot != len(self.rows):
+            raise RuntimeError(f"slot {sequence.slot} cannot become row {len(self.rows)}")
         self.prefilling.remove(sequence)
         self._token_ids[sequence.slot, 0] = token_id
         self._positions[sequence.slot] = sequence.num_computed_tokens

@@ -7,75 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from provider_core.engine.core import MAX_CONSECUTIVE_FAILURES, EngineCore
-from provider_core.engine.sequence import make_sequence
-from provider_core.errors import BackendError, DeadlineExceeded, EngineDead, StepFailed
+from provider_core.engine.core import MAX_CONSECUTIVE_FAILURES
+from provider_core.errors import BackendError, EngineDead, StepFailed
 from provider_core.interfaces import Batch
 from provider_core.testing import ScriptedRunner
-from provider_core.types import EngineOutput, GenerationRequest, SamplingParams
-from tests.unit.engine.manual_clock import ManualClock
-
-EOS = 0
-
-
-class Bench:
-    """A core over a scripted runner, and what came out of it by request id."""
-
-    def __init__(self, **options: Any) -> None:  # whatever ScriptedRunner takes
-        options.setdefault("max_num_seqs", 4)
-        options.setdefault("max_model_len", 64)
-        self.runner = ScriptedRunner(**options)
-        self.clock = ManualClock()
-        self.core = EngineCore(
-            self.runner, prefill_chunk_tokens=16, max_kv_tokens=10_000, clock=self.clock
-        )
-        self.outputs: dict[str, list[EngineOutput]] = {}
-
-    def add(
-        self,
-        name: str,
-        *prompt: int,
-        deadline_s: float | None = None,
-        **params: Any,  # whatever SamplingParams takes
-    ) -> None:
-        """Submit one sequence, greedy and of 5 tokens unless the parameters say otherwise."""
-        params = {"max_tokens": 5, "temperature": 0.0} | params
-        request = GenerationRequest(
-            request_id=name,
-            prompt_token_ids=prompt or (1, 2, 3),
-            sampling=SamplingParams(**params),
-            eos_token_ids=frozenset({EOS}),
-            deadline_s=deadline_s,
-        )
-        outputs = self.outputs[name] = []
-        self.core.add(make_sequence(request, outputs.append, max_model_len=64))
-
-    def step(self, times: int = 1) -> None:
-        """Run steps and deliver what they made."""
-        for _ in range(times):
-            self.core.step()
-            self.deliver()
-
-    def run(self) -> None:
-        """Step until nothing is left."""
-        while self.core.scheduler.has_work:
-            self.step()
-
-    def deliver(self) -> None:
-        """Call the callbacks."""
-        for on_output, output in self.core.take_outputs()[0]:
-            on_output(output)
-
-    def ids(self, name: str) -> list[int]:
-        """Every id of a sequence."""
-        return [token_id for output in self.outputs[name] for token_id in output.token_ids]
-
-    def last(self, name: str) -> EngineOutput:
-        """Its last output, after which nothing came."""
-        assert [o.finish_reason is None for o in self.outputs[name]][:-1] == [True] * (
-            len(self.outputs[name]) - 1
-        )
-        return self.outputs[name][-1]
+from provider_core.types import EngineOutput
+from tests.unit.engine.core_bench import EOS, Bench
 
 
 def test_a_script_comes_out_as_written() -> None:
@@ -308,38 +245,6 @@ def test_a_runner_that_is_gone_says_so_at_once() -> None:
     bench.add("a")
     with pytest.raises(EngineDead, match="device lost"):
         bench.step()
-
-
-def test_an_expired_sequence_is_dropped_before_work_is_done_for_it() -> None:
-    """Waiting, in prefill, or decoding; the ones with time left are not touched."""
-    bench = Bench(max_num_seqs=2)
-    bench.add("decoding", max_tokens=50, deadline_s=1010)
-    bench.add("patient", max_tokens=50, deadline_s=1030)
-    bench.add("waiting", deadline_s=1010)
-    bench.step(3)
-    calls = bench.runner.num_calls
-    bench.clock.now_s = 1010.0
-    bench.step()
-    assert bench.runner.num_calls == calls + 1  # the decode of the one that is left
-    for name in ("decoding", "waiting"):
-        assert isinstance(bench.last(name).error, DeadlineExceeded)
-    assert len(bench.ids("patient")) == 4
-    bench.clock.now_s = 1030.0
-    bench.step()
-    assert isinstance(bench.last("patient").error, DeadlineExceeded)
-    assert not bench.core.scheduler.has_work
-
-
-def test_a_deadline_ends_a_prefill_between_chunks() -> None:
-    """The rest of a long prompt is not computed."""
-    bench = Bench()
-    bench.add("a", *range(1, 60), deadline_s=1001)
-    bench.step()
-    bench.clock.now_s = 1001.0
-    bench.step()
-    assert isinstance(bench.last("a").error, DeadlineExceeded)
-    assert bench.core.num_prompt_tokens == 16
-    assert bench.core.num_settled_prompt_tokens == 59
 
 
 @pytest.mark.parametrize("num_steps", [0, 1, 2, 4, 6])
