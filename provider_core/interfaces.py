@@ -182,7 +182,8 @@ class EngineLoad:
         num_steps: Steps since start.
         num_prompt_tokens: Prompt tokens computed since start.
         num_generated_tokens: Tokens sampled since start.
-        prefill_s: Seconds spent in steps that computed prompt tokens; 0 if unknown.
+        num_cached_prompt_tokens: Prompt tokens that came from the prefix cache since start.
+        prefill_s: Seconds spent on prompts since start, computed or from the cache; 0 if unknown.
         num_draft_tokens: Ids tried by speculation since start.
         num_accepted_tokens: Those of them that were right.
         step_started_s: When the running step began (`time.monotonic`), `None` between steps.
@@ -197,6 +198,7 @@ class EngineLoad:
     num_prompt_tokens: int
     num_generated_tokens: int
     step_started_s: float | None
+    num_cached_prompt_tokens: int = 0
     prefill_s: float = 0.0
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0
