@@ -134,6 +134,7 @@ class LLMEngine:
             num_kv_tokens=core.scheduler.num_kv_tokens,
             num_steps=core.num_steps,
             num_prompt_tokens=core.num_prompt_tokens,
+            num_cached_prompt_tokens=core.num_cached_prompt_tokens,
             num_generated_tokens=core.num_generated_tokens,
             step_started_s=self._step_started_s,
             prefill_s=core.prefill_s,

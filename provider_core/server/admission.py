@@ -19,8 +19,9 @@ def retry_after(wait_s: float) -> float:
 
 
 class PrefillRate:
-    """Prompt tokens per second that an engine has shown lately, while it computed prompts.
+    """Prompt tokens per second that one engine has shown lately, while it worked on prompts.
 
+    They include those that came from the prefix cache, as the queue's do that they are held to.
     Old readings fade by the time spent on prefill, so that a reading weighs what it lasted: small
     chunks between decodes are slow, and one of them must not speak for a whole queue.
     """
@@ -37,7 +38,12 @@ class PrefillRate:
         return self._num_tokens / self._seconds if self._seconds >= _READING_S else 0.0
 
     def observe(self, num_prompt_tokens: int, prefill_s: float) -> None:
-        """Take a reading of the engine's counters, `EngineLoad`'s of the same names."""
+        """Take a reading of the engine's counters.
+
+        Args:
+            num_prompt_tokens: Computed and cached, since the engine's start.
+            prefill_s: Spent on them.
+        """
         elapsed_s = prefill_s - self._last_s
         kept = 0.5 ** (elapsed_s / _HALF_LIFE_S)
         self._num_tokens = self._num_tokens * kept + num_prompt_tokens - self._last_tokens

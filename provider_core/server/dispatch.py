@@ -26,7 +26,7 @@ from provider_core.errors import (
 from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
-from provider_core.server.admission import PrefillRate, check_queue
+from provider_core.server.admission import check_queue
 from provider_core.server.call import Call
 from provider_core.server.models import Models, ServedModel
 from provider_core.settings import Settings
@@ -77,7 +77,6 @@ class Dispatcher:
         self._plugins = plugins
         self._ledger = ledger
         self._journal = journal
-        self._rates: dict[str, PrefillRate] = {}
 
     async def render_chat(
         self,
@@ -239,8 +238,8 @@ class Dispatcher:
         self, call: Call, model: ServedModel, num_sequences: int, num_prompt_tokens: int
     ) -> None:
         load = model.engine.load()
-        rate = self._rates.setdefault(model.spec.id, PrefillRate())
-        rate.observe(load.num_prompt_tokens, load.prefill_s)
+        rate = model.prefill_rate
+        rate.observe(load.num_prompt_tokens + load.num_cached_prompt_tokens, load.prefill_s)
         check_queue(
             load,
             self.settings.limits,

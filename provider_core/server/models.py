@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -17,6 +17,7 @@ from provider_core.errors import ConfigurationError, ModelNotFound, PluginError,
 from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
+from provider_core.server.admission import PrefillRate
 from provider_core.settings import Settings
 from provider_core.types import ModelSpec
 
@@ -34,6 +35,7 @@ class ServedModel:
         decode_token: A token's string and bytes, for log probabilities.
         chat_template: `None` for a model without one; it serves completions only.
         num_open: Requests that hold it; it is not closed before they end.
+        prefill_rate: What its engine has shown lately.
     """
 
     spec: ModelSpec
@@ -42,6 +44,7 @@ class ServedModel:
     chat_template: ChatTemplate | None
     decode_token: DecodeToken
     num_open: int = 0
+    prefill_rate: PrefillRate = field(default_factory=PrefillRate)
 
     @contextmanager
     def held(self) -> Iterator[None]:

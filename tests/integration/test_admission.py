@@ -10,12 +10,17 @@ from typing import Any
 import aiohttp
 import pytest
 
+from provider_core.engine.core import EngineCore
+from provider_core.engine.sequence import make_sequence
 from provider_core.errors import Overloaded
 from provider_core.interfaces import Batch, EngineLoad
 from provider_core.lifecycle import State
 from provider_core.server.admission import PrefillRate, check_queue
 from provider_core.settings import LimitSettings
+from provider_core.testing import ScriptedRunner
+from provider_core.types import GenerationRequest, SamplingParams
 from tests.serving import KEY, Serving, saying, serving
+from tests.unit.engine.manual_clock import ManualClock
 
 BODY = {"model": "test-model", "prompt": "hi"}
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
@@ -258,3 +263,50 @@ def test_a_reading_between_a_batch_and_its_duration_does_no_harm() -> None:
     rate.observe(1_512, 1.0)  # counted, its time not yet
     rate.observe(1_512, 1.5)
     assert rate.tokens_per_s == pytest.approx(1_000, rel=0.05)
+
+
+async def test_a_reloaded_model_is_measured_anew() -> None:
+    """Its engine's counters start at 0, and what the last one showed says nothing of it."""
+    async with serving(saying("Hello!")) as served:
+        models = served.server.models
+        model = models.find("test-model")
+        model.prefill_rate.observe(6_000_000, 6_000.0)
+        await models.remove("test-model")
+        await models.load(model.spec)
+        for _ in range(3):
+            assert (await served.post(COMPLETIONS, BODY)).status == 200
+        assert models.find("test-model").prefill_rate is not model.prefill_rate
+
+
+def test_cached_prompts_are_predicted_by_what_they_took() -> None:
+    """The queue counts whole prompts, so the rate does: loading blocks is fast, not slow."""
+    clock = ManualClock()
+
+    def spend(batch: Batch) -> None:
+        clock.now_s += batch.token_ids.size / 1_000 if batch.phase == "prefill" else 0.01
+
+    runner = ScriptedRunner(max_num_seqs=8, num_cache_blocks=100, on_execute=spend)
+    core = EngineCore(runner, prefill_chunk_tokens=512, max_kv_tokens=100_000, clock=clock)
+    rate = PrefillRate()
+    prompt = tuple(i % 250 for i in range(1_000))
+
+    def add(number: int) -> None:
+        request = GenerationRequest(
+            request_id=str(number),
+            prompt_token_ids=(*prompt, number, 7),
+            sampling=SamplingParams(max_tokens=1),
+        )
+        core.add(make_sequence(request, lambda _: None, max_model_len=2048))
+
+    for number in range(60):
+        add(number)
+        while core.scheduler.has_work:
+            core.step()
+        rate.observe(core.num_prompt_tokens + core.num_cached_prompt_tokens, core.prefill_s)
+    before_s, num_waiting = clock.now_s, 12
+    for number in range(num_waiting):
+        add(number)
+    while core.scheduler.has_work:
+        core.step()
+    predicted_s = num_waiting * 1_002 / rate.tokens_per_s
+    assert predicted_s < 5 * (clock.now_s - before_s)

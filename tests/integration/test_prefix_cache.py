@@ -78,6 +78,7 @@ async def test_choices_of_one_prompt_do_not_count_each_other_as_cached() -> None
     assert cold["prompt_tokens_details"]["cached_tokens"] == 0
     assert warm["prompt_tokens_details"]["cached_tokens"] > 100
     assert load.num_prompt_tokens < cold["prompt_tokens"] + 5 * 18
+    assert load.num_prompt_tokens + load.num_cached_prompt_tokens == 6 * cold["prompt_tokens"]
 
 
 async def test_tenants_share_nothing() -> None:
