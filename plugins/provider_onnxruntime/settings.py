@@ -3,13 +3,14 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from provider_core import ConfigurationError
 
+PREFIX = "PROVIDER_ONNXRUNTIME_"
 CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "<microseconds or max> <period>"
 SIBLINGS_FILE = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
@@ -42,11 +43,19 @@ def _count_physical_cores() -> int:
     return len(cores)
 
 
+def _read_number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+BlockSize = Annotated[Literal[32, 128], BeforeValidator(_read_number)]
+"""A literal compares without converting, and the environment holds strings only."""
+
+
 class OnnxRuntimeSettings(BaseSettings):
     """How sessions run."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PROVIDER_ONNXRUNTIME_", extra="forbid", frozen=True
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
     provider: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
@@ -78,7 +87,7 @@ class OnnxRuntimeSettings(BaseSettings):
     verify_cache: bool = Field(
         default=False, description="Compare every byte of what is kept before it is used."
     )
-    int4_block_size: Literal[32, 128] = Field(
+    int4_block_size: BlockSize = Field(
         128, description="Weights that share a scale, where int4 is derived: 32 is slower, finer."
     )
     hybrid_max_int4_rows: int = Field(
@@ -90,8 +99,9 @@ def read_settings(options: Mapping[str, object]) -> OnnxRuntimeSettings:
     """The environment's settings, a model's own options over them.
 
     Raises:
-        ConfigurationError: An option is unknown or invalid; named.
+        ConfigurationError: An option or a variable is unknown or invalid; named.
     """
+    _refuse_unknown_variables()
     for name in options:
         if name not in OnnxRuntimeSettings.model_fields:
             known = ", ".join(OnnxRuntimeSettings.model_fields)
@@ -103,3 +113,11 @@ def read_settings(options: Mapping[str, object]) -> OnnxRuntimeSettings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"onnxruntime option {name}: {first['msg']}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    """Refuse what pydantic ignores: a variable that no field has, such as a slip in a name."""
+    known = {f"{PREFIX}{name}".lower() for name in OnnxRuntimeSettings.model_fields}
+    for variable in EnvSettingsSource(OnnxRuntimeSettings).env_vars:  # in lower case
+        if variable.startswith(PREFIX.lower()) and variable not in known:
+            raise ConfigurationError(f"{variable.upper()} is no variable of this backend")
