@@ -85,9 +85,11 @@ def choose_weights(
     if wanted is None or (wanted == stored and wanted not in DERIVED):
         return WeightPlan(stored, (None,))
     if wanted not in DERIVED:
+        derivable = _derivable(stored) if provider == "cpu" else ()
+        advice = f", or derive one of {', '.join(derivable)}" if derivable else ""
         raise ConfigurationError(
             f"precision {wanted} cannot be had from weights in {stored}; leave precision out to "
-            "serve them as supplied, or derive one of int4, int8, hybrid"
+            f"serve them as supplied{advice}"
         )
     if provider != "cpu":
         if asked in {None, stored}:
@@ -96,9 +98,10 @@ def choose_weights(
             f"precision {wanted} is derived for the CPU only; with provider {provider} weights "
             "are served as supplied"
         )
-    if stored not in FLOATS | {"int8", "int4"}:
+    derivable = _derivable(stored)
+    if not derivable:
         raise ConfigurationError(f"no precision is derived from weights in {stored}")
-    if wanted == "int8" and stored == "int4":
+    if wanted not in derivable:
         raise ConfigurationError(
             "precision int8 cannot be had from weights in int4: what they lost stays lost; "
             "supply the model in fp32, fp16 or int8"
@@ -110,3 +113,10 @@ def choose_weights(
         return WeightPlan(pinned, (only,))
     weight_sets = {"int4": (int4,), "int8": (int8,), "hybrid": (int4, int8)}[wanted]
     return WeightPlan(weight_sets[0].precision, weight_sets)
+
+
+def _derivable(stored: str | None) -> tuple[str, ...]:
+    """The precisions that weights can be served in on a CPU, beside their own."""
+    if stored == "int4":
+        return ("int4", "hybrid")
+    return ("int4", "int8", "hybrid") if stored in FLOATS | {"int8"} else ()

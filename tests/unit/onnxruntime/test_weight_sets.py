@@ -93,6 +93,9 @@ def test_a_deterministic_model_runs_one_weight_set(
         ("fp32", "int3", "int3 cannot be had from weights in fp32"),
         ("fp8", "int4", "no precision is derived from weights in fp8"),
         (None, "int8", "no precision is derived from weights in None"),
+        ("int4", "fp32", "as supplied, or derive one of int4, hybrid$"),
+        ("int8", "fp32", "as supplied, or derive one of int4, int8, hybrid$"),
+        ("fp8", "fp32", "as supplied$"),
     ],
 )
 def test_what_cannot_be_derived_is_refused(stored: str | None, asked: str, complaint: str) -> None:
@@ -105,4 +108,6 @@ def test_on_a_gpu_nothing_is_derived() -> None:
     """An explicit wish is refused; a file's own is for the CPU and does not count there."""
     with pytest.raises(ConfigurationError, match="hybrid is derived for the CPU only"):
         choose("fp16", "hybrid", provider="cuda")
+    with pytest.raises(ConfigurationError, match=r"serve them as supplied$"):
+        choose("fp16", "fp32", provider="cuda")
     assert choose("int8", runs_as="hybrid", provider="cuda") == WeightPlan("int8", (None,))
