@@ -24,10 +24,10 @@ from bench.start import KEY, free_port, wait_until_ready
 PROVIDER = str(Path(sys.executable).with_name("provider"))
 THREADS, SLOTS = 2, 32
 POINTS = (  # clients, prompt tokens, requests a round
-    ("1", "128", "6"),
-    ("8", "128", "32"),
-    ("32", "128", "96"),
-    ("8", "400", "24"),
+    ("1", "128", "5"),
+    ("8", "128", "24"),
+    ("32", "128", "64"),
+    ("8", "400", "16"),
 )
 
 
