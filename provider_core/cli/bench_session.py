@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from os import cpu_count
+from os import cpu_count, getpid
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from provider_core.errors import ConfigurationError
 from provider_core.loadtest.charts import charts
 from provider_core.loadtest.machine import (
     Snapshot,
+    ancestors,
     find_listener,
     resident_bytes,
     take_snapshot,
@@ -148,13 +149,29 @@ async def _measure(
 async def _complete(target: Target, timeout_s: float) -> Target:
     """Look up what the command line left open: the model, and a local server's process."""
     pid, model = target.pid, target.model
-    if pid is not None and resident_bytes(pid) is None:
-        raise ConfigurationError(f"--pid is {pid}, and no such process can be seen here")
+    if pid is not None:
+        _check_pid(pid)
     if pid is None and target.host in LOCAL_HOSTS:
         pid = find_listener(target.port)
     if model is None and target.dialect != "llama":
         model = await first_model(target, timeout_s)
     return replace(target, pid=pid, model=model)
+
+
+def _check_pid(pid: int) -> None:
+    """See that a process may be taken for the server.
+
+    Raises:
+        ConfigurationError: It is not there, or started this process, as it did who knows what else.
+    """
+    if resident_bytes(pid) is None:
+        raise ConfigurationError(f"--pid is {pid}, and no such process can be seen here")
+    machine = take_snapshot()
+    if machine is not None and pid in ancestors(machine.processes, getpid()):
+        raise ConfigurationError(
+            f"--pid is {pid}, {machine.processes[pid].name}, which started this command, so that "
+            "all else that it started would count as the server; name the server's own process"
+        )
 
 
 def _target(options: BenchOptions, index: int) -> Target:

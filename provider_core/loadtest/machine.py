@@ -20,12 +20,14 @@ class Process:
     """One process's line.
 
     Attributes:
-        cpu_s: User and system time of it and of its children that have ended.
+        cpu_s: Its own user and system time.
+        reaped_s: That of its children that have ended, added to it all at once when they do.
     """
 
     parent: int
     name: str
     cpu_s: float
+    reaped_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,12 @@ def _read_process(line: str) -> Process:
     """Fields 2, 4 and 14 to 17 of `/proc/<pid>/stat`; the name may hold blanks and brackets."""
     head, _, rest = line.rpartition(")")
     fields = rest.split()
+    user, system, reaped_user, reaped_system = map(int, fields[11:15])
     return Process(
         parent=int(fields[1]),
         name=head.partition("(")[2],
-        cpu_s=sum(int(field) for field in fields[11:15]) / _TICKS_PER_S,
+        cpu_s=(user + system) / _TICKS_PER_S,
+        reaped_s=(reaped_user + reaped_system) / _TICKS_PER_S,
     )
 
 
@@ -104,27 +108,45 @@ def family(processes: Mapping[int, Process], pids: Iterable[int]) -> set[int]:
     return found
 
 
+def ancestors(processes: Mapping[int, Process], pid: int) -> list[int]:
+    """The processes that started one, the nearest first."""
+    found: list[int] = []
+    while pid in processes and (pid := processes[pid].parent) in processes:
+        found.append(pid)
+    return found
+
+
 def use_between(
     before: Snapshot, after: Snapshot, *, wall_s: float, own_pid: int, server_pids: Iterable[int]
 ) -> MachineUse:
     """What ran between two snapshots.
 
     `others` is the machine's busy time less the generator's and the server's, so that processes
-    which nobody here can see (other containers) or which have ended count, too.
+    which nobody here can see (other containers) or which have ended count, too. Of a server that
+    started the generator, its other children are not told apart and count as others.
     """
 
-    def spent(pids: set[int]) -> float:
-        had = sum(before.processes[pid].cpu_s for pid in pids if pid in before.processes)
-        return max(0.0, sum(after.processes[pid].cpu_s for pid in pids) - had)
+    def family_of_servers(processes: Mapping[int, Process]) -> set[int]:
+        members = family(processes, server_pids)
+        return members & set(server_pids) if own_pid in members else members
 
-    servers = family(after.processes, server_pids)
+    def spent(pid: int) -> float:
+        had = before.processes[pid].cpu_s if pid in before.processes else 0.0
+        return after.processes[pid].cpu_s - had
+
     own = {own_pid} & after.processes.keys()
-    generator_s, servers_s = spent(own), spent(servers - own)
+    servers = family_of_servers(after.processes) - own
+    generator_s = sum(map(spent, own))
+    # A child that ended has its time with its parent now, and had it itself before.
+    servers_s = max(
+        0.0,
+        _total(after, servers) - _total(before, family_of_servers(before.processes) - own),
+    )
     others_s = max(0.0, after.busy_s - before.busy_s - generator_s - servers_s)
     strangers = after.processes.keys() - servers - own
-    busiest = max(strangers, key=lambda pid: spent({pid}), default=None)
+    busiest = max(strangers, key=spent, default=None)
     words = ""
-    if busiest is not None and (share := spent({busiest}) / wall_s) >= 0.01:
+    if busiest is not None and (share := spent(busiest) / wall_s) >= 0.01:
         words = f"{after.processes[busiest].name} (pid {busiest}) {share:.2f}"
     return MachineUse(
         generator=generator_s / wall_s,
@@ -133,6 +155,12 @@ def use_between(
         steal=max(0.0, after.steal_s - before.steal_s) / wall_s,
         busiest=words,
     )
+
+
+def _total(snapshot: Snapshot, pids: Iterable[int]) -> float:
+    """CPU time of processes and of the children that they have outlived."""
+    processes = (snapshot.processes[pid] for pid in pids)
+    return sum(process.cpu_s + process.reaped_s for process in processes)
 
 
 def resident_bytes(pid: int, proc: Path = PROC) -> int | None:

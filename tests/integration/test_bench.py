@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -181,6 +182,7 @@ async def test_a_trace_is_replayed(tmp_path: Path) -> None:
         ({"key": KEY, "body": '{"temperature": 9}'}, "http 400"),
         ({"key": KEY, "body": "{"}, "--body is not JSON"),
         ({"key": KEY, "pid": 2**22 + 1}, "no such process"),
+        ({"key": KEY, "pid": os.getppid()}, "which started this command"),
     ],
 )
 async def test_what_cannot_be_measured_is_said_in_one_line(

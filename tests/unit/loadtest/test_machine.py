@@ -9,6 +9,7 @@ import pytest
 from provider_core.loadtest.machine import (
     Process,
     Snapshot,
+    ancestors,
     find_listener,
     resident_bytes,
     take_snapshot,
@@ -46,7 +47,9 @@ def test_a_snapshot_reads_the_kernels_counters(tmp_path: Path) -> None:
 
     taken = take_snapshot(tmp_path)
 
-    assert taken == Snapshot(123 / TICKS, 50 / TICKS, {7: Process(3, "a (b) c", 100 / TICKS)})
+    assert taken == Snapshot(
+        123 / TICKS, 50 / TICKS, {7: Process(3, "a (b) c", 30 / TICKS, 70 / TICKS)}
+    )
 
 
 def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
@@ -77,6 +80,40 @@ def test_work_is_told_apart() -> None:
     assert use.steal == pytest.approx(0.1)
     assert use.noise == pytest.approx(0.8)
     assert use.busiest == "p9 (pid 9) 0.30"
+
+
+def test_a_child_that_ends_brings_its_parent_no_past_of_its_own() -> None:
+    """An hour of a build's CPU time enters its shell's line at once, and ran long before."""
+    shell, server = Process(1, "bash", 1.0), Process(1, "server", 50.0)
+    make, worker = Process(6, "make", 30.0), Process(3, "worker", 20.0)
+    before = Snapshot(100.0, 0.0, {3: server, 4: worker, 6: shell, 7: make})
+    server, shell = Process(1, "server", 50.5, 20.5), Process(1, "bash", 1.5, 30.2)
+    after = Snapshot(102.0, 0.0, {3: server, 6: shell})
+
+    use = use_between(before, after, wall_s=1.0, own_pid=2, server_pids=[3])
+
+    assert use.server == pytest.approx(0.5 + 0.5)
+    assert use.others == pytest.approx(2.0 - 1.0)
+    assert use.busiest == "bash (pid 6) 0.50"
+
+
+def test_a_server_that_started_the_generator_hides_no_one() -> None:
+    """All that runs here may descend from it, as from process 1."""
+    before = snapshot(0.0, 0.0, p1=(0, 0.0), p2=(1, 0.0), p3=(1, 0.0))
+    after = snapshot(9.0, 0.0, p1=(0, 1.0), p2=(1, 2.0), p3=(1, 6.0))
+
+    use = use_between(before, after, wall_s=1.0, own_pid=2, server_pids=[1])
+
+    assert (use.generator, use.server, use.others) == (2.0, 1.0, 6.0)
+    assert use.busiest == "p3 (pid 3) 6.00"
+
+
+def test_ancestors_are_told_from_the_nearest_on() -> None:
+    """Up to the one whose parent cannot be seen."""
+    processes = snapshot(0.0, 0.0, p1=(0, 0.0), p5=(1, 0.0), p7=(5, 0.0), p8=(1, 0.0)).processes
+
+    assert ancestors(processes, 7) == [5, 1]
+    assert ancestors(processes, 99) == []
 
 
 def test_a_quiet_machine_has_no_busiest() -> None:
