@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import structlog
+
 from provider_core import hookspecs
 from provider_core.errors import ConfigurationError
 from provider_core.interfaces import RunnerInfo
@@ -19,14 +21,25 @@ from provider_core.plugins import PluginManager
 from provider_core.settings import ModelSettings, PricingSettings, Settings
 from provider_core.types import ModelSpec, Prices
 
+log = structlog.get_logger()
+
 FALLBACK_MODEL_LEN = 4096
 """Tokens, where neither the configuration nor the folder says."""
 
 NO_LIMIT = 10**9
 """`tokenizer_config.json` writes "no limit" as 1e30; no model reads this many tokens."""
 
-PRECISIONS = frozenset({"int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"})
-"""OpenRouter's vocabulary for `quantization`."""
+PRECISIONS = {
+    "int4": 4,
+    "fp4": 4,
+    "fp6": 6,
+    "int8": 8,
+    "fp8": 8,
+    "fp16": 16,
+    "bf16": 16,
+    "fp32": 32,
+}
+"""Bits of a weight, by OpenRouter's vocabulary for `quantization`."""
 
 # What the server has to load anew when it changes; all else is a fact it can exchange in place.
 _LOADED = (
@@ -130,15 +143,25 @@ def complete_spec(spec: ModelSpec, model_dir: Path) -> ModelSpec:
 
 
 def apply_runner_info(spec: ModelSpec, info: RunnerInfo) -> ModelSpec:
-    """Cut the spec down to what was really loaded, and take its precision if none was declared."""
+    """Cut the spec down to what was really loaded, and list no higher precision than that has.
+
+    A lower one may be declared, for weights that were quantised and are stored as floats again.
+    """
     max_model_len = min(spec.max_model_len, info.max_model_len)
-    runs_as = info.precision if info.precision in PRECISIONS else None
+    quantization, runs_as = spec.quantization, info.precision
+    if runs_as in PRECISIONS:
+        quantization = quantization or runs_as
+        if PRECISIONS[runs_as] < PRECISIONS.get(quantization, 0):
+            log.warning(
+                "model.quantization_lowered", model=spec.id, declared=quantization, listed=runs_as
+            )
+            quantization = runs_as
     return replace(
         spec,
         max_model_len=max_model_len,
         max_output_tokens=spec.max_output_tokens and min(spec.max_output_tokens, max_model_len),
         max_num_seqs=min(spec.max_num_seqs, info.max_num_seqs),
-        quantization=spec.quantization or runs_as,
+        quantization=quantization,
     )
 
 

@@ -261,32 +261,6 @@ def test_ends_of_text_are_collected(
     assert complete_spec(SPEC, folder_with(tmp_path, **files)).eos_token_ids == expected
 
 
-@pytest.mark.parametrize(
-    ("precision", "quantization", "config", "expected"),
-    [
-        (None, None, {}, None),
-        (None, None, {"quantization_config": {"bits": 4}}, "int4"),
-        (None, None, {"quantization_config": {"quant_method": "fp8"}}, "fp8"),
-        (None, None, {"quantization_config": {"bits": 3}}, None),
-        ("int8", None, {"quantization_config": {"bits": 4}}, "int8"),
-        ("hybrid", None, {"quantization_config": {"bits": 8}}, None),
-        ("q4f16", None, {}, None),
-        ("fp16", "int8", {}, "int8"),
-    ],
-)
-def test_the_listed_precision_is_the_most_explicit_one(
-    precision: str | None,
-    quantization: str | None,
-    config: dict[str, object],
-    expected: str | None,
-    tmp_path: Path,
-) -> None:
-    """What is listed is declared or found, never guessed."""
-    spec = replace(SPEC, precision=precision, quantization=quantization)
-
-    assert complete_spec(spec, folder_with(tmp_path, config=config)).quantization == expected
-
-
 def test_the_folder_dates_and_names_the_family(tmp_path: Path) -> None:
     """`created` is the age of the configuration file, the family its `model_type`."""
     folder = folder_with(tmp_path, config={"model_type": "qwen3"})
@@ -333,16 +307,6 @@ def test_a_larger_runner_changes_nothing() -> None:
     spec = replace(SPEC, max_model_len=512, max_num_seqs=4)
 
     assert apply_runner_info(spec, runner_info()) == spec
-
-
-@pytest.mark.parametrize(("declared", "expected"), [(None, "bf16"), ("int8", "int8")])
-def test_the_runner_knows_the_precision_if_nobody_declared_it(
-    declared: str | None, expected: str
-) -> None:
-    """What runs is listed, unless a lower precision was declared."""
-    spec = replace(SPEC, max_model_len=512, quantization=declared)
-
-    assert apply_runner_info(spec, runner_info(precision="bf16")).quantization == expected
 
 
 def test_diff_of_the_same_is_empty() -> None:
