@@ -41,7 +41,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LimitSettings(_Table):
@@ -167,7 +167,11 @@ class ModelSettings(_Table):
         512, ge=0, description="MiB for cached beginnings of prompts; 0 is off."
     )
     quantization: Literal["int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"] | None = (
-        Field(None, description="Listed precision; default: what the folder or runner says.")
+        Field(
+            None,
+            description="Listed precision, unless a lower one runs; "
+            "default: what the folder or runner says.",
+        )
     )
     is_ready: bool = Field(True, description="`false` lists the model and refuses its requests.")  # noqa: FBT003
     deterministic: bool = Field(
@@ -193,7 +197,8 @@ class EngineSettings(_Table):
     )
     speculation: Literal["prompt_lookup", "off"] = Field(
         "prompt_lookup",
-        description="Try what the text suggests, several ids a call, at one or two requests.",
+        description="`prompt_lookup` tries what the text suggests, several ids a call, "
+        "at one or two requests; `off` does not.",
     )
 
 
@@ -202,8 +207,8 @@ class ProviderSettings(_Table):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str = "provider-core"
-    slug: str = "provider-core"
+    name: str = Field("provider-core", description="The provider's name in listings.")
+    slug: str = Field("provider-core", description="Its short name in addresses and ids.")
 
 
 class Settings(BaseSettings):
@@ -219,7 +224,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to bind.")
     port: int = Field(8000, ge=0, le=65535, description="Port to bind; 0 picks a free one.")
-    api_key: str | None = Field(None, min_length=8, repr=False, description="A fixed key.")
+    api_key: str | None = Field(
+        None, min_length=8, repr=False, description="A fixed key, of 8 characters at least."
+    )
     data_dir: Path = Field(Path(".provider"), description="Keys, bills and caches live here.")
     config: Path | None = Field(None, description="The configuration file.")
     model: Names = Field(

@@ -73,6 +73,11 @@ def test_every_setting_is_on_the_page(row: str) -> None:
     assert row in PAGE.splitlines()
 
 
+def test_every_setting_says_what_it_means() -> None:
+    """A field without a description would stand on the page as `None`."""
+    assert [row for row in ROWS if row.endswith("| None |")] == []
+
+
 def test_the_page_lists_nothing_else() -> None:
     """A setting that was removed or renamed leaves the page, too."""
     rows = [line for line in PAGE.splitlines() if line.startswith("| `")]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from provider_core.errors import ConfigurationError
 from provider_core.settings import LimitSettings, Settings, load_settings
@@ -258,3 +259,21 @@ def test_provider_facts_keep_further_keys(folder: Path) -> None:
         "slug": "provider-core",
         "terms_url": "https://acme.example/terms",
     }
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_every_number_is_finite(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time without an end, say, would fail in the middle of a request."""
+    numbers = [
+        f"{table}.{name}"
+        for table, owner in Settings.model_fields.items()
+        if isinstance(owner.annotation, type) and issubclass(owner.annotation, BaseModel)
+        for name, field in owner.annotation.model_fields.items()
+        if field.annotation is float
+    ]
+    assert "engine.target_itl_s" in numbers
+    for number in numbers:
+        variable = f"PROVIDER_{number.replace('.', '__').upper()}"
+        monkeypatch.setenv(variable, value)
+        assert number in failure()
+        monkeypatch.delenv(variable)
