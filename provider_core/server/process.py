@@ -12,7 +12,6 @@ import uvloop
 
 from provider_core.access.keys import load_or_mint
 from provider_core.access.plugin import ApiKeyPlugin
-from provider_core.catalog import specs_from_settings
 from provider_core.errors import ProviderError
 from provider_core.lifecycle import Lifecycle
 from provider_core.observability.line_writer import LineWriter
@@ -20,8 +19,8 @@ from provider_core.observability.logs import start_logging
 from provider_core.plugins import PluginManager, make_plugin_manager
 from provider_core.server.app import ExitNow, Server
 from provider_core.server.defaults import TextDefaults
-from provider_core.server.reload import Reloader
-from provider_core.settings import Settings, load_settings
+from provider_core.server.reload import ConfigurationFile, Reloader
+from provider_core.settings import Settings
 
 log = structlog.get_logger()
 
@@ -75,12 +74,8 @@ async def serve(
             port = await server.open()
         await _load_or_exit(server, exit_now)
         _greet(settings, server.models.specs[0].id, port, minted)
-        reloader = Reloader(
-            server.models,
-            lambda: specs_from_settings(_read_again(settings), plugins),
-            settings.config,
-            reload,
-        )
+        file = ConfigurationFile(settings, plugins)
+        reloader = Reloader(server.models, file.read_specs, settings.config, reload)
         async with reloader.watching():
             await server.stopping.wait()
         await server.drain()
@@ -113,12 +108,6 @@ def _allow_descriptors(wanted: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-
-
-def _read_again(settings: Settings) -> Settings:
-    """Read the file anew; what the command line and the environment said stays."""
-    fresh = load_settings(config=settings.config)
-    return settings.model_copy(update={"models": fresh.models})
 
 
 def _register_keys(settings: Settings, plugins: PluginManager) -> str | None:

@@ -1,16 +1,19 @@
 """Models added, removed and changed while serving: on a signal or when the file changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from provider_core.catalog import diff
+from provider_core.catalog import diff, specs_from_settings
 from provider_core.errors import ProviderError
+from provider_core.plugins import PluginManager
 from provider_core.server.models import Models
+from provider_core.settings import Settings, load_settings
 from provider_core.types import ModelSpec
 
 log = structlog.get_logger()
@@ -18,11 +21,59 @@ log = structlog.get_logger()
 _POLL_S = 2.0
 
 
+class ConfigurationFile:
+    """What the file asks to serve, read anew each time; what else was said at the start stays.
+
+    Args:
+        settings: Of this process, the command line's and the environment's included.
+        plugins: Asked for models if nobody names one.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+
+    def __init__(self, settings: Settings, plugins: PluginManager) -> None:
+        self._settings = settings
+        self._plugins = plugins
+        self._at_start = self._read()
+
+    def read_specs(self) -> list[ModelSpec]:
+        """Read the file; log which of its settings differ from those that the process runs with.
+
+        Raises:
+            ConfigurationError: The file is invalid.
+        """
+        fresh = self._read()
+        if names := sorted(_differences(_needing_restart(self._at_start), _needing_restart(fresh))):
+            log.warning("config.restart_needed", settings=names)
+        wanted = self._settings.model_copy(update={"models": fresh.models})
+        return specs_from_settings(wanted, self._plugins)
+
+    def _read(self) -> Settings:
+        return load_settings(config=self._settings.config)
+
+
+def _needing_restart(settings: Settings) -> dict[str, Any]:
+    return settings.model_dump(exclude={"models"})
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], table: str = "") -> Iterator[str]:
+    """Names of the settings whose values differ, dotted."""
+    for name in old.keys() | new.keys():
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differences(before, after, f"{table}{name}.")
+        elif before != after:
+            yield f"{table}{name}"
+
+
 class Reloader:
     """Follows the configuration.
 
-    A file that cannot be read, or a model that cannot be loaded, is logged and takes nothing away
-    that is served.
+    A file that cannot be read, or a model that cannot be fetched, is logged and takes nothing away
+    that is served. Two models of one name may not fit into memory side by side: the new one is
+    loaded when the old one has gone, and if that fails, the old one is loaded again. The new one
+    is then not tried again before its table changes.
 
     Args:
         models: What is served; loaded as configured.
@@ -43,6 +94,7 @@ class Reloader:
         self._path = path
         self._wake = wake
         self._served = {spec.id: spec for spec in read_specs()}  # as configured, what works
+        self._refused: dict[str, ModelSpec] = {}  # as configured, in whose place others serve
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -63,14 +115,22 @@ class Reloader:
             wanted = self._read_specs()
         if reading.failed:
             return
-        changes = diff(list(self._served.values()), wanted)
+        self._refused = {spec.id: spec for spec in wanted if self._refused.get(spec.id) == spec}
+        served = [self._served[spec.id] if spec.id in self._refused else spec for spec in wanted]
+        changes = diff(list(self._served.values()), served)
         added = {spec.id: spec for spec in changes.added}
         removed = [spec.id for spec in changes.removed if spec.id not in added]
         for model_id in removed:
             await self._remove(model_id)
         changed = [spec.id for spec in changes.changed if self._update(spec)]
         loaded = [spec.id for spec in added.values() if await self._replace(spec)]
-        log.info("config.reloaded", added=loaded, removed=removed, changed=changed)
+        log.info(
+            "config.reloaded",
+            added=loaded,
+            removed=removed,
+            changed=changed,
+            refused=list(self._refused),
+        )
 
     async def _replace(self, spec: ModelSpec) -> bool:
         """Load a model, in the place of one of the same name if there is one."""
@@ -83,8 +143,8 @@ class Reloader:
             await self._remove(spec.id)
         if await self._load(spec):
             return True
-        if before is not None:
-            await self._load(before)
+        if before is not None and await self._load(before):
+            self._refused[spec.id] = spec
         return False
 
     async def _load(self, spec: ModelSpec) -> bool:

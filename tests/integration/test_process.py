@@ -1,22 +1,20 @@
-"""The process: starting, reloading, draining, and what plugins may do in it."""
+"""The process: starting, draining, and what plugins may do in it."""
 
 import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from provider_core import PermissionDenied, PluginError, Principal, UsageRecord, hookimpl
-from provider_core.interfaces import Batch, ModelRunner
+from provider_core import PermissionDenied, Principal, UsageRecord, hookimpl
+from provider_core.interfaces import Batch
 from provider_core.lifecycle import State
 from provider_core.server import app
-from provider_core.server.reload import Reloader
 from provider_core.types import ModelSpec
 from tests.serving import Serving, make_model_dir, saying, scripted_runner, serving
 from tests.sse_checker import check_stream
@@ -81,65 +79,6 @@ async def test_what_outlasts_the_grace_is_cut_with_an_error_and_settled() -> Non
     assert stream.error["code"] == "draining"
     (event,) = served.usage.events
     assert (event["status"], event["error_code"]) == ("error", "draining")
-
-
-def reloader_of(served: Serving, wanted: list[ModelSpec]) -> Reloader:
-    """A reloader whose file is a list."""
-    return Reloader(served.server.models, lambda: list(wanted), None, asyncio.Event())
-
-
-async def test_models_are_added_changed_and_removed_while_serving(tmp_path: Path) -> None:
-    """A new configuration is served without a restart."""
-    folder = make_model_dir(tmp_path / "second")
-    first = ModelSpec(id="first", source=str(folder), max_num_seqs=2)
-    wanted = [first]
-    async with serving() as served:
-        models = served.server.models
-        await models.load(first)
-        reloader = reloader_of(served, wanted)
-        wanted[:] = [
-            replace(first, aliases=("other-name",)),
-            ModelSpec(id="second", source=str(folder), max_num_seqs=2),
-        ]
-        await reloader.reload()
-        assert {spec.id for spec in models.specs} == {"test-model", "first", "second"}
-        assert models.find("other-name") is models.find("first")
-        wanted[:] = [replace(first, is_ready=False)]
-        await reloader.reload()
-        status, listed = await get_json(served, "/v1/models")
-        assert status == 200
-        assert {item["id"] for item in listed["data"]} == {"test-model", "first"}
-        response = await served.post(
-            "/v1/completions", {"model": "first", "prompt": "x", "max_tokens": 1}
-        )
-        assert response.status == 503
-
-
-@pytest.mark.parametrize("trouble", [RuntimeError("a plugin's own"), PluginError("refused")])
-async def test_a_model_that_cannot_be_loaded_takes_nothing_away(
-    tmp_path: Path, trouble: Exception
-) -> None:
-    """What was served is served again, and the next good configuration is taken."""
-    folder = make_model_dir(tmp_path / "first")
-    first = ModelSpec(id="first", source=str(folder), max_num_seqs=2)
-    wanted = [first]
-
-    def make_runner(spec: ModelSpec) -> ModelRunner:
-        if spec.options.get("broken"):
-            raise trouble
-        return saying("Hello!")(spec)
-
-    async with serving(make_runner) as served:
-        models = served.server.models
-        await models.load(first)
-        reloader = reloader_of(served, wanted)
-        for bad in (replace(first, options={"broken": True}), replace(first, max_model_len=10**9)):
-            wanted[:] = [bad, replace(first, id="new", options={"broken": True})]
-            await reloader.reload()
-            assert {spec.id for spec in models.specs} == {"test-model", "first"}
-        wanted[:] = [first, replace(first, id="new")]
-        await reloader.reload()
-        assert {spec.id for spec in models.specs} == {"test-model", "first", "new"}
 
 
 async def test_a_removed_model_ends_its_requests_and_keeps_nobody(tmp_path: Path) -> None:
