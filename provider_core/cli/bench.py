@@ -172,9 +172,10 @@ def bench(
 ) -> None:
     """Measure throughput and latency of a server from outside, and of two against each other.
 
-    Exits with 2 if it cannot be measured, and with 3 if two servers were to be compared and the
-    machine was not quiet.
+    Exits with 2 if it cannot be measured or answered nothing, and with 3 if two servers were to be
+    compared and the machine was not quiet.
     """
+    from provider_core.cli.bench_results import Outputs
     from provider_core.cli.bench_session import BenchOptions, ServerOptions, run_bench
 
     servers = [ServerOptions(url, name, key, model, path, pid, body)]
@@ -211,8 +212,6 @@ def bench(
         max_noise=max_noise,
         allow_noise=allow_noise,
         slo=slo,
-        json_file=json_file,
-        html_file=html,
-        svg_dir=svg,
+        outputs=Outputs(json_file=json_file, html_file=html, svg_dir=svg),
     )
     raise typer.Exit(run_bench(options))

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import cpu_count, getpid
 from pathlib import Path
@@ -11,12 +11,9 @@ from typing import TypeVar
 import orjson
 import typer
 import uvloop
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
 
+from provider_core.cli.bench_results import Outputs, publish
 from provider_core.errors import ConfigurationError
-from provider_core.loadtest.charts import charts
 from provider_core.loadtest.machine import (
     Snapshot,
     ancestors,
@@ -24,22 +21,17 @@ from provider_core.loadtest.machine import (
     resident_bytes,
     take_snapshot,
 )
-from provider_core.loadtest.page import page
 from provider_core.loadtest.report import Report
-from provider_core.loadtest.report_json import report_json
 from provider_core.loadtest.summary import Slo
-from provider_core.loadtest.svg import render
 from provider_core.loadtest.sweep import Plan, Sweep, cross, first_model
-from provider_core.loadtest.table import Table, notes, tables
 from provider_core.loadtest.target import Sampling, Target, make_target
 from provider_core.loadtest.workload import Length, PromptKind, Workload, read_trace
 
+EXIT_UNANSWERED = 2
 EXIT_NOISY = 3
 EXIT_INTERRUPTED = 130
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 N = TypeVar("N", int, float)
-
-WIDTH_OF_A_FILE = 120  # columns, where no terminal says
 
 DEFAULT_ROUNDS = (1, 3)  # for one server, for two
 
@@ -81,9 +73,7 @@ class BenchOptions:
     max_noise: float = 0.1
     allow_noise: bool = False
     slo: str | None = None
-    json_file: str | None = None
-    html_file: Path | None = None
-    svg_dir: Path | None = None
+    outputs: Outputs = field(default_factory=Outputs)
 
 
 def run_bench(
@@ -96,11 +86,13 @@ def run_bench(
         snapshot: Reads the machine's counters.
 
     Returns:
-        The exit code: 0, 3 for a comparison refused, 130 after an interrupt.
+        The exit code: 0, 2 if a server answered nothing at a point, 3 for a comparison refused, 130
+        after an interrupt.
 
     Raises:
         ConfigurationError: An option is wrong, or a server cannot be measured.
     """
+    options.outputs.check()
     targets = [_target(options, index) for index in range(len(options.servers))]
     if len({target.label for target in targets}) < len(targets):
         raise ConfigurationError("--name and --compare-name are the same")
@@ -110,10 +102,16 @@ def run_bench(
         uvloop.run(_measure(options, targets, plan, report, snapshot))
     except KeyboardInterrupt:
         report.is_interrupted = True
-    _publish(report, options)
+    publish(report, options.outputs)
     if report.refusal is not None:
         return EXIT_NOISY
-    return EXIT_INTERRUPTED if report.is_interrupted else 0
+    if report.is_interrupted:
+        return EXIT_INTERRUPTED
+    for measurement in report.unanswered:
+        typer.echo(
+            f"provider: nothing was measured, no request was answered: {measurement}", err=True
+        )
+    return EXIT_UNANSWERED if report.unanswered else 0
 
 
 async def _measure(
@@ -283,46 +281,3 @@ def _host() -> str:
     except OSError:
         pass
     return f"{name}, {cpu_count()} processors, {platform.system()}"
-
-
-def _publish(report: Report, options: BenchOptions) -> None:
-    """Print the tables unless they would be a comparison that is refused."""
-    console = Console(stderr=options.json_file == "-")
-    if not console.is_terminal:
-        console = Console(stderr=console.stderr, width=WIDTH_OF_A_FILE)
-    for table in tables(report):
-        console.print(_rendered(table), "")
-    for line in notes(report):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    if report.refusal is not None:
-        typer.echo(f"provider: {report.refusal}; --allow-noise prints it all the same", err=True)
-    try:
-        _write_files(report, options)
-    except OSError as error:
-        raise ConfigurationError(f"{error.filename} cannot be written: {error.strerror}") from error
-
-
-def _write_files(report: Report, options: BenchOptions) -> None:
-    """Write what was asked for; without figures where a comparison is refused."""
-    if options.json_file == "-":
-        typer.echo(report_json(report).decode(), nl=False)
-    elif options.json_file is not None:
-        Path(options.json_file).write_bytes(report_json(report))
-    if options.html_file is not None:
-        options.html_file.write_text(page(report), encoding="utf-8")
-    if options.svg_dir is not None:
-        options.svg_dir.mkdir(parents=True, exist_ok=True)
-        for chart in charts(report):
-            file = options.svg_dir / f"{chart.name}.svg"
-            file.write_text(render(chart), encoding="utf-8")
-
-
-def _rendered(table: Table) -> RichTable:
-    rendered = RichTable(title=table.title, title_justify="left", box=None, pad_edge=False)
-    for heading in table.words:
-        rendered.add_column(heading, no_wrap=True)
-    for heading in table.numbers:
-        rendered.add_column(heading, justify="right", no_wrap=True)
-    for row in table.rows:
-        rendered.add_row(*map(escape, row))
-    return rendered

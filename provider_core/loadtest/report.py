@@ -102,6 +102,16 @@ class Report:
             yield from result.rounds
 
     @property
+    def unanswered(self) -> list[str]:
+        """Servers with the points at which not one of their requests was answered."""
+        return [
+            f"{label} at {result.point}"
+            for result in self.points
+            for label in self.labels
+            if (rounds := result.of(label)) and not any(turn.summary.num_ok for turn in rounds)
+        ]
+
+    @property
     def is_quiet(self) -> bool | None:
         """Whether every round was quiet; `None` if nobody can know."""
         noise = [turn.machine.noise for turn in self.rounds() if turn.machine is not None]

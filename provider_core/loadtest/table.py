@@ -43,8 +43,11 @@ class Table:
 
 
 def tables(report: Report) -> list[Table]:
-    """Throughput, latencies and the ratios of two servers; none where that is refused."""
-    if report.refusal is not None or not report.points:
+    """Throughput, latencies and the ratios of two servers.
+
+    None where that is refused, or no round has begun.
+    """
+    if report.refusal is not None or not any(report.rounds()):
         return []
     found = [_throughput(report), _latencies(report)]
     return [*found, _ratios(report)] if len(report.targets) == 2 else found
@@ -132,7 +135,7 @@ def _ratio(figure: Figure | None) -> str:
 
 def notes(report: Report) -> Iterator[str]:
     """What a reader must know to trust the figures, a line each."""
-    yield f"{report.host}; medians over {report.settings.get('rounds', 1)} round(s)."
+    yield f"{report.host}; {_basis(report)}."
     for target in report.targets:
         model = f", model {target['model']}" if target["model"] else ""
         process = "" if target["pid"] else ", process not known"
@@ -140,7 +143,8 @@ def notes(report: Report) -> Iterator[str]:
             f"{target['label']}: {target['url']}{target['path']}{model}{process}; "
             f"{_counted(report, str(target['label']))}."
         )
-    yield _quietness(report)
+    if any(report.rounds()):
+        yield _quietness(report)
     num_events = sum(turn.summary.num_events for turn in report.rounds())
     if num_events:
         cpu_s = sum(turn.generator_cpu_s for turn in report.rounds())
@@ -152,6 +156,18 @@ def notes(report: Report) -> Iterator[str]:
     yield from _failures(report)
     if report.is_interrupted:
         yield "Interrupted: what was measured until then."
+
+
+def _basis(report: Report) -> str:
+    """Over how many rounds the figures are taken."""
+    numbers = [sum(turn.is_whole for turn in rounds) for _, _, rounds in _rows(report)]
+    if not numbers:
+        return "nothing was measured"
+    if not max(numbers):
+        return "figures of a round that was cut short"
+    return (
+        f"medians over {'' if min(numbers) == max(numbers) else 'at most '}{max(numbers)} round(s)"
+    )
 
 
 def _counted(report: Report, label: str) -> str:

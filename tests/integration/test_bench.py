@@ -11,10 +11,20 @@ from typing import Any
 
 import pytest
 
-from provider_core.cli.bench_session import EXIT_NOISY, BenchOptions, ServerOptions, run_bench
+from provider_core.cli.bench_results import Outputs, publish
+from provider_core.cli.bench_session import (
+    EXIT_NOISY,
+    EXIT_UNANSWERED,
+    BenchOptions,
+    ServerOptions,
+    run_bench,
+)
 from provider_core.errors import ConfigurationError
 from provider_core.loadtest.machine import Snapshot
+from provider_core.loadtest.replies import DONE
 from tests.serving import KEY, ids_of, scripted_runner, serving
+from tests.unit.loadtest.made_reports import made_point, made_report, made_round
+from tests.unit.loadtest.scripted_stream import END, HEAD, chunk, scripted_stream, text
 
 ROOT = Path(__file__).parents[2]
 REPLY = ids_of("over and over ") * 50
@@ -46,7 +56,7 @@ def options(url: str, tmp_path: Path, **changes: Any) -> BenchOptions:
         prompt_tokens="16",
         output_tokens="8",
         vocabulary="0-256",
-        json_file=str(tmp_path / "report.json"),
+        outputs=Outputs(json_file=str(tmp_path / "report.json")),
     )
     return replace(plain, **changes)
 
@@ -56,7 +66,7 @@ async def bench(chosen: BenchOptions, snapshot: Any = quiet) -> tuple[int, dict[
 
     def run() -> tuple[int, dict[str, Any]]:
         code = run_bench(chosen, snapshot)
-        return code, json.loads(Path(str(chosen.json_file)).read_text())
+        return code, json.loads(Path(str(chosen.outputs.json_file)).read_text())
 
     return await asyncio.to_thread(run)
 
@@ -97,8 +107,11 @@ async def test_two_servers_take_turns_and_are_compared(tmp_path: Path) -> None:
                 servers=[ServerOptions(served.url, name="ids", key=KEY), second],
                 concurrency="1,2",
                 prompts="text",
-                html_file=tmp_path / "report.html",
-                svg_dir=tmp_path / "charts",
+                outputs=Outputs(
+                    json_file=str(tmp_path / "report.json"),
+                    html_file=tmp_path / "report.html",
+                    svg_dir=tmp_path / "charts",
+                ),
             )
         )
 
@@ -118,7 +131,10 @@ async def test_a_noisy_machine_gets_no_comparison(
     async with serving(scripted_runner(reply=REPLY)) as served:
         servers = [ServerOptions(served.url, key=KEY), ServerOptions(served.url, key=KEY)]
         chosen = options(served.url, tmp_path, servers=servers, rounds=1)
+        charts = tmp_path / "charts"
+        chosen = replace(chosen, outputs=replace(chosen.outputs, svg_dir=charts))
         refused, report = await bench(chosen, Loud())
+        assert not charts.exists()  # there is nothing to put there
         printed, said = capfd.readouterr()
         allowed, marked = await bench(replace(chosen, allow_noise=True), Loud())
 
@@ -212,6 +228,52 @@ def test_a_wrong_option_is_named(changes: dict[str, Any], message: str, tmp_path
     """Without asking any server."""
     with pytest.raises(ConfigurationError, match=message):
         run_bench(options("http://127.0.0.1:1", tmp_path, **changes), quiet)
+
+
+async def test_a_server_that_answers_nothing_is_an_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The report is written all the same: its failures say why."""
+    answers = iter([(0.0, HEAD + chunk(text(), DONE) + END)])  # for the first look, and no more
+    async with scripted_stream(answers) as (_, port):
+        server = ServerOptions(f"http://127.0.0.1:{port}", model="m")
+        code, report = await bench(options("", tmp_path, servers=[server], num_warmup=0))
+
+    (turn,) = report["points"][0]["targets"][0]["rounds"]
+    assert (code, turn["errors"]) == (EXIT_UNANSWERED, {"connection_lost": 4})
+    assert "no request was answered: A at c=1, 16 in, 8 out" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"json_file": "none/r.json"}, "--json is none/r.json, and there is no folder none"),
+        ({"json_file": "."}, "--json is ., a folder"),
+        ({"html_file": Path("none/r.html")}, "there is no folder none"),
+        ({"svg_dir": Path("file/charts")}, "/file is no folder"),
+        ({"svg_dir": Path("file")}, "/file is no folder"),
+    ],
+)
+def test_a_place_for_results_is_looked_at_first(
+    outputs: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens at the address, which is not found out."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+
+    with pytest.raises(ConfigurationError, match=message):
+        run_bench(options("http://127.0.0.1:1", tmp_path, outputs=Outputs(**outputs)), quiet)
+
+
+def test_one_result_that_cannot_be_written_loses_no_other(tmp_path: Path) -> None:
+    """The folder was there when the run began."""
+    html_file = tmp_path / "report.html"
+    outputs = Outputs(json_file=str(tmp_path / "gone" / "report.json"), html_file=html_file)
+
+    with pytest.raises(ConfigurationError, match=r"gone/report\.json cannot be written"):
+        publish(made_report(made_point(made_round())), outputs)
+
+    assert "<svg" in html_file.read_text()
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:

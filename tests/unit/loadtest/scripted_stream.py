@@ -1,7 +1,7 @@
 """A server that writes what a test says, on a clock that the test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -44,14 +44,14 @@ class ScriptedStream:
     """Writes its parts to every client, each at its time on the clock, and goes.
 
     Attributes:
-        parts: Seconds on the clock, and bytes.
+        parts: Seconds on the clock, and bytes; an iterator is used up by the first client.
         requests: What clients sent, whole.
         gate: Closed, it holds answers back.
         most_open: Requests that were unanswered at once, at most.
     """
 
     clock: ManualClock
-    parts: Sequence[tuple[float, bytes]]
+    parts: Iterable[tuple[float, bytes]]
     requests: list[bytes] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     num_open: int = 0
@@ -83,7 +83,7 @@ class ScriptedStream:
 
 @asynccontextmanager
 async def scripted_stream(
-    parts: Sequence[tuple[float, bytes]], clock: ManualClock | None = None
+    parts: Iterable[tuple[float, bytes]], clock: ManualClock | None = None
 ) -> AsyncIterator[tuple[ScriptedStream, int]]:
     """The server and its port; its gate is open."""
     stream = ScriptedStream(clock or ManualClock(), parts)

@@ -147,4 +147,28 @@ def test_nothing_measured_is_no_table() -> None:
 
     assert json.loads(report_json(report))["interrupted"] is True
     assert "Interrupted: what was measured until then." in notes(report)
-    assert [table.rows for table in tables(report)] == [[], []]
+    assert tables(report) == []
+    assert not [note for note in notes(report) if "/proc" in note]
+    assert next(notes(report)) == "a machine; nothing was measured."
+
+
+@pytest.mark.parametrize(
+    ("are_whole", "basis"),
+    [
+        ((True, True, True), "medians over 3 round(s)"),
+        ((True, False), "medians over 1 round(s)"),
+        ((False,), "figures of a round that was cut short"),
+    ],
+)
+def test_figures_say_over_how_many_rounds_they_are(are_whole: list[bool], basis: str) -> None:
+    """Those that ran to their end, not those that were planned."""
+    report = made_report(made_point(*(made_round(is_whole=whole) for whole in are_whole)))
+
+    assert next(notes(report)) == f"a machine; {basis}."
+
+
+def test_points_may_have_different_numbers_of_rounds() -> None:
+    """After an interrupt."""
+    points = [made_point(made_round(), made_round()), made_point(made_round(), concurrency=2)]
+
+    assert next(notes(made_report(*points))) == "a machine; medians over at most 2 round(s)."
