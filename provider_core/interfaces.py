@@ -58,6 +58,9 @@ class RunnerInfo:
         precision: Of the weights as they run, in OpenRouter's vocabulary; `None` if unknown.
         num_cache_blocks: Blocks of prompts that it can store, if it is a `BlockStore`.
         cache_block_size: Tokens of such a block.
+        verify_margin: By how much the difference of two logits may change, in natural-log units,
+            when a decoding row runs as a prefill (see `Batch`): greedy choices that lead by less
+            are left to a decode. `None` if more than rounding differs: no drafts are tried.
     """
 
     backend: str
@@ -69,6 +72,7 @@ class RunnerInfo:
     precision: str | None = None
     num_cache_blocks: int = 0
     cache_block_size: int = 16
+    verify_margin: float | None = 0.02
 
 
 @runtime_checkable
