@@ -27,12 +27,13 @@ class Decoder(Protocol):
 class HybridDecoder:
     """Decodes few rows with one set, and does all else with the other.
 
-    Prompts are always computed by `many`, however they are cut, so that what a prefix cache keeps
-    of them does not depend on who came when.
+    Prompts are computed by `many`, however they are cut, so that what a prefix cache keeps of them
+    does not depend on who came when. A prompt of a single token looks like a decode and is
+    computed as one; it fills no block of a cache.
 
     Args:
         few: Decodes up to `max_few` rows: weights of fewer bytes.
-        many: Decodes more rows, and computes prompts and drafts: faster arithmetic.
+        many: Decodes more rows, and computes prompts: faster arithmetic.
         max_few: Rows of one new token each.
     """
 

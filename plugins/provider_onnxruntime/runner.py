@@ -17,7 +17,7 @@ from provider_onnxruntime.model_folder import DecoderFile
 from provider_onnxruntime.optimise.prepare import open_decoder
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 from provider_onnxruntime.shared_cache import SharedCacheDecoder
-from provider_onnxruntime.weight_sets import WeightPlan
+from provider_onnxruntime.weight_sets import WeightPlan, verify_margin
 
 MAX_WHOLE_ROWS = 16_384
 """Positions up to which attention computes whole rows of scores, not tiles.
@@ -92,6 +92,7 @@ class OnnxRuntimeRunner:
             precision=plan.precision,
             num_cache_blocks=self._store.num_blocks if self._store is not None else 0,
             cache_block_size=BLOCK_SIZE,
+            verify_margin=verify_margin(plan, io.cache_dtype),
         )
 
     @property

@@ -12,7 +12,7 @@ from provider_core.engine.prefix_reuse import load_prefix, make_prefix_cache, sa
 from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
 from provider_core.engine.scheduler import Move, Scheduled, Scheduler
 from provider_core.engine.sequence import OutputCallback, Sequence
-from provider_core.engine.speculation import Speculator
+from provider_core.engine.speculation import Speculator, make_speculator
 from provider_core.engine.step_budget import StepBudget
 from provider_core.errors import DeadlineExceeded, EngineDead, StepFailed
 from provider_core.interfaces import Batch, Clock, ModelRunner
@@ -43,7 +43,7 @@ class EngineCore:
         prefill_chunk_tokens: Most prompt tokens in one step.
         target_itl_s: Prefill beside decoding rows is cut to keep this inter-token latency.
         max_kv_tokens: Tokens that running sequences may reserve together.
-        speculates: Verify drafts of several ids when few sequences run.
+        speculates: Verify drafts of several ids when few sequences run, if the runner can.
         clock: For deadlines and durations.
         on_urgent: Called when outputs should not wait for the end of the step.
     """
@@ -75,7 +75,7 @@ class EngineCore:
         self.num_generated_tokens = 0
         self._vocab_size = info.vocab_size
         self.prefill_s = 0.0  # of the steps that computed prompt tokens
-        self.speculator = Speculator(runner, self.scheduler, clock) if speculates else None
+        self.speculator = make_speculator(runner, self.scheduler, clock) if speculates else None
         self._clock = clock
         self._on_urgent = on_urgent
         self._sequences: dict[str, Sequence] = {}  # by request id: waiting or running

@@ -65,7 +65,10 @@ class Drafter:
         return Draft(token_ids, size, expected, 1 + cost_per_token * length)
 
     def note(self, draft: Draft, num_accepted: int) -> None:
-        """Take how many of a draft's ids were right: those, and the one after them was not."""
+        """Take how many of a draft's ids were right: those, and the one after them was not.
+
+        One that was unclear counts as not right: the call brought no more than if it had been.
+        """
         size, num_drafted = draft.gram_size, len(draft.token_ids)
         num_judged = min(num_accepted + 1, num_drafted)
         past = _MEMORY**num_judged

@@ -6,7 +6,8 @@ what was drawn before is what had been drafted. What was drawn last follows no d
 from it, and is a token like the others: a call makes one to `MAX_DRAFT` + 1.
 
 A runner's kernel for several tokens may round otherwise than the one for a single token (ADR 0004).
-A greedy choice that rounding could have decided is left to a decode: see `CLEAR_MARGIN`.
+A greedy choice that rounding could have decided is left to a decode: see
+`RunnerInfo.verify_margin`.
 """
 
 from collections.abc import Iterator
@@ -26,9 +27,6 @@ from provider_core.types import FinishReason, TokenLogprobs
 
 MAX_ROWS = 2
 """With more rows, a decode shares the reading of the weights among them anyway."""
-
-CLEAR_MARGIN = 0.02
-"""By how much, in natural-log units, the best of several positions' logits must lead."""
 
 _COST_PER_TOKEN = 0.12  # of a further position, in decodes, before any was measured
 _LEAST_COST, _MOST_COST = 0.01, 1.0
@@ -50,18 +48,23 @@ class Speculator:
         runner: Runs the drafts.
         scheduler: Knows the rows.
         clock: For what calls cost.
+        margin: The runner's `verify_margin`.
     """
 
-    def __init__(self, runner: ModelRunner, scheduler: Scheduler, clock: Clock) -> None:
+    def __init__(
+        self, runner: ModelRunner, scheduler: Scheduler, clock: Clock, *, margin: float
+    ) -> None:
         self.num_draft_tokens = 0
         self.num_accepted_tokens = 0
         self._runner = runner
         self._scheduler = scheduler
         self._clock = clock
+        self._margin = margin
         self._vocab_size = runner.info.vocab_size
         self._decode_s = 0.0  # of a decode of at most `MAX_ROWS` rows
         self._cost_per_token = _COST_PER_TOKEN
         self._is_decode_owed = False  # a choice was unclear: let a decode make it
+        self._has_drafters = False
 
     def note_decode(self, duration_s: float) -> None:
         """Take the time of a decode."""
@@ -77,6 +80,8 @@ class Speculator:
         rows = self._scheduler.rows
         if len(rows) > MAX_ROWS or self._is_decode_owed or self._scheduler.has_prompts:
             self._is_decode_owed = False
+            if len(rows) > MAX_ROWS and self._has_drafters:
+                self._drop_drafters()
             return []
         drafts = []
         for sequence in rows:
@@ -103,12 +108,12 @@ class Speculator:
         batch = self._scheduler.verification(sequence, draft.token_ids)
         logits = self._runner.execute_model(batch)
         check_logits(logits, (batch.num_logits, self._vocab_size))
-        verified = _accept(logits, sequence, draft.token_ids)
+        verified = _accept(logits, sequence, draft.token_ids, self._margin)
         token_ids = verified.token_ids
         if token_ids:
             self._scheduler.verified(sequence, token_ids)
         num_accepted = _num_equal(token_ids, draft.token_ids)
-        if len(token_ids) == num_accepted:  # it broke off before a choice that differed
+        if verified.finish_reason is None and len(token_ids) == num_accepted:
             self._is_decode_owed = True
         self.num_draft_tokens += len(draft.token_ids)
         self.num_accepted_tokens += num_accepted
@@ -123,9 +128,19 @@ class Speculator:
             return None
         if sequence.drafter is None:
             sequence.drafter = Drafter(sequence.request.prompt_token_ids)
+            self._has_drafters = True
         return sequence.drafter.draft(
             sequence.generated_ids, cost_per_token=self._cost_per_token, most=most
         )
+
+    def _drop_drafters(self) -> None:
+        """Give the memory of every index back; it takes more than the text, and may never be used.
+
+        Who is alone again indexes its text anew.
+        """
+        for sequence in self._scheduler.rows:
+            sequence.drafter = None
+        self._has_drafters = False
 
     def _note_cost(self, num_drafted: int, duration_s: float) -> None:
         if self._decode_s:
@@ -134,14 +149,22 @@ class Speculator:
             self._cost_per_token += (1 - _MEMORY) * (cost - self._cost_per_token)
 
 
-def _accept(logits: npt.NDArray[np.float32], sequence: Sequence, draft: list[int]) -> Verified:
+def make_speculator(runner: ModelRunner, scheduler: Scheduler, clock: Clock) -> Speculator | None:
+    """A speculator, if the runner's prefill says what its decode says."""
+    margin = runner.info.verify_margin
+    return None if margin is None else Speculator(runner, scheduler, clock, margin=margin)
+
+
+def _accept(
+    logits: npt.NDArray[np.float32], sequence: Sequence, draft: list[int], margin: float
+) -> Verified:
     """Draw from position after position, `[1 + len(draft), vocab_size]`, while the draft holds.
 
     Counts the tokens as generated.
     """
     token_ids: list[int] = []
     logprobs: list[TokenLogprobs] = []
-    for expected, drawn in zip([*draft, None], _draws(logits, sequence), strict=False):
+    for expected, drawn in zip([*draft, None], _draws(logits, sequence, margin), strict=False):
         token_id, entry = drawn
         token_ids.append(token_id)
         if entry is not None:
@@ -157,7 +180,7 @@ def _accept(logits: npt.NDArray[np.float32], sequence: Sequence, draft: list[int
 
 
 def _draws(
-    logits: npt.NDArray[np.float32], sequence: Sequence
+    logits: npt.NDArray[np.float32], sequence: Sequence, margin: float
 ) -> Iterator[tuple[int, TokenLogprobs | None]]:
     """What each position draws if those before it were accepted; ends before an unclear one.
 
@@ -169,7 +192,7 @@ def _draws(
         logits = logits.copy()
     if draws_independently(sequence):
         metadata = SamplingMetadata.of_positions(
-            sequence, num_positions, vocab_size, min_margin=CLEAR_MARGIN
+            sequence, num_positions, vocab_size, min_margin=margin
         )
         sampled = sample(logits, metadata)
         if 0 in sampled.failed_rows:
@@ -178,7 +201,7 @@ def _draws(
         for position, token_id in enumerate(sampled.token_ids[:num_sound].tolist()):
             yield token_id, sampled.logprobs.get(position)
         return
-    metadata = SamplingMetadata([sequence], vocab_size, min_margin=CLEAR_MARGIN)
+    metadata = SamplingMetadata([sequence], vocab_size, min_margin=margin)
     for position in range(num_positions):
         sampled = sample(logits[position : position + 1], metadata)
         if sampled.failed_rows and position == 0:

@@ -83,6 +83,18 @@ def test_what_runs_is_what_is_reported(folder: Path, precision: str | None, repo
         runner.close()
 
 
+@pytest.mark.parametrize(
+    ("precision", "margin"), [(None, 0.02), ("int8", 0.25), ("int4", 0.25), ("hybrid", None)]
+)
+def test_drafts_are_verified_by_the_weights_that_decode(
+    folder: Path, precision: str | None, margin: float | None
+) -> None:
+    """Hybrid would verify in int8 what it decodes in int4, which is another text."""
+    runner = make_runner(folder, precision)
+    assert runner.info.verify_margin == margin
+    runner.close()
+
+
 def test_hybrid_computes_prompts_in_int8_however_they_are_cut(folder: Path) -> None:
     """To the bit, also where a chunk is as short as the rows that are decoded in int4."""
     expected = logits_of(folder, "int8")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,20 @@ Corrupt = Callable[[Batch, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 class Recorder:
     """Runs requests to their ends and keeps what came out and what the runner was asked."""
 
-    def __init__(self, *, speculates: bool = True, max_num_seqs: int = 4, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        speculates: bool = True,
+        max_num_seqs: int = 4,
+        verify_margin: float | None = 0.02,
+        **options: Any,
+    ) -> None:
         self.batches: list[tuple[str, int, int]] = []  # phase, tokens, positions with logits
         self.furthest = 0  # position that was run, from 1
         self.runner = ScriptedRunner(
             max_num_seqs=max_num_seqs, max_model_len=64, on_execute=self._note, **options
         )
+        self.runner.info = replace(self.runner.info, verify_margin=verify_margin)
         self.core = EngineCore(
             self.runner,
             prefill_chunk_tokens=16,
@@ -225,6 +234,19 @@ def test_two_rows_that_end_in_one_step_leave_no_hole() -> None:
     assert bench.num_verified >= 2
 
 
+def test_a_row_that_ends_inside_its_draft_owes_nobody_a_decode() -> None:
+    """All its choices were clear, so the other row goes on with drafts."""
+    prompts = (1, 2, 3, 4, 5, 6, 1, 2), (9, 8, 7, 6, 5, 4, 9, 8)
+    bench = Recorder(scripts={prompts[0]: [3, 4, 5], prompts[1]: [7, 6, 5, 4, 9, 8] * 4})
+    bench.add("a", prompts[0], stop_token_ids=frozenset({4}))
+    bench.add("b", prompts[1])
+    while not bench.outputs["a"] or bench.outputs["a"][-1].finish_reason is None:
+        bench.step()
+    assert bench.batches[-2][2] > 1  # both were verified in the step that ended one
+    bench.step()
+    assert bench.batches[-1][2] > 1
+
+
 def test_a_row_that_a_move_loses_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first row ends, the runner cannot move the second, and that one ends with an error."""
     prompts = (1, 2, 3, 4, 5, 6, 1, 2), (9, 8, 7, 6, 5, 4, 9, 8)
@@ -270,6 +292,65 @@ def test_an_unclear_choice_is_left_to_a_decode() -> None:
     assert bench.result() == (COPY, "stop", EOS)
     unclear = next(i for i, (*_, num_logits) in enumerate(bench.batches) if num_logits > 1)
     assert bench.batches[unclear + 1] == ("decode", 1, 1)
+
+
+def test_a_runner_whose_prefill_is_no_decode_verifies_nothing() -> None:
+    """Other weights would choose other ids."""
+    bench = copying(verify_margin=None)
+    bench.add("a")
+    bench.run()
+    assert bench.result() == (COPY, "stop", EOS)
+    assert bench.num_verified == 0
+
+
+@pytest.mark.parametrize("name", ["greedy", "penalties", "min_tokens", "stop tokens"])
+def test_what_the_margin_allows_changes_no_greedy_id(name: str) -> None:
+    """Logits of a verifying call are off by up to half the margin, each by its own noise."""
+    noise = np.random.default_rng(4)
+
+    def disturb(batch: Batch, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if batch.num_logits > 1:
+            logits += noise.uniform(-0.1, 0.1, logits.shape).astype(np.float32)
+        return logits
+
+    num_accepted = 0
+    for seed in range(60):
+        benches = []
+        for speculates in (True, False):
+            bench = Recorder(
+                speculates=speculates,
+                verify_margin=0.2,
+                vocab_size=6,
+                spread=3.0,
+                seed=seed,
+                corrupt=disturb,
+            )
+            bench.add("a", (1, 2, 3, 4, 5) * 3, **(PARAMS[name] | {"temperature": 0.0}))
+            bench.run()
+            benches.append(bench)
+        on, off = benches
+        assert on.result() == off.result()
+        assert on.core.speculator is not None
+        num_accepted += on.core.speculator.num_accepted_tokens
+    assert num_accepted > 0
+
+
+def test_a_crowd_gives_the_indexes_back() -> None:
+    """They take more memory than the texts, and a text that is alone again is indexed anew."""
+    bench = copying()
+    bench.add("a")
+    while not bench.num_verified:
+        bench.step()
+    (sequence,) = bench.core.scheduler.rows
+    assert sequence.drafter is not None
+    for name in "bc":
+        bench.add(name, (30, 31, 32), max_tokens=3)
+    while len(bench.core.scheduler.rows) < 3:
+        bench.step()
+    bench.step()
+    assert sequence.drafter is None
+    bench.run()
+    assert bench.ids() == COPY
 
 
 def test_logits_that_are_not_finite_end_the_sequence() -> None:
