@@ -5,89 +5,102 @@ server. An open loop sends whatever happens, as users do, and so shows the queue
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TypeVar
 
 import numpy as np
 
 from provider_core.loadtest.exchange import Client
 from provider_core.loadtest.replies import Clock, Reply
-from provider_core.loadtest.workload import Request
 
+MOST_PREPARED = 1024
+
+T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 
-def poisson_arrivals(rate: float, count: int, seed: Sequence[int]) -> list[float]:
+def poisson_arrivals(rate: float, seed: Sequence[int]) -> Iterator[float]:
     """Times of a Poisson process: independent, exponential gaps.
 
     Args:
         rate: Mean arrivals per second.
-        count: How many.
         seed: Gives the same times again.
 
-    Returns:
-        Seconds after the start, ascending.
+    Yields:
+        Seconds after the start, ascending, without end.
     """
-    times: list[float] = np.cumsum(
-        np.random.default_rng(seed).exponential(1 / rate, count)
-    ).tolist()
-    return times
+    random = np.random.default_rng(seed)
+    time_s = 0.0
+    while True:
+        time_s += random.exponential(1 / rate)
+        yield time_s
+
+
+def prepared(messages: Iterable[T]) -> Iterator[T]:
+    """Make the first messages at once, so that an ordinary round makes none while it is timed.
+
+    A longer round makes the rest as it goes, because memory has an end.
+    """
+    rest = iter(messages)
+    return chain(list(islice(rest, MOST_PREPARED)), rest)
 
 
 async def closed_loop(
-    client: Client,
-    requests: Sequence[Request],
-    *,
-    concurrency: int,
-    replies: list[Reply],
+    client: Client, messages: Iterable[bytes], *, concurrency: int, replies: list[Reply]
 ) -> None:
     """Let so many clients send one request after the other.
 
     Args:
         client: The server.
-        requests: All of them; the clients take turns.
+        messages: What `Target.post` gave of each request; the clients take turns.
         concurrency: Clients.
         replies: Filled with the answers in the order of their ends.
     """
-    messages = iter([client.target.post(request) for request in requests])
+    turns = iter(messages)
 
     async def work() -> None:
-        for message in messages:
+        for message in turns:
             reply = await client.stream(message)
             replies.append(reply)
 
     async with asyncio.TaskGroup() as clients:
-        for _ in range(min(concurrency, len(requests))):
+        for _ in range(concurrency):
             clients.create_task(work())
 
 
 async def open_loop(
     client: Client,
-    requests: Sequence[Request],
-    times_s: Sequence[float],
+    schedule: Iterable[tuple[float, bytes]],
     *,
     replies: list[Reply],
     clock: Clock,
     sleep: Sleep = asyncio.sleep,
-) -> None:
+) -> float:
     """Send each request at its time, however many are still unanswered.
 
     Args:
         client: The server.
-        requests: In the order of their times.
-        times_s: Seconds after the start, ascending.
+        schedule: Seconds after the start, ascending, each with what `Target.post` gave.
         replies: Filled with the answers in the order of their ends.
         clock: The client's.
         sleep: Waits.
+
+    Returns:
+        The last time; 0 if there is none.
     """
-    messages = [client.target.post(request) for request in requests]
     start_s = clock()
+    time_s = 0.0
 
     async def send(message: bytes, due_s: float) -> None:
         replies.append(await client.stream(message, due_s=due_s))
 
     async with asyncio.TaskGroup() as sending:
-        for message, time_s in zip(messages, times_s, strict=True):
+        for time_s, message in schedule:
             due_s = start_s + time_s
             if (wait_s := due_s - clock()) > 0:
                 await sleep(wait_s)
+            else:  # late already: let those that wait be sent, and an interrupt be seen
+                await asyncio.sleep(0)
             sending.create_task(send(message, due_s))
+    return time_s

@@ -148,12 +148,13 @@ def describe_noise(use: MachineUse, max_noise: float) -> str:
 def metrics(summary: Summary) -> dict[str, float | None]:
     """The figures of a round by name; latencies in milliseconds.
 
-    A figure that the round cannot give (no answers, no SLO) is `None`.
+    A figure that the round cannot give (no answers, no rate, no SLO) is `None`.
     """
     figures: dict[str, float | None] = {
         "output_tokens_per_s": summary.output_tokens_per_s,
         "prompt_tokens_per_s": summary.prompt_tokens_per_s,
         "requests_per_s": summary.requests_per_s,
+        "offered_per_s": summary.offered_per_s,
         "goodput_per_s": summary.goodput_per_s,
     }
     for name in LATENCIES:

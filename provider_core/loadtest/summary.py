@@ -10,6 +10,7 @@
 - E2E: from sending to the end of the stream, usage event and terminator included.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -129,13 +130,15 @@ class Summary:
     """What a round of replies comes to. Tokens and latencies are those of whole answers.
 
     Attributes:
-        wall_s: From the first request sent to the last answer ended.
+        wall_s: From the first request sent to the last answer ended; with a rate, at least all of
+            the time in which it was kept up.
         num_requests: Sent and ended, whole or not.
         errors: How many answers failed, by kind.
         error_details: One failure of each kind, in the server's or the system's words.
         counted_by: Whether output tokens are the server's counts, or events that held output.
         prompt_tokens: As counted by the server; 0 if it does not say.
         cached_tokens: Those of them from a prefix cache, as far as the server says.
+        offered_per_s: Requests sent per second, `None` where no rate was asked for.
         goodput_per_s: Answers per second that met the SLO, `None` without one.
         num_events: Events that held text.
         lag: How late requests were sent, of an open loop.
@@ -150,6 +153,7 @@ class Summary:
     output_tokens: int
     prompt_tokens: int
     cached_tokens: int
+    offered_per_s: float | None
     goodput_per_s: float | None
     num_events: int
     ttft: Distribution
@@ -174,12 +178,24 @@ class Summary:
         return self.num_ok / self.wall_s if self.wall_s else 0.0
 
 
-def summarise(replies: Sequence[Reply], slo: Slo | None = None) -> Summary:
-    """Reduce the replies of a round; it may be empty."""
+def summarise(
+    replies: Sequence[Reply],
+    slo: Slo | None = None,
+    *,
+    sending: tuple[float, float] | None = None,
+) -> Summary:
+    """Reduce the replies of a round.
+
+    Args:
+        replies: All of them; there may be none.
+        slo: What a good one is.
+        sending: Begin and end, on the clock of the replies, of the time in which requests were sent
+            at a rate. Throughput is over all of it: that nothing came at its end is part of it.
+    """
     ok = [reply for reply in replies if reply.error is None and reply.arrivals_s]
-    wall_s = 0.0
-    if replies:
-        wall_s = max(r.ended_s for r in replies) - min(r.sent_s for r in replies)
+    begin_s, end_s = sending or (math.inf, -math.inf)
+    begin_s = min([begin_s, *(reply.sent_s for reply in replies)])
+    wall_s = max(0.0, max([end_s, *(reply.ended_s for reply in replies)]) - begin_s)
     errors = Counter(
         reply.error or "no_output" for reply in replies if reply.error or not reply.arrivals_s
     )
@@ -195,6 +211,7 @@ def summarise(replies: Sequence[Reply], slo: Slo | None = None) -> Summary:
         output_tokens=sum(reply.num_tokens for reply in ok),
         prompt_tokens=sum(reply.prompt_tokens or 0 for reply in ok),
         cached_tokens=sum(reply.cached_tokens for reply in ok),
+        offered_per_s=_offered(len(replies), sending),
         goodput_per_s=num_good / wall_s if slo and wall_s else None,
         num_events=sum(len(reply.arrivals_s) for reply in replies),
         ttft=Distribution.of([reply.ttft_s for reply in ok]),
@@ -203,6 +220,12 @@ def summarise(replies: Sequence[Reply], slo: Slo | None = None) -> Summary:
         e2e=Distribution.of([reply.total_s for reply in ok]),
         lag=Distribution.of([reply.lag_s for reply in replies]),
     )
+
+
+def _offered(num_requests: int, sending: tuple[float, float] | None) -> float | None:
+    if sending is None or sending[1] <= sending[0]:
+        return None
+    return num_requests / (sending[1] - sending[0])
 
 
 def _counted_by(replies: Sequence[Reply]) -> str:

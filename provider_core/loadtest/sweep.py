@@ -6,15 +6,16 @@ drifts on the machine meets both. Each round of a point draws other prompts, the
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice, takewhile
 from time import perf_counter, process_time
 
 import numpy as np
 
 from provider_core.errors import ConfigurationError
-from provider_core.loadtest.arrivals import closed_loop, open_loop, poisson_arrivals
+from provider_core.loadtest.arrivals import closed_loop, open_loop, poisson_arrivals, prepared
 from provider_core.loadtest.exchange import Client
 from provider_core.loadtest.machine import (
     MachineUse,
@@ -27,7 +28,7 @@ from provider_core.loadtest.replies import Clock, Reply
 from provider_core.loadtest.report import Point, PointResult, Report, Round
 from provider_core.loadtest.summary import Slo, summarise
 from provider_core.loadtest.target import Target
-from provider_core.loadtest.workload import Length, Request, Workload
+from provider_core.loadtest.workload import Length, Workload
 
 TIMELINE_BINS = 120
 REQUESTS_PER_CLIENT = 4  # of a closed loop, unless told otherwise
@@ -48,8 +49,9 @@ class Plan:
 
     Attributes:
         rounds: Of each server at each point.
-        num_requests: Of a round; `None` is four per client, or what arrives in `duration_s`.
-        duration_s: Of an open loop, until its last request is sent.
+        num_requests: Of a round; `None` is four per client, what arrives in `duration_s`, or all of
+            a trace.
+        duration_s: In which an open loop sends.
         num_warmup: Requests to each server before the first round of a point, not measured.
         timeout_s: Longest whole answer.
     """
@@ -63,15 +65,20 @@ class Plan:
     seed: int = 0
     slo: Slo | None = None
 
-    def size_of(self, step: Step) -> int:
-        """Requests of one round."""
-        if step.point.concurrency is not None:
-            usual = max(MIN_REQUESTS, REQUESTS_PER_CLIENT * step.point.concurrency)
-        elif step.point.rate is not None:
-            usual = max(1, round(step.point.rate * self.duration_s))
-        else:  # a trace has as many as it has
-            return min(self.num_requests or sys.maxsize, len(step.workload.trace))
-        return self.num_requests or usual
+    def size_of(self, step: Step) -> int | None:
+        """Requests of one round; `None` if their times tell."""
+        if step.point.concurrency is not None and self.num_requests is None:
+            return max(MIN_REQUESTS, REQUESTS_PER_CLIENT * step.point.concurrency)
+        return self.num_requests
+
+    def times_of(self, step: Step, seed: Sequence[int]) -> Iterator[float]:
+        """When an open loop sends, in seconds after its start."""
+        if step.point.rate is None:
+            return (request.at_s or 0.0 for request in step.workload.trace)
+        times_s = poisson_arrivals(step.point.rate, seed)
+        if self.num_requests is not None:
+            return times_s
+        return takewhile(lambda time_s: time_s < self.duration_s, times_s)
 
 
 class Sweep:
@@ -131,31 +138,32 @@ class Sweep:
         size = self._plan.num_warmup
         if not size:
             return
-        requests = step.workload.draw(size, (self._plan.seed, index, self._plan.rounds))
         for target in self._targets:
-            replies: list[Reply] = []
+            seed = (self._plan.seed, index, self._plan.rounds)
+            messages = islice(map(target.post, step.workload.draw(seed)), size)
             client = self._clients[target.label]
-            await closed_loop(client, requests, concurrency=size, replies=replies)
+            await closed_loop(client, messages, concurrency=size, replies=[])
 
     async def _measure(
         self, target: Target, step: Step, seed: tuple[int, int, int], result: PointResult
     ) -> None:
         """Run one round and note it, even when it is cut short."""
-        requests = step.workload.draw(self._plan.size_of(step), seed)
         replies: list[Reply] = []
+        load = self._load(target, step, seed, replies)
         before, started_s, cpu_s = self._snapshot(), self._clock(), process_time()
-        is_whole = False
+        sending_s, is_whole = None, False
         try:
-            await self._load(self._clients[target.label], step.point, requests, seed, replies)
+            sending_s = await load()
             is_whole = True
         finally:
             if replies or is_whole:
                 cpu_s = process_time() - cpu_s
                 machine = self._machine_use(target, before, self._clock() - started_s)
+                sending = None if sending_s is None else (started_s, started_s + sending_s)
                 result.rounds.append(
                     Round(
                         target=target.label,
-                        summary=summarise(replies, self._plan.slo),
+                        summary=summarise(replies, self._plan.slo, sending=sending),
                         machine=machine,
                         resident_bytes=resident_bytes(target.pid) if target.pid else None,
                         generator_cpu_s=cpu_s,
@@ -164,22 +172,30 @@ class Sweep:
                     )
                 )
 
-    async def _load(
-        self,
-        client: Client,
-        point: Point,
-        requests: Sequence[Request],
-        seed: tuple[int, int, int],
-        replies: list[Reply],
-    ) -> None:
+    def _load(
+        self, target: Target, step: Step, seed: tuple[int, int, int], replies: list[Reply]
+    ) -> Callable[[], Awaitable[float | None]]:
+        """Prepare one round.
+
+        Returns:
+            Runs it, and returns the seconds in which it sent at a rate, `None` if told no rate.
+        """
+        point, plan, client = step.point, self._plan, self._clients[target.label]
+        messages = islice(map(target.post, step.workload.draw(seed)), plan.size_of(step))
         if point.concurrency is not None:
-            await closed_loop(client, requests, concurrency=point.concurrency, replies=replies)
-            return
-        if point.rate is not None:
-            times_s = poisson_arrivals(point.rate, len(requests), (*seed, 1))
-        else:
-            times_s = [request.at_s or 0.0 for request in requests]
-        await open_loop(client, requests, times_s, replies=replies, clock=self._clock)
+            turns = prepared(messages)
+            return partial(
+                closed_loop, client, turns, concurrency=point.concurrency, replies=replies
+            )
+        schedule = prepared(zip(plan.times_of(step, (*seed, 1)), messages, strict=False))
+
+        async def send() -> float | None:
+            last_s = await open_loop(client, schedule, replies=replies, clock=self._clock)
+            if point.rate is None:
+                return None
+            return plan.duration_s if plan.num_requests is None else last_s
+
+        return send
 
     def _machine_use(
         self, target: Target, before: Snapshot | None, wall_s: float
@@ -203,7 +219,7 @@ class Sweep:
             ConfigurationError: A server refuses, or nobody answers.
         """
         workload = self._plan.steps[0].workload
-        (request,) = workload.draw(1, (self._plan.seed, 0, self._plan.rounds + 1))
+        request = next(workload.draw((self._plan.seed, 0, self._plan.rounds + 1)))
         small = replace(request, max_tokens=2)
         for client in self._clients.values():
             reply = await client.stream(client.target.post(small))

@@ -68,9 +68,13 @@ def _words(result: PointResult) -> list[str]:
 
 
 def _throughput(report: Report) -> Table:
-    numbers = ["tok/s", "best", "prompt tok/s", "req/s", "good/s", "ok", "failed", "MB", "CPUs"]
-    if report.slo is None:
-        numbers.remove("good/s")
+    numbers = ["tok/s", "best", "prompt tok/s", "req/s", "ok", "failed", "MB", "CPUs"]
+    optional = {}
+    if any(result.point.rate is not None for result in report.points):
+        optional["sent/s"] = "offered_per_s"
+    if report.slo is not None:
+        optional["good/s"] = "goodput_per_s"
+    numbers[4:4] = list(optional)
     table = Table("Throughput", ("load", "in/out", "server"), tuple(numbers))
     for result, label, rounds in _rows(report):
         found = figures(rounds)
@@ -78,8 +82,7 @@ def _throughput(report: Report) -> Table:
         row = [*_words(result), label, f"{speed.median:.1f}", f"{speed.best:.1f}"]
         row.append(f"{found['prompt_tokens_per_s'].median:.0f}")
         row.append(f"{found['requests_per_s'].median:.2f}")
-        if report.slo is not None:
-            row.append(_number(found.get("goodput_per_s")))
+        row += [_number(found.get(name)) for name in optional.values()]
         row += [str(sum(turn.summary.num_ok for turn in rounds)), _errors(rounds)]
         resident = [turn.resident_bytes for turn in rounds if turn.resident_bytes]
         row.append(f"{max(resident) / 1e6:.0f}" if resident else "-")

@@ -1,12 +1,12 @@
 """What the clients ask: prompts of planned lengths, or the requests of a trace.
 
-Everything is drawn from a seed before the clock starts, so that two servers get the same requests
-and no prompt is made while answers are being timed.
+Everything is drawn from a seed, so that two servers get the same requests.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Literal, Self
 
@@ -122,19 +122,19 @@ class Workload:
         if not 0 <= self.token_ids[0] < self.token_ids[1]:
             raise ConfigurationError("the range of token ids is empty")
 
-    def draw(self, num_requests: int, seed: Sequence[int]) -> list[Request]:
-        """Make the requests of one round.
+    def draw(self, seed: Sequence[int]) -> Iterator[Request]:
+        """Make the requests of one round, one by one and without end.
 
         Args:
-            num_requests: How many.
             seed: Gives the same requests again; the shared prefix depends on its first number
                 only.
         """
         if self.trace:
-            return [self.trace[i % len(self.trace)] for i in range(num_requests)]
+            yield from cycle(self.trace)
         random = np.random.default_rng(seed)
         shared = self._ids(self.shared_prefix_tokens, np.random.default_rng(seed[0]))
-        return [self._draw_one(random, shared) for _ in range(num_requests)]
+        while True:
+            yield self._draw_one(random, shared)
 
     def _draw_one(self, random: np.random.Generator, shared: list[int]) -> Request:
         num_own = self.prompt_tokens.draw(random) - len(shared)
@@ -212,5 +212,5 @@ def _read_line(line: bytes, workload: Workload, seed: tuple[int, int]) -> Reques
         if "prompt_tokens" not in fields:
             raise ValueError("neither messages, prompt nor prompt_tokens")
         lengths = replace(workload, prompt_tokens=Length(int(fields["prompt_tokens"])), trace=())
-        prompt = lengths.draw(1, seed)[0].prompt
+        prompt = next(lengths.draw(seed)).prompt
     return Request(prompt=prompt, max_tokens=max_tokens, at_s=at_s, extra=extra)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from provider_core.cli.bench_session import (
     run_bench,
 )
 from provider_core.errors import ConfigurationError
+from provider_core.loadtest.arrivals import poisson_arrivals
 from provider_core.loadtest.machine import Snapshot
 from provider_core.loadtest.replies import DONE
 from tests.serving import KEY, ids_of, scripted_runner, serving
@@ -162,14 +164,28 @@ async def test_json_on_stdout_is_alone_there(tmp_path: Path) -> None:
     assert b"tok/s" in said
 
 
-async def test_an_open_loop_sends_what_its_rate_and_duration_say(tmp_path: Path) -> None:
-    """However many are unanswered."""
+async def test_an_open_loop_sends_as_long_as_it_was_told(tmp_path: Path) -> None:
+    """What arrives in that time, however much; and it is counted over all of that time."""
     async with serving(scripted_runner(reply=REPLY)) as served:
         chosen = options(served.url, tmp_path, rate="200", num_requests=None, duration_s=0.1)
         code, report = await bench(chosen)
 
     (turn,) = report["points"][0]["targets"][0]["rounds"]
-    assert (code, report["points"][0]["rate"], turn["ok"]) == (0, 200.0, 20)
+    expected = len(list(takewhile(lambda at_s: at_s < 0.1, poisson_arrivals(200.0, (0, 0, 0, 1)))))
+    assert (code, report["points"][0]["rate"], turn["ok"]) == (0, 200.0, expected)
+    assert turn["metrics"]["offered_per_s"] == pytest.approx(expected / 0.1)
+    assert turn["wall_s"] >= 0.1
+
+
+async def test_an_open_loop_may_be_told_how_many_to_send(tmp_path: Path) -> None:
+    """Then they are what was offered until the last of them."""
+    async with serving(scripted_runner(reply=REPLY)) as served:
+        code, report = await bench(options(served.url, tmp_path, rate="200", num_requests=5))
+
+    (turn,) = report["points"][0]["targets"][0]["rounds"]
+    (last_s,) = islice(poisson_arrivals(200.0, (0, 0, 0, 1)), 4, 5)
+    assert (code, turn["ok"]) == (0, 5)
+    assert turn["metrics"]["offered_per_s"] == pytest.approx(5 / last_s)
 
 
 async def test_a_trace_is_replayed(tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ def made_round(
     machine: MachineUse | None = QUIET,
     is_whole: bool = True,
     slo: Slo | None = None,
+    sending: tuple[float, float] | None = None,
 ) -> Round:
     """One answer of so many tokens, one event each; it ends with its last token."""
     arrivals = [ttft_s + index * gap_s for index in range(num_tokens)]
     reply = Reply(arrivals_s=arrivals, ended_s=arrivals[-1], output_tokens=num_tokens)
     return Round(
         target=target,
-        summary=summarise([reply], slo),
+        summary=summarise([reply], slo, sending=sending),
         machine=machine,
         resident_bytes=250_000_000,
         generator_cpu_s=0.0001,

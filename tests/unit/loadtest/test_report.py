@@ -16,7 +16,13 @@ LATENCY_METRICS = {
     for name in ("ttft", "itl", "tpot", "e2e")
     for part in ("mean", "p50", "p90", "p95", "p99")
 }
-RATES = {"output_tokens_per_s", "prompt_tokens_per_s", "requests_per_s", "goodput_per_s"}
+RATES = {
+    "output_tokens_per_s",
+    "prompt_tokens_per_s",
+    "requests_per_s",
+    "offered_per_s",
+    "goodput_per_s",
+}
 
 
 def compared(machine: Any = QUIET) -> Report:
@@ -130,14 +136,17 @@ def test_tables_have_a_cell_for_every_heading() -> None:
     """And a row for every server at every point."""
     slo = Slo(ttft=1.0)
     points = [made_point(made_round(slo=slo), concurrency=c) for c in (1, 8)]
+    points.append(made_point(made_round(slo=slo, sending=(0.0, 4.0)), concurrency=None, rate=0.5))
     throughput, latencies = tables(made_report(*points, slo=slo))
 
     for table in (throughput, latencies):
         widths = {len(row) for row in table.rows}
         assert widths == {len(table.words) + len(table.numbers)}
-    assert [row[0] for row in throughput.rows] == ["c=1", "c=8"]
+    assert [row[0] for row in throughput.rows] == ["c=1", "c=8", "0.5/s"]
+    sent = [row[throughput.numbers.index("sent/s") + 3] for row in throughput.rows]
+    assert sent == ["-", "-", "0.25"]
     assert throughput.rows[0][throughput.numbers.index("good/s") + 3] == "0.67"
-    assert [row[3] for row in latencies.rows] == ["TTFT", "ITL", "TPOT", "E2E"] * 2
+    assert [row[3] for row in latencies.rows] == ["TTFT", "ITL", "TPOT", "E2E"] * 3
 
 
 def test_nothing_measured_is_no_table() -> None:

@@ -142,3 +142,25 @@ def test_no_replies_are_no_figures() -> None:
     summary = summarise([], Slo(ttft=1.0))
 
     assert (summary.wall_s, summary.output_tokens_per_s, summary.goodput_per_s) == (0, 0, None)
+
+
+def test_a_rate_is_kept_up_over_all_of_its_time() -> None:
+    """Also before the first request, and after the last answer when nothing more came."""
+    summary = summarise([reply(3.0, sent_s=2.0, ended_s=4.0)], sending=(1.0, 11.0))
+
+    assert (summary.wall_s, summary.requests_per_s, summary.offered_per_s) == (10.0, 0.1, 0.1)
+
+
+def test_answers_after_the_last_request_take_their_time() -> None:
+    """What was offered is not what was served."""
+    summary = summarise([reply(3.0, sent_s=2.0, ended_s=21.0)], sending=(1.0, 11.0))
+
+    assert (summary.wall_s, summary.requests_per_s, summary.offered_per_s) == (20.0, 0.05, 0.1)
+
+
+def test_a_rate_may_bring_nobody() -> None:
+    """In a short time; a closed loop offers at no rate."""
+    nobody = summarise([], sending=(1.0, 11.0))
+
+    assert (nobody.wall_s, nobody.offered_per_s) == (10.0, 0.0)
+    assert summarise([]).offered_per_s is None
