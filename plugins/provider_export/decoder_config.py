@@ -1,6 +1,7 @@
 """What a decoder's `config.json` says, checked: only what the graph builders can honour passes."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ def read_config(folder: Path, max_model_len: int | None = None) -> DecoderConfig
         raise ConfigurationError(f"{folder} has no {CONFIG_FILE}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path} is not JSON") from error
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{path} holds no JSON object")
     try:
         return parse_config(raw, max_model_len)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -141,7 +144,12 @@ def parse_config(raw: Mapping[str, Any], max_model_len: int | None = None) -> De
         )
     head_dim = _positive(raw, "head_dim", hidden_size // num_heads)
     config_len = _positive(raw, "max_position_embeddings")
-    max_len = min(config_len, max_model_len or config_len)
+    if max_model_len is not None and max_model_len > config_len:
+        raise ConfigurationError(
+            f"{max_model_len} positions are asked for, over the {config_len} of "
+            "max_position_embeddings"
+        )
+    max_len = max_model_len or config_len
     has_attention_bias, has_mlp_bias = (
         key in family.bias_keys and bool(raw.get(key)) for key in ("attention_bias", "mlp_bias")
     )
@@ -154,13 +162,13 @@ def parse_config(raw: Mapping[str, Any], max_model_len: int | None = None) -> De
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
         layers=_read_layers(family, raw, head_dim, config_len, max_len),
-        rms_norm_eps=float(raw["rms_norm_eps"]),
+        rms_norm_eps=_number(raw, "rms_norm_eps"),
         activation=_read_activation(raw),
         max_position_embeddings=max_len,
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
-        attention_scale=float(raw.get("query_pre_attn_scalar") or head_dim) ** -0.5,
-        attention_softcap=float(raw.get("attn_logit_softcapping") or 0),
-        logits_softcap=float(raw.get("final_logit_softcapping") or 0),
+        attention_scale=_number(raw, "query_pre_attn_scalar", head_dim) ** -0.5,
+        attention_softcap=_number(raw, "attn_logit_softcapping", 0),
+        logits_softcap=_number(raw, "final_logit_softcapping", 0),
         embedding_scale=_embedding_scale(raw, hidden_size) if family.scales_embeddings else 1.0,
         has_qkv_bias=family.has_qkv_bias or has_attention_bias,
         has_output_bias=has_attention_bias,
@@ -170,9 +178,10 @@ def parse_config(raw: Mapping[str, Any], max_model_len: int | None = None) -> De
 
 def _refuse_what_is_not_honoured(family: Family, raw: Mapping[str, Any]) -> None:
     """Keys that change what a model computes, in ways that no graph here follows."""
-    for key in ("quantization_config", "use_bidirectional_attention"):
-        if raw.get(key):
-            raise ConfigurationError(f"{key} is not supported")
+    if raw.get("quantization_config") is not None:
+        raise ConfigurationError("quantization_config is not supported, not even an empty one")
+    if raw.get("use_bidirectional_attention"):
+        raise ConfigurationError("use_bidirectional_attention is not supported")
     if raw.get("attn_logit_softcapping") and not family.caps_attention:
         raise ConfigurationError("attn_logit_softcapping is not supported for this model_type")
 
@@ -266,3 +275,13 @@ def _positive(
     if not isinstance(value, int) or not 1 <= value <= limit:
         raise ConfigurationError(f"{key} {value!r} is not a whole number from 1 to {limit}")
     return value
+
+
+def _number(raw: Mapping[str, Any], key: str, otherwise: float | None = None) -> float:
+    """A positive finite number; `otherwise` where it is missing, null or 0, if there is one."""
+    value = raw.get(key)
+    if otherwise is not None and (value is None or value == 0):
+        return float(otherwise)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{key} {value!r} is not a positive number")
+    return float(value)

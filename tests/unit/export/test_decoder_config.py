@@ -158,6 +158,7 @@ def test_biases_follow_the_keys_that_the_family_honours() -> None:
         ({"num_attention_heads": 0}, "num_attention_heads 0"),
         ({"num_key_value_heads": 3}, "no multiple of num_key_value_heads 3"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is not supported"),
+        ({"quantization_config": {}}, "quantization_config is not supported, not even an empty"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention is not"),
         ({"layer_types": ["chunked_attention"] * 6}, "layer_types .'chunked_attention'. must be"),
         ({"layer_types": ["full_attention"]}, "layer_types .* must be 6 of"),
@@ -169,7 +170,11 @@ def test_biases_follow_the_keys_that_the_family_honours() -> None:
             {"rope_scaling": {"rope_type": "linear"}, "layer_types": ["full_attention"] * 6},
             "missing or invalid 'factor'",
         ),
-        ({"rms_norm_eps": None}, r"config\.json: missing or invalid"),
+        ({"rms_norm_eps": None}, "rms_norm_eps None is not a positive number"),
+        ({"rms_norm_eps": "small"}, "rms_norm_eps 'small' is not a positive number"),
+        ({"final_logit_softcapping": -1.0}, "final_logit_softcapping -1.0 is not a positive"),
+        ({"final_logit_softcapping": math.nan}, "final_logit_softcapping nan is not a positive"),
+        ({"query_pre_attn_scalar": [1]}, r"query_pre_attn_scalar \[1\] is not a positive number"),
     ],
 )
 def test_what_no_graph_can_honour_is_named(
@@ -208,6 +213,22 @@ def test_a_malformed_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ConfigurationError, match=r"config\.json"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "null"])
+def test_another_kind_of_json_is_called_so(tmp_path: Path, content: str) -> None:
+    """Not by what Python makes of it."""
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"config\.json holds no JSON object$"):
+        read_config(tmp_path)
+
+
+def test_no_more_positions_than_the_model_has() -> None:
+    """Fewer or as many may be asked for."""
+    raw = tiny_config("llama")
+    assert parse_config(raw, max_model_len=512).max_position_embeddings == 512
+    with pytest.raises(ConfigurationError, match="513 positions are asked for, over the 512"):
+        parse_config(raw, max_model_len=513)
 
 
 JUNK = st.one_of(
