@@ -9,6 +9,12 @@ import typer
 from provider_core import ConfigurationError, hookimpl
 
 
+def _read_path(text: str) -> Path:
+    if not text:
+        raise typer.BadParameter("a folder's name is empty")
+    return Path(text)
+
+
 @hookimpl
 def register_commands(app: typer.Typer) -> None:
     """Add `provider export`."""
@@ -22,6 +28,7 @@ def run_export(
             metavar="[SOURCE] OUT",
             help="A Hugging Face folder with safetensors, unless there is --shape; "
             "and the decoder folder to write.",
+            parser=_read_path,
         ),
     ],
     *,
@@ -32,7 +39,9 @@ def run_export(
         Literal["fp32", "fp16", "int8", "int4", "hybrid"],
         typer.Option(help="How weights are stored; hybrid is int8 that may be run as int4 too."),
     ] = "fp32",
-    block_size: Annotated[int, typer.Option(help="Inputs that share a scale in int4.")] = 32,
+    block_size: Annotated[
+        int | None, typer.Option(help="Inputs that share a scale in int4; 32 unless said.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the safetensors, if not SOURCE.")
     ] = None,
@@ -53,8 +62,13 @@ def run_export(
     try:
         from rich.console import Console
 
-        from provider_export.decoder_config import read_config
-        from provider_export.export import count_weights, export_decoder
+        from provider_export.export import (
+            DEFAULT_BLOCK_SIZE,
+            count_weights,
+            export_decoder,
+            find_remarks,
+        )
+        from provider_export.interruption import interrupted_by_sigterm
         from provider_export.progress import show_progress
         from provider_export.random_source import RandomShape
     except ModuleNotFoundError as error:
@@ -63,11 +77,17 @@ def run_export(
         raise typer.BadParameter("give SOURCE and OUT, or --shape, --random and OUT")
     if random != bool(shape) or (layers and not shape):
         raise typer.BadParameter("--shape and --random go together, and --layers with them")
+    if block_size is not None and precision != "int4":
+        raise typer.BadParameter("--block-size is for --precision int4")
+    block_size = DEFAULT_BLOCK_SIZE if block_size is None else block_size
     out, started = paths[-1], time.monotonic()
     try:
         source = RandomShape(shape, layers) if shape else paths[0]
         num_weights = count_weights(source)
-        with show_progress(Console(stderr=True), num_weights) as advance:
+        with (
+            interrupted_by_sigterm(),
+            show_progress(Console(stderr=True), num_weights) as advance,
+        ):
             export_decoder(
                 source,
                 out,
@@ -82,7 +102,7 @@ def run_export(
         raise typer.BadParameter(error.message) from error
     except OSError as error:  # the disk is full, say
         raise typer.BadParameter(f"{out} cannot be written: {error.strerror}") from error
-    for remark in read_config(out).remarks:
+    for remark in find_remarks(source, out, weights):
         typer.echo(remark)
     stored = f"int4 in blocks of {block_size}" if precision == "int4" else precision
     num_bytes = sum(path.stat().st_size for path in out.glob("model.onnx*"))

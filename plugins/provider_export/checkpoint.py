@@ -4,6 +4,7 @@ Pickled weights (`.bin`, `.pt`) run code when they are read and are refused by n
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 TEXT_PREFIXES = {"model.language_model.": "model.", "language_model.": ""}
 """Of the text decoder's tensors in a multimodal checkpoint, and in a checkpoint of text alone."""
+LAYER = re.compile(r"model\.layers\.(\d+)\.")
 FLOAT_TYPES = frozenset({"float32", "float16", ml_dtypes.bfloat16.__name__})
 
 
@@ -43,6 +45,12 @@ class Checkpoint:
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
+    @property
+    def num_layers(self) -> int:
+        """Layers that tensors are named after."""
+        numbers = (LAYER.match(name) for name in self._places)
+        return max((int(match[1]) + 1 for match in numbers if match), default=0)
+
     def read(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """One tensor as float32.
 
@@ -51,7 +59,8 @@ class Checkpoint:
             shape: What the configuration says it must be.
 
         Raises:
-            ConfigurationError: It is missing, has another shape, or is not floating point.
+            ConfigurationError: It is missing, has another shape, is not floating point, or holds
+                what is no finite number.
         """
         if name not in self._places:
             raise ConfigurationError(f"{self.folder} has no tensor {name}")
@@ -66,7 +75,10 @@ class Checkpoint:
             )
         if tensor.dtype.name not in FLOAT_TYPES:
             raise ConfigurationError(f"tensor {name} is {tensor.dtype}, not floating point")
-        return tensor.astype(np.float32, copy=False)
+        weight = tensor.astype(np.float32, copy=False)
+        if not np.isfinite([weight.min(), weight.max()]).all():  # a NaN is both
+            raise ConfigurationError(f"tensor {name} holds infinities or what is not a number")
+        return weight
 
 
 def _text_name(stored_name: str) -> str:
@@ -91,6 +103,8 @@ def _locate_tensors(folder: Path) -> dict[str, Path]:
     for shard in sorted(shards):
         if not isinstance(shard, str) or Path(shard).name != shard:
             raise ConfigurationError(f"{index_file} names {shard!r}, which is not a file beside it")
+        if not (folder / shard).is_file():
+            raise ConfigurationError(f"{folder} has no {shard}, which {INDEX_FILE} names")
         file_of |= _names_in(folder / shard)
     return file_of
 

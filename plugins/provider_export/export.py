@@ -13,10 +13,15 @@ import numpy.typing as npt
 import onnx
 
 from provider_core import ConfigurationError
-from provider_export.checkpoint import Checkpoint
+from provider_export.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint
 from provider_export.cpu_target import CpuTarget
-from provider_export.decoder import DecoderBuilder, Target, WeightSource
-from provider_export.decoder_config import parse_config, read_config, write_config
+from provider_export.decoder import HEAD, DecoderBuilder, Target, WeightSource
+from provider_export.decoder_config import (
+    DecoderConfig,
+    parse_config,
+    read_config,
+    write_config,
+)
 from provider_export.external_data import ExternalData
 from provider_export.graph_builder import GraphBuilder
 from provider_export.linear import LinearLayers
@@ -28,12 +33,14 @@ from provider_export.weight_formats import FloatFormat, Int4Format, Int8Format, 
 TargetName = Literal["cpu", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "int4", "hybrid"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DEFAULT_BLOCK_SIZE = 32
 MODEL_FILE, DATA_FILE = "model.onnx", "model.onnx.data"
 MAX_SINGLE_FILE_BYTES = 2**25  # of weights that still go into the model itself
-MIN_BLOCK_SIZE = 16  # of what runtimes have kernels for, as are only powers of two
+MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 16, 256  # that runtimes have kernels for, if powers of two
+TOKENIZER_FILE = "tokenizer.json"
 COMPANION_FILES = (
     "generation_config.json",
-    "tokenizer.json",
+    TOKENIZER_FILE,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -50,7 +57,7 @@ def export_decoder(
     *,
     target: TargetName = "cpu",
     precision: Precision = "fp32",
-    block_size: int = 32,
+    block_size: int = DEFAULT_BLOCK_SIZE,
     weights: Path | None = None,
     max_model_len: int | None = None,
     on_weights: Callable[[int], object] | None = None,
@@ -59,8 +66,8 @@ def export_decoder(
 
     Args:
         source: A Hugging Face folder with config.json and safetensors, or a shape alone.
-        out: Made if it is missing; files of the same names are replaced. It may be `source`.
-            Nothing is in it before all of it is.
+        out: Made if it is missing; the files of a model that was exported there before are
+            replaced or go. It may be `source`. Nothing is in it before all of it is.
         target: Which runtime's operators the graph uses.
         precision: What weights are stored as; everything else is float32. `hybrid` stores int8 and
             says that int4 may be derived from it too.
@@ -81,7 +88,10 @@ def export_decoder(
     is_in_place = isinstance(source, Path) and out.resolve() == source.resolve()
     if max_model_len is not None and is_in_place:
         raise ConfigurationError("a length of its own needs an output folder of its own")
-    with staged_folder(out, (MODEL_FILE, DATA_FILE)) as folder:
+    if not is_in_place:
+        _refuse_checkpoint(out)
+    companions = () if is_in_place else COMPANION_FILES
+    with staged_folder(out, (MODEL_FILE, DATA_FILE), companions) as folder:
         if isinstance(source, RandomShape):
             source.write(folder)
         elif not is_in_place:
@@ -90,11 +100,7 @@ def export_decoder(
         config = read_config(described, max_model_len)
         if not is_in_place:
             write_config(described, folder, config.max_position_embeddings)
-        tensors: WeightSource = (
-            Checkpoint(weights or source)
-            if isinstance(source, Path)
-            else RandomWeights(is_tied=config.tie_word_embeddings, has_qkv_bias=config.has_qkv_bias)
-        )
+        tensors = _open_weights(source, weights, config)
         if on_weights is not None:
             tensors = _Watched(tensors, on_weights)
         metadata: dict[str, str] = {"provider.precision": precision}
@@ -123,9 +129,10 @@ def choose_formats(
     Raises:
         ConfigurationError: No runtime has a kernel for blocks of that size.
     """
-    if block_size < MIN_BLOCK_SIZE or block_size.bit_count() != 1:
+    if not MIN_BLOCK_SIZE <= block_size <= MAX_BLOCK_SIZE or block_size.bit_count() != 1:
         raise ConfigurationError(
-            f"block size {block_size} is not a power of two from {MIN_BLOCK_SIZE} on"
+            f"block size {block_size} is not a power of two "
+            f"from {MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}"
         )
     matrices: WeightFormat
     match precision:
@@ -152,6 +159,46 @@ def count_weights(source: Path | RandomShape) -> int:
     layer = config.hidden_size * (2 * q_size + 2 * kv_size + 3 * config.intermediate_size)
     num_tables = 1 if config.tie_word_embeddings else 2
     return config.num_layers * layer + num_tables * config.vocab_size * config.hidden_size
+
+
+def find_remarks(source: Path | RandomShape, out: Path, weights: Path | None = None) -> list[str]:
+    """What whoever exported should know.
+
+    Args:
+        source: As exported.
+        out: The folder that was written.
+        weights: As exported.
+    """
+    config = read_config(out)
+    remarks = list(config.remarks)
+    if not (out / TOKENIZER_FILE).is_file():
+        remarks.append(f"{out} cannot be served without a {TOKENIZER_FILE}, which {source} lacks")
+    has_head = isinstance(source, Path) and HEAD in Checkpoint(weights or source)
+    if has_head and config.tie_word_embeddings:
+        remarks.append(f"{HEAD} is not used: config.json says tie_word_embeddings")
+    return remarks
+
+
+def _refuse_checkpoint(out: Path) -> None:
+    for name in (SINGLE_FILE, INDEX_FILE):
+        if (out / name).exists():
+            raise ConfigurationError(
+                f"{out} holds {name} of another model, whose files would be replaced"
+            )
+
+
+def _open_weights(
+    source: Path | RandomShape, weights: Path | None, config: DecoderConfig
+) -> WeightSource:
+    if isinstance(source, RandomShape):
+        return RandomWeights(is_tied=config.tie_word_embeddings, has_qkv_bias=config.has_qkv_bias)
+    checkpoint = Checkpoint(weights or source)
+    if checkpoint.num_layers > config.num_layers:
+        raise ConfigurationError(
+            f"num_hidden_layers is {config.num_layers}, "
+            f"but the checkpoint has {checkpoint.num_layers} layers"
+        )
+    return checkpoint
 
 
 def _copy_companions(source: Path, folder: Path) -> None:

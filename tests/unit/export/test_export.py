@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from provider_core import ConfigurationError
 from provider_export import register_commands
+from provider_export.checkpoint import Checkpoint
 from provider_export.export import COMPANION_FILES, export_decoder
 from tests.tiny_checkpoints import write_checkpoint
 
@@ -98,6 +100,7 @@ def test_companion_files_are_copied(source: Path, tmp_path: Path) -> None:
         ({"model_type": "mamba"}, "model_type 'mamba' is not one of llama, "),
         ({"hidden_size": 64}, r"shape \[96, 48\], config\.json implies \[96, 64\]"),
         ({"num_hidden_layers": 3}, r"no tensor model\.layers\.2\."),
+        ({"num_hidden_layers": 1}, "num_hidden_layers is 1, but the checkpoint has 2 layers"),
     ],
 )
 def test_what_cannot_be_exported_is_named(
@@ -133,6 +136,31 @@ def test_shards_elsewhere_are_refused(source: Path, tmp_path: Path, shard: objec
         export_decoder(source, tmp_path / "out")
 
 
+def test_a_missing_shard_is_named(source: Path, tmp_path: Path) -> None:
+    """Not as a file of another kind."""
+    index = {"weight_map": {"model.norm.weight": "part-2.safetensors"}}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ConfigurationError, match=r"source has no part-2\.safetensors, which"):
+        export_decoder(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("precision", ["fp32", "int4"])
+def test_weights_that_are_no_numbers_are_refused(
+    source: Path, tmp_path: Path, value: float, dtype: type, precision: str
+) -> None:
+    """By the tensor's name, in every precision."""
+    tensors = load_file(source / "model.safetensors")
+    tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
+    tensors["model.layers.1.mlp.up_proj.weight"][2, 3] = value
+    save_file(tensors, source / "model.safetensors")
+    complaint = r"tensor model\.layers\.1\.mlp\.up_proj\.weight holds infinities"
+    with pytest.raises(ConfigurationError, match=complaint):
+        export_decoder(source, tmp_path / "out", precision=precision)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_beyond_float16_are_refused_in_fp16(source: Path, tmp_path: Path) -> None:
     """They would become infinite."""
     tensors = load_file(source / "model.safetensors")
@@ -162,6 +190,22 @@ def test_the_command_writes_a_folder(source: Path, tmp_path: Path) -> None:
     assert f"{out}: {size:.1f} MB" in result.stdout.replace("\n", "")
 
 
+def test_the_command_says_what_serving_will_miss(source: Path, tmp_path: Path) -> None:
+    """No tokenizer, and a head that a tied decoder does not look at."""
+    change_config(source, tie_word_embeddings=True)
+    tensors = load_file(source / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
+    save_file(tensors, source / "model.safetensors")
+    result = run_command(source, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "cannot be served without a tokenizer.json" in result.stdout
+    assert "lm_head.weight is not used" in result.stdout
+    del tensors["lm_head.weight"]
+    save_file(tensors, source / "model.safetensors")
+    (source / "tokenizer.json").write_text("{}")
+    assert len(run_command(source, tmp_path / "out").stdout.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -172,7 +216,11 @@ def test_the_command_writes_a_folder(source: Path, tmp_path: Path) -> None:
         (["--random", "source", "out"], "go together"),
         (["--layers", "2", "source", "out"], "go together"),
         (["--shape", "gpt-5", "--random", "out"], "not one of qwen2.5-0.5b"),
-        (["--block-size", "48", "source", "out"], "power of two"),
+        (["--block-size", "48", "--precision", "int4", "source", "out"], "power of two"),
+        (["--block-size", "1073741824", "--precision", "int4", "source", "out"], "16 to 256"),
+        (["--block-size", "32", "source", "out"], "for --precision int4"),
+        (["--max-model-len", "513", "source", "out"], "513 positions are asked for"),
+        (["source", ""], "name is empty"),
     ],
 )
 def test_the_command_refuses(
@@ -191,8 +239,29 @@ def test_an_output_that_is_a_file_is_refused_at_once(source: Path, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="is a file, not a folder"):
         export_decoder(source, tmp_path / "file")
-    with pytest.raises(ConfigurationError, match=r"\.partial cannot be made"):
+    with pytest.raises(ConfigurationError, match=r"a folder in .*file cannot be made: Not a"):
         export_decoder(source, tmp_path / "file" / "out")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigurationError, match="link is a link to nowhere, which is not there"):
+        export_decoder(source, tmp_path / "link")
+
+
+def test_sigterm_leaves_nothing_behind(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an interrupt from the keyboard; afterwards the signal is the process's own again."""
+    before = signal.getsignal(signal.SIGTERM)
+    read = Checkpoint.read
+
+    def stop_after(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> Any:
+        weight = read(checkpoint, name, shape)
+        signal.raise_signal(signal.SIGTERM)
+        return weight
+
+    monkeypatch.setattr(Checkpoint, "read", stop_after)
+    assert run_command(source, tmp_path / "out").exit_code == 130
+    assert list(tmp_path.iterdir()) == [source]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_full_disk_is_one_line(
