@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from provider_core.errors import ConfigurationError
+
 LOAD, REQUESTS, SECOND, OUTPUT = "Load", "Requests", "The second server", "Results"
 
 
@@ -67,9 +69,11 @@ def bench(
         float, typer.Option(min=0.1, help="Seconds for a whole answer.", rich_help_panel=LOAD)
     ] = 600.0,
     prompt_tokens: Annotated[
-        str,
-        typer.Option(help="Lengths to sweep, e.g. 128,512 or 128±32.", rich_help_panel=REQUESTS),
-    ] = "128",
+        str | None,
+        typer.Option(
+            help="Lengths to sweep, e.g. 128,512 or 128±32; default 128.", rich_help_panel=REQUESTS
+        ),
+    ] = None,
     output_tokens: Annotated[
         str, typer.Option(help="Tokens to ask for, e.g. 64 or 64±16.", rich_help_panel=REQUESTS)
     ] = "64",
@@ -179,7 +183,18 @@ def bench(
     from provider_core.cli.bench_session import BenchOptions, ServerOptions, run_bench
 
     servers = [ServerOptions(url, name, key, model, path, pid, body)]
-    if compare is not None:
+    second = {
+        "--compare-key": compare_key,
+        "--compare-model": compare_model,
+        "--compare-path": compare_path,
+        "--compare-pid": compare_pid,
+        "--compare-name": compare_name,
+        "--compare-body": compare_body,
+    }
+    if compare is None:
+        if given := [option for option, value in second.items() if value]:
+            raise ConfigurationError(f"{given[0]} is of a second server, and --compare names none")
+    else:
         servers.append(
             ServerOptions(
                 compare,

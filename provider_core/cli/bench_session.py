@@ -1,11 +1,15 @@
 """What `provider bench` does: from options to a plan, a report, and what people read."""
 
+import asyncio
+import math
 import platform
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import cpu_count, getpid
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TypeVar
 
 import orjson
@@ -33,6 +37,7 @@ EXIT_INTERRUPTED = 130
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 N = TypeVar("N", int, float)
 
+DEFAULT_PROMPT_TOKENS = "128"
 DEFAULT_ROUNDS = (1, 3)  # for one server, for two
 
 
@@ -61,7 +66,7 @@ class BenchOptions:
     rounds: int | None = None
     num_warmup: int = 2
     timeout_s: float = 600.0
-    prompt_tokens: str = "128"
+    prompt_tokens: str | None = None
     output_tokens: str = "64"
     shared_prefix_tokens: int = 0
     prompts: PromptKind | None = None
@@ -93,6 +98,7 @@ def run_bench(
         ConfigurationError: An option is wrong, or a server cannot be measured.
     """
     options.outputs.check()
+    _check_finite(options)
     targets = [_target(options, index) for index in range(len(options.servers))]
     if len({target.label for target in targets}) < len(targets):
         raise ConfigurationError("--name and --compare-name are the same")
@@ -100,18 +106,17 @@ def run_bench(
     report = Report(targets=[], host=_host(), started="", settings={}, max_noise=options.max_noise)
     try:
         uvloop.run(_measure(options, targets, plan, report, snapshot))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # by SIGINT, by SIGTERM
         report.is_interrupted = True
     publish(report, options.outputs)
+    unanswered = [] if report.is_interrupted else report.unanswered
+    for measurement in unanswered:
+        typer.echo(f"provider: no request was answered: {measurement}", err=True)
+    if unanswered:
+        return EXIT_UNANSWERED
     if report.refusal is not None:
         return EXIT_NOISY
-    if report.is_interrupted:
-        return EXIT_INTERRUPTED
-    for measurement in report.unanswered:
-        typer.echo(
-            f"provider: nothing was measured, no request was answered: {measurement}", err=True
-        )
-    return EXIT_UNANSWERED if report.unanswered else 0
+    return EXIT_INTERRUPTED if report.is_interrupted else 0
 
 
 async def _measure(
@@ -121,7 +126,14 @@ async def _measure(
     report: Report,
     snapshot: Callable[[], Snapshot | None],
 ) -> None:
-    """Fill the report; what it needs to know before the first round comes first."""
+    """Fill the report; what it needs to know before the first round comes first.
+
+    Raises:
+        asyncio.CancelledError: Interrupted; the report holds what was measured until then.
+        ConfigurationError: A server cannot be measured.
+    """
+    if current_thread() is main_thread() and (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     named = [await _complete(target, plan.timeout_s) for target in targets]
     report.targets = [
         {"label": t.label, "url": t.url, "path": t.path, "model": t.model, "pid": t.pid}
@@ -213,7 +225,10 @@ def _plan(options: BenchOptions, *, is_chat: Sequence[bool]) -> Plan:
         kind=kind,
         token_ids=_id_range(options.vocabulary),
     )
-    lengths = [Length.parse(part) for part in options.prompt_tokens.split(",")]
+    if options.trace is not None and options.prompt_tokens is not None:
+        raise ConfigurationError("the prompts are those of --trace; leave out --prompt-tokens")
+    given = options.prompt_tokens or DEFAULT_PROMPT_TOKENS
+    lengths = [Length.parse(part) for part in given.split(",")]
     trace = read_trace(options.trace, workload, options.seed) if options.trace else ()
     concurrency = _numbers(options.concurrency, "--concurrency", int)
     rates = _numbers(options.rate, "--rate", float)
@@ -238,13 +253,25 @@ def _plan(options: BenchOptions, *, is_chat: Sequence[bool]) -> Plan:
     )
 
 
+def _check_finite(options: BenchOptions) -> None:
+    numbers = {
+        "--duration": options.duration_s,
+        "--timeout": options.timeout_s,
+        "--temperature": options.temperature,
+        "--max-noise": options.max_noise,
+    }
+    for option, number in numbers.items():
+        if not math.isfinite(number):
+            raise ConfigurationError(f"{option} is {number}, which is no finite number")
+
+
 def _numbers(text: str | None, option: str, kind: type[N]) -> list[N]:
     try:
         numbers = [kind(part) for part in text.split(",")] if text else []
     except ValueError as error:
         raise ConfigurationError(f"{option} is {text!r}, not numbers such as 1,8,32") from error
-    if any(number <= 0 for number in numbers):
-        raise ConfigurationError(f"{option} is {text!r}; each must be more than 0")
+    if not all(0 < number < math.inf for number in numbers):
+        raise ConfigurationError(f"{option} is {text!r}; each must be more than 0, and finite")
     return numbers
 
 

@@ -7,11 +7,13 @@ import signal
 import sys
 from dataclasses import replace
 from itertools import islice, takewhile
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provider_core.cli.bench import bench as bench_command
 from provider_core.cli.bench_results import Outputs, publish
 from provider_core.cli.bench_session import (
     EXIT_NOISY,
@@ -196,7 +198,9 @@ async def test_a_trace_is_replayed(tmp_path: Path) -> None:
         '{"timestamp": 5.02, "prompt_tokens": 9, "max_tokens": 4}\n'
     )
     async with serving(scripted_runner(reply=REPLY)) as served:
-        chosen = options(served.url, tmp_path, trace=trace, num_requests=None, num_warmup=0)
+        chosen = options(
+            served.url, tmp_path, trace=trace, prompt_tokens=None, num_requests=None, num_warmup=0
+        )
         code, report = await bench(chosen)
 
     (point,) = report["points"]
@@ -235,6 +239,13 @@ async def test_what_cannot_be_measured_is_said_in_one_line(
     [
         ({"concurrency": "1,x"}, "--concurrency is '1,x'"),
         ({"rate": "0"}, "more than 0"),
+        ({"rate": "nan"}, "--rate is 'nan'"),
+        ({"rate": "1,inf"}, "and finite"),
+        ({"duration_s": inf}, "--duration is inf"),
+        ({"timeout_s": inf}, "--timeout is inf"),
+        ({"max_noise": inf}, "--max-noise is inf"),
+        ({"temperature": inf}, "--temperature is inf"),
+        ({"trace": Path("any")}, "leave out --prompt-tokens"),
         ({"vocabulary": "9"}, "--vocabulary"),
         ({"shared_prefix_tokens": 16}, "shared ones"),
         ({"slo": "fast"}, "is not a limit"),
@@ -244,6 +255,15 @@ def test_a_wrong_option_is_named(changes: dict[str, Any], message: str, tmp_path
     """Without asking any server."""
     with pytest.raises(ConfigurationError, match=message):
         run_bench(options("http://127.0.0.1:1", tmp_path, **changes), quiet)
+
+
+@pytest.mark.parametrize("option", ["name", "key", "model", "path", "pid", "body"])
+def test_what_is_said_of_a_second_server_needs_one(option: str) -> None:
+    """It would be ignored."""
+    arguments: dict[str, Any] = {f"compare_{option}": "7"}
+
+    with pytest.raises(ConfigurationError, match=f"--compare-{option} is of a second server"):
+        bench_command("http://127.0.0.1:1", **arguments)
 
 
 async def test_a_server_that_answers_nothing_is_an_error(
@@ -306,7 +326,8 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     assert err.count(b"\n") == 1
 
 
-async def test_an_interrupt_prints_what_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupt_prints_what_was_measured(number: int, tmp_path: Path) -> None:
     """The first answers are there, although the rest never came."""
     report = tmp_path / "report.json"
     async with serving(scripted_runner(reply=REPLY)) as served:
@@ -318,7 +339,7 @@ async def test_an_interrupt_prints_what_was_measured(tmp_path: Path) -> None:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         await served.wait_until(lambda: len(served.usage.lines) > 10)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, _ = await process.communicate()
 
     document = json.loads(report.read_text())
