@@ -123,7 +123,7 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     """
     if metadata.is_plain_greedy:
         token_ids, peak, is_failed = _highest(logits)
-        failed_rows = tuple(np.flatnonzero(is_failed).tolist())
+        failed_rows = tuple(is_failed.nonzero()[0].tolist())
         return Sampled(token_ids, failed_rows, _unclear_rows(logits, token_ids, peak, metadata))
     if not logits.flags.writeable:
         logits = logits.copy()
@@ -144,7 +144,7 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     for num_top, rows in metadata.logprob_rows.items():
         entries = token_logprobs(logits[rows], token_ids[rows], num_top)
         logprobs.update(zip(rows, entries, strict=True))
-    return Sampled(token_ids, tuple(np.flatnonzero(is_failed).tolist()), unclear_rows, logprobs)
+    return Sampled(token_ids, tuple(is_failed.nonzero()[0].tolist()), unclear_rows, logprobs)
 
 
 def _highest(
@@ -171,7 +171,7 @@ def _unclear_rows(
     logits[rows, token_ids] = peak
     for group in metadata.groups:
         is_clear[group.rows] = True
-    return tuple(np.flatnonzero(~is_clear).tolist())
+    return tuple((~is_clear).nonzero()[0].tolist())
 
 
 def _is_greedy(params: SamplingParams) -> bool:
