@@ -96,7 +96,7 @@ async def test_a_client_that_leaves_a_whole_request_cancels_it() -> None:
     gate.is_open = False
     async with serving(scripted_runner(on_execute=gate)) as served:
         request = asyncio.create_task(served.chat(**LONG))
-        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        await served.wait_until(lambda: gate.num_steps == 1)
         request.cancel()
         with suppress(asyncio.CancelledError):
             await request

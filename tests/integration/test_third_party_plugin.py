@@ -44,24 +44,21 @@ def url(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     """Where a server with a model on the example backend is ready."""
     model = make_model_dir(tmp_path / "copycat", max_model_len=256)
     options = ["--model", str(model), "--backend", "example", "--port", "0"]
-    with (
-        (tmp_path / "stderr").open("wb") as stderr,
-        subprocess.Popen(
-            [*PROVIDER, "serve", *options, "--data-dir", str(tmp_path / "data")],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        ) as process,
-    ):
+    with subprocess.Popen(
+        [*PROVIDER, "serve", *options, "--data-dir", str(tmp_path / "data")],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
             assert process.stdout is not None
+            assert process.stderr is not None
             lines = (json.loads(line) for line in process.stdout)
             assert any(line["event"] == "server.ready" for line in lines)
-            said = (tmp_path / "stderr").read_text(encoding="utf-8")
-            address = re.search(r"http://127\.0\.0\.1:\d+", said)
-            assert address is not None
-            yield address[0]
+            said = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stderr)
+            yield next(address[0] for address in said if address is not None)
         finally:
             process.terminate()
             process.communicate()
