@@ -126,27 +126,32 @@ def use_between(
     started the generator, its other children are not told apart and count as others.
     """
 
-    def family_of_servers(processes: Mapping[int, Process]) -> set[int]:
-        members = family(processes, server_pids)
-        return members & set(server_pids) if own_pid in members else members
+    has_started_us = own_pid in family(after.processes, server_pids)
+
+    def servers(processes: Mapping[int, Process]) -> set[int]:
+        if has_started_us:
+            return set(server_pids) & processes.keys() - {own_pid}
+        return family(processes, server_pids)
+
+    def total(processes: Mapping[int, Process]) -> float:
+        """A child that ended has its time with its parent now, and had it itself before."""
+        used = (processes[pid] for pid in servers(processes))
+        return sum(each.cpu_s + (0.0 if has_started_us else each.reaped_s) for each in used)
 
     def spent(pid: int) -> float:
         had = before.processes[pid].cpu_s if pid in before.processes else 0.0
         return after.processes[pid].cpu_s - had
 
     own = {own_pid} & after.processes.keys()
-    servers = family_of_servers(after.processes) - own
     generator_s = sum(map(spent, own))
-    # A child that ended has its time with its parent now, and had it itself before.
-    servers_s = max(
-        0.0,
-        _total(after, servers) - _total(before, family_of_servers(before.processes) - own),
-    )
+    servers_s = max(0.0, total(after.processes) - total(before.processes))
     others_s = max(0.0, after.busy_s - before.busy_s - generator_s - servers_s)
-    strangers = after.processes.keys() - servers - own
+    strangers = after.processes.keys() - servers(after.processes) - own
     busiest = max(strangers, key=spent, default=None)
     words = ""
-    if busiest is not None and (share := spent(busiest) / wall_s) >= 0.01:
+    # Counters advance by ticks, each process's at its own time: no one may exceed the sum.
+    share = 0.0 if busiest is None else min(spent(busiest), others_s) / wall_s
+    if busiest is not None and share >= 0.01:
         words = f"{after.processes[busiest].name} (pid {busiest}) {share:.2f}"
     return MachineUse(
         generator=generator_s / wall_s,
@@ -155,12 +160,6 @@ def use_between(
         steal=max(0.0, after.steal_s - before.steal_s) / wall_s,
         busiest=words,
     )
-
-
-def _total(snapshot: Snapshot, pids: Iterable[int]) -> float:
-    """CPU time of processes and of the children that they have outlived."""
-    processes = (snapshot.processes[pid] for pid in pids)
-    return sum(process.cpu_s + process.reaped_s for process in processes)
 
 
 def resident_bytes(pid: int, proc: Path = PROC) -> int | None:

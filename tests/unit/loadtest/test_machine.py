@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,14 +99,25 @@ def test_a_child_that_ends_brings_its_parent_no_past_of_its_own() -> None:
 
 
 def test_a_server_that_started_the_generator_hides_no_one() -> None:
-    """All that runs here may descend from it, as from process 1."""
-    before = snapshot(0.0, 0.0, p1=(0, 0.0), p2=(1, 0.0), p3=(1, 0.0))
-    after = snapshot(9.0, 0.0, p1=(0, 1.0), p2=(1, 2.0), p3=(1, 6.0))
+    """All that runs here may descend from it, as from process 1, and may end."""
+    before = snapshot(50.0, 0.0, p1=(0, 0.0), p2=(1, 0.0), p3=(1, 0.0), p4=(1, 50.0))
+    after = snapshot(59.0, 0.0, p2=(1, 2.0), p3=(1, 6.0))
+    after = replace(after, processes={**after.processes, 1: Process(0, "p1", 1.0, 50.0)})
 
     use = use_between(before, after, wall_s=1.0, own_pid=2, server_pids=[1])
 
     assert (use.generator, use.server, use.others) == (2.0, 1.0, 6.0)
     assert use.busiest == "p3 (pid 3) 6.00"
+
+
+def test_no_other_used_more_than_all_others() -> None:
+    """In a round of two ticks one counter may be a tick ahead of the other."""
+    before, after = snapshot(1.0, 0.0, p3=(1, 1.0)), snapshot(1.01, 0.0, p3=(1, 1.02))
+
+    use = use_between(before, after, wall_s=0.02, own_pid=2, server_pids=[])
+
+    assert use.others == pytest.approx(0.5)
+    assert use.busiest == "p3 (pid 3) 0.50"
 
 
 def test_ancestors_are_told_from_the_nearest_on() -> None:
