@@ -33,13 +33,16 @@ class PrefixCache:
         self.block_size = block_size
         self._secret = secrets.token_bytes(_KEY_BYTES)
         self._blocks: OrderedDict[bytes, int] = OrderedDict()  # key to id, last used last
+        self._parents: dict[bytes, bytes | None] = {}  # key to that of the block before
         self._free = list(range(num_blocks))[::-1]
 
     def __len__(self) -> int:
         return len(self._blocks)
 
     def keys(self, token_ids: Sequence[int], salt: str) -> list[bytes]:
-        """The key of each full block of a prompt, first to last."""
+        """The key of each full block of a prompt, first to last; none once it is switched off."""
+        if not (self._blocks or self._free):
+            return []
         text = np.array(token_ids, dtype=np.int64).tobytes()
         size = 8 * self.block_size
         key = blake2b(salt.encode(), key=self._secret, digest_size=_KEY_BYTES).digest()
@@ -70,17 +73,34 @@ class PrefixCache:
         keys = keys[: len(self._blocks) + len(self._free)]
         num_stored = len(self.find(keys))
         new = keys[num_stored:]
-        for key in new:
+        for parent, key in zip([None, *keys][num_stored:], new, strict=False):
             if not self._free:
-                self._free.append(self._blocks.popitem(last=False)[1])
+                self._drop(next(iter(self._blocks)))
             self._blocks[key] = self._free.pop()
+            self._parents[key] = parent
         ids = [self._blocks[key] for key in new]
         self._touch(keys)
         return num_stored, ids
 
     def discard(self, keys: Sequence[bytes]) -> None:
-        """Forget blocks that could not be stored."""
-        self._free += [self._blocks.pop(key) for key in keys if key in self._blocks]
+        """Forget blocks that cannot be trusted, and those behind them, whose past they are."""
+        gone = set(keys) & self._blocks.keys()
+        if not gone:
+            return
+        for key in list(reversed(self._blocks)):  # each before those behind it
+            if key in gone or self._parents[key] in gone:
+                gone.add(key)
+                self._drop(key)
+
+    def switch_off(self) -> None:
+        """Hold nothing, from now on."""
+        self._blocks.clear()
+        self._parents.clear()
+        self._free.clear()
+
+    def _drop(self, key: bytes) -> None:
+        self._free.append(self._blocks.pop(key))
+        del self._parents[key]
 
     def _touch(self, keys: Sequence[bytes]) -> None:
         for key in reversed(keys):

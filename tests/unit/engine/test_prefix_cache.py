@@ -123,3 +123,31 @@ def test_whatever_comes_beginnings_stay_whole(
         assert all(stored.issuperset(chains[key]) for key in stored)
         assert len(set(cache._blocks.values())) == len(cache) <= num_blocks
         assert len(cache.find(keys)) == min(len(keys), num_blocks)
+
+
+def test_what_is_discarded_takes_along_what_was_built_on_it() -> None:
+    """In whatever order they were used; other beginnings stay, and every block is found again."""
+    cache = PrefixCache(num_blocks=8, block_size=1)
+    left = cache.keys([1, 2, 3], "")
+    right = cache.keys([1, 2, 4, 5], "")
+    other = cache.keys([7, 8], "")
+    for keys in (left, right, other):
+        cache.add(keys)
+    cache.find(left)
+    cache.discard(right[1:2])
+    assert [cache.count(keys) for keys in (left, right, other)] == [1, 1, 2]
+    assert len(cache) == 3
+    first, ids = cache.add(cache.keys([1, *range(20, 24)], ""))
+    assert (first, len(set(ids))) == (1, 4)
+    assert cache.count(other) == 2  # there was room
+
+
+def test_a_cache_that_is_switched_off_holds_nothing() -> None:
+    """Nor do keys that were made before."""
+    cache = PrefixCache(num_blocks=8, block_size=1)
+    keys = cache.keys([1, 2, 3], "")
+    cache.add(keys)
+    cache.switch_off()
+    assert cache.keys([1, 2, 3], "") == []
+    assert cache.add(keys) == (0, [])
+    assert (cache.count(keys), len(cache)) == (0, 0)
