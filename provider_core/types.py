@@ -174,7 +174,8 @@ class EngineOutput:
         stop_token_id: The eos or stop token that ended it, else `None`.
         logprobs: One entry per new id if they were asked for, else empty.
         prompt_logprobs: With the first token only, one entry per prompt id, if asked for.
-        num_cached_tokens: Prompt tokens taken from a prefix cache; with the first token only.
+        num_cached_tokens: Prompt tokens taken from a prefix cache; with the first token only, or
+            with the last output if there was none.
         started_s: When the engine began to work on it, on the `time.monotonic` clock. Said once,
             by an output of its own before all others, if the engine knows.
         error: Why, when `finish_reason` is `error`.

@@ -255,6 +255,7 @@ class _Choice:
             if not output.token_ids and output.finish_reason is None:
                 return
         self.num_generated += len(output.token_ids)
+        self.num_cached += output.num_cached_tokens
         if output.finish_reason is not None:
             self._generation.num_made += 1
         if not self._generation.hold(self, output):
@@ -334,7 +335,6 @@ class _Choice:
             self._pending.clear()
 
     def _start(self, output: EngineOutput) -> None:
-        self.num_cached += output.num_cached_tokens
         if output.token_ids:
             self._has_started = True
             self._is_plain = self._matcher is None and self.request.sampling.logprobs is None

@@ -93,6 +93,15 @@ def test_prompts_count_once_each_and_not_once_per_choice() -> None:
     assert (usage.completion_tokens, usage.generated_tokens) == (6, 6)
 
 
+def test_cached_tokens_count_though_nobody_can_take_the_output() -> None:
+    """A client that is cut while paused, or before its first token, has its discount."""
+    session = Session(2).start()
+    session.generation.pause()
+    session.push(ids_of("a"), 0, num_cached_tokens=2)
+    session.generation.close()
+    assert session.generation.usage.cached_tokens == 2
+
+
 async def test_bug_31_every_choice_finishes_exactly_once() -> None:
     """By itself, by an error, by an abort of the engine, or by the close of the rest."""
     session = Session(5, stop=["dog"]).start()
