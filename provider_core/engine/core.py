@@ -6,12 +6,13 @@ what each step made. `LLMEngine` runs it on its thread; tests run it step by ste
 
 from collections.abc import Callable, Iterable
 
-from provider_core.engine.faults import as_backend_error, check_logits
+from provider_core.engine.faults import as_backend_error, check_finite, check_logits
 from provider_core.engine.logprobs import note_prompt_logprobs
-from provider_core.engine.prefix_reuse import load_prefix, make_prefix_cache, save_prefix
+from provider_core.engine.outbox import Delivery, Outbox
+from provider_core.engine.prefix_reuse import PrefixReuse
 from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
 from provider_core.engine.scheduler import Move, Scheduled, Scheduler
-from provider_core.engine.sequence import OutputCallback, Sequence
+from provider_core.engine.sequence import Sequence
 from provider_core.engine.speculation import Speculator, make_speculator
 from provider_core.engine.step_budget import StepBudget
 from provider_core.errors import DeadlineExceeded, EngineDead, StepFailed
@@ -20,19 +21,6 @@ from provider_core.types import EngineOutput, FinishReason
 
 MAX_CONSECUTIVE_FAILURES = 5
 """So many failed runner calls in a row, and the engine counts as dead."""
-
-Delivery = tuple[OutputCallback, EngineOutput]
-
-
-class _PlainOutputs(dict[int, EngineOutput]):
-    """The output that says "one more id", made once per id: outputs are frozen and can be shared.
-
-    Holds at most one output per id of the vocabulary.
-    """
-
-    def __missing__(self, token_id: int) -> EngineOutput:
-        output = self[token_id] = EngineOutput((token_id,))
-        return output
 
 
 class EngineCore:
@@ -61,12 +49,13 @@ class EngineCore:
     ) -> None:
         info = runner.info
         self.runner = runner
+        self._prefixes = PrefixReuse(runner)
         self.scheduler = Scheduler(
             max_num_seqs=info.max_num_seqs,
             vocab_size=info.vocab_size,
             budget=StepBudget(max_tokens=prefill_chunk_tokens, target_itl_s=target_itl_s),
             max_kv_tokens=max_kv_tokens,
-            prefix_cache=make_prefix_cache(runner),
+            prefix_cache=self._prefixes.cache,
         )
         self.num_steps = 0
         self.num_prompt_tokens = 0  # computed
@@ -82,9 +71,7 @@ class EngineCore:
         self._metadata: SamplingMetadata | None = None  # of the decode rows; None when they change
         self._earliest_deadline_s: float | None = None
         self._num_failures = 0  # runner calls that failed since the last that did not
-        self._plain_outputs = _PlainOutputs()
-        self._outputs: list[Delivery] = []
-        self._finished: list[str] = []
+        self._outbox = Outbox()
 
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn."""
@@ -112,9 +99,7 @@ class EngineCore:
 
     def take_outputs(self) -> tuple[list[Delivery], list[str]]:
         """What was made since the last call, and the ids of the sequences that ended."""
-        outputs, finished = self._outputs, self._finished
-        self._outputs, self._finished = [], []
-        return outputs, finished
+        return self._outbox.take()
 
     def step(self) -> None:
         """Run one step.
@@ -127,47 +112,70 @@ class EngineCore:
         if self.speculator is not None:
             self._speculate(self.speculator)
         while (scheduled := self.scheduler.schedule()) is not None:
-            began_s = self._clock.monotonic()
-            self._run(scheduled)
-            self._note_duration(scheduled.batch, self._clock.monotonic() - began_s)
+            if scheduled.batch.phase == "decode":
+                self._decode(scheduled)
+            else:
+                self._prefill(scheduled)
         self.num_steps += 1
 
-    def _note_duration(self, batch: Batch, duration_s: float) -> None:
-        """Take how long a batch took, sampling and moves included."""
-        if batch.phase == "decode":
+    def _announce(self, sequence: Sequence, began_s: float) -> None:
+        """Say that work on a sequence began, without waiting for the end of the step."""
+        self._outbox.add(sequence, EngineOutput((), started_s=began_s))
+        self._on_urgent()
+
+    def _decode(self, scheduled: Scheduled) -> None:
+        """Make the next id of every row, and take how long that lasts, sampling included."""
+        began_s = self._clock.monotonic()
+        if self._run(scheduled.batch, scheduled.rows):
+            duration_s = self._clock.monotonic() - began_s
             self.scheduler.budget.note_decode(duration_s)
             if self.speculator is not None:
                 self.speculator.note_decode(duration_s)
-        else:
-            self.prefill_s += duration_s
-            self.scheduler.budget.note_prefill(batch.token_ids.size, duration_s)
 
-    def _announce(self, sequence: Sequence) -> None:
-        """Say that work on a sequence begins, without waiting for the end of the step."""
-        output = EngineOutput((), started_s=self._clock.monotonic())
-        self._outputs.append((sequence.on_output, output))
-        self._on_urgent()
-
-    def _run(self, scheduled: Scheduled) -> None:
-        """Run one batch; whatever fails hurts only its rows, unless it fails for good."""
-        batch, rows = scheduled.batch, scheduled.rows
-        if batch.phase == "prefill" and rows[0].num_computed_tokens == rows[0].num_cached_tokens:
-            self._announce(rows[0])
-            self.num_cached_prompt_tokens += rows[0].num_cached_tokens
-            self.num_settled_prompt_tokens += rows[0].num_cached_tokens
+    def _prefill(self, scheduled: Scheduled) -> None:
+        """Compute the next chunk of a prompt, behind what can be loaded."""
+        batch, (sequence,) = scheduled.batch, scheduled.rows
+        began_s = self._clock.monotonic()
+        if scheduled.begins:
+            self._announce(sequence, began_s)
         self._move(scheduled.moves)
-        slot = rows[0].slot
-        if slot < 0:  # it was lost on the way
-            return
+        num_tokens = 0
+        if sequence.slot >= 0 and self._load_prefix(sequence, scheduled):
+            slot, loaded_s = sequence.slot, self._clock.monotonic()
+            if self._run(batch, scheduled.rows):
+                num_tokens = batch.token_ids.size
+                duration_s = self._clock.monotonic() - loaded_s
+                self.scheduler.budget.note_prefill(num_tokens, duration_s)
+                is_complete = sequence.num_computed_tokens >= sequence.num_prompt_tokens
+                if is_complete and sequence.block_keys:
+                    self._on_urgent()  # the first token does not wait for the store
+                    self._prefixes.save(slot, sequence.block_keys)
+        duration_s = self._clock.monotonic() - began_s
+        self.prefill_s += duration_s
+        self.scheduler.note_time(num_tokens, duration_s)
+
+    def _load_prefix(self, sequence: Sequence, scheduled: Scheduled) -> bool:
+        """Load what is cached of a prompt that begins; `False` leaves it all to a later batch."""
+        if not scheduled.begins:
+            return True
+        if self._prefixes.load(sequence.slot, sequence.block_keys, scheduled.cached_blocks):
+            self.num_settled_prompt_tokens += sequence.num_cached_tokens
+            return True
+        self.scheduler.forget_cached(sequence)
+        return False
+
+    def _run(self, batch: Batch, rows: list[Sequence]) -> bool:
+        """Run one batch and say whether that worked.
+
+        Whatever fails hurts only its rows, unless it fails for good.
+        """
         try:
-            load_prefix(self.runner, slot, scheduled.cached_blocks)
             sampled = self._compute(batch, rows)
         except EngineDead:
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            self._count_failure(error)
-            self._end(list(rows), "error", as_backend_error(error))
-            return
+            self._fail(list(rows), error)
+            return False
         self._num_failures = 0
         if batch.phase == "prefill":
             self._note_prefilled(rows[0], batch.token_ids.shape[1])
@@ -176,26 +184,12 @@ class EngineCore:
                 # A first token that comes too late is no answer. Rows that decode expire between
                 # steps: the prompt's slot was chosen behind all of them.
                 self._expire([rows[0]])
-                return
+                return True
         if sampled is not None:
             self._update(batch, rows, sampled)
         elif rows[0].num_computed_tokens == rows[0].num_prompt_tokens:
-            self._end_without_tokens(rows[0])
-        if batch.phase == "prefill" and rows[0].block_keys:
-            self._save_prefix(rows[0], slot)
-
-    def _save_prefix(self, sequence: Sequence, slot: int) -> None:
-        """Store the blocks of a complete prompt; its first token does not wait for that."""
-        cache = self.scheduler.prefix_cache
-        if cache is None or sequence.num_computed_tokens < sequence.num_prompt_tokens:
-            return
-        self._on_urgent()
-        try:
-            save_prefix(self.runner, cache, slot, sequence.block_keys)
-        except EngineDead:
-            raise
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            self._count_failure(error)
+            self._end([rows[0]], "length")
+        return True
 
     def _speculate(self, speculator: Speculator) -> None:
         """Verify a draft for each row in the place of the step's decode, if that is faster."""
@@ -208,8 +202,7 @@ class EngineCore:
             except EngineDead:
                 raise
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                self._count_failure(error)
-                self._end([sequence], "error", as_backend_error(error))
+                self._fail([sequence], error)
                 continue
             self._num_failures = 0
             self._metadata = None
@@ -219,7 +212,7 @@ class EngineCore:
             sequence.generated_ids += token_ids
             stop_id = token_ids[-1] if reason == "stop" else None
             output = EngineOutput(tuple(token_ids), reason, stop_id, tuple(logprobs))
-            self._outputs.append((sequence.on_output, output))
+            self._outbox.add(sequence, output)
             if reason is not None:
                 self._forget(sequence)
                 self._release([sequence])
@@ -244,9 +237,12 @@ class EngineCore:
             if sequence.request.sampling.prompt_logprobs is not None:
                 note_prompt_logprobs(sequence, logits)
             num_computed_tokens = sequence.num_computed_tokens + batch.token_ids.shape[1]
-            if num_computed_tokens < sequence.num_prompt_tokens or not sequence.max_new_tokens:
+            if num_computed_tokens < sequence.num_prompt_tokens:
                 return None
             logits = logits[-1:]
+            if not sequence.max_new_tokens:
+                check_finite(logits)
+                return None
             metadata = SamplingMetadata(rows, self._vocab_size)
         sampled = sample(logits, metadata)
         if len(sampled.failed_rows) == len(rows):
@@ -263,8 +259,11 @@ class EngineCore:
         self.num_generated_tokens += len(rows) - len(sampled.failed_rows)
         if batch.phase == "decode":
             self.scheduler.advance(sampled.token_ids)
-        finished = self._emit(rows, sampled)
+        finished = self._outbox.add_drawn(rows, sampled)
+        for sequence in finished:
+            self._forget(sequence)
         for row in sampled.failed_rows:
+            self._prefixes.discard(rows[row].block_keys)
             self._emit_end(rows[row], "error", StepFailed("the model's logits are not finite"))
             finished.append(rows[row])
         if batch.phase == "prefill" and not finished:
@@ -273,48 +272,11 @@ class EngineCore:
         elif finished:
             self._release(finished)
 
-    def _emit(self, rows: list[Sequence], sampled: Sampled) -> list[Sequence]:
-        """Make each row's output. The per-token path: keep it short.
-
-        Returns:
-            The rows that ended, still in their slots.
-        """
-        append = self._outputs.append
-        plain = self._plain_outputs
-        finished = []
-        special = sampled.failed_rows or sampled.logprobs
-        for row, (sequence, token_id) in enumerate(
-            zip(rows, sampled.token_ids.tolist(), strict=True)
-        ):
-            if special and row in sampled.failed_rows:
-                continue
-            sequence.num_generated_tokens = num_generated = sequence.num_generated_tokens + 1
-            sequence.generated_ids.append(token_id)
-            if token_id in sequence.stop_ids:
-                reason: FinishReason | None = "stop"
-            elif num_generated >= sequence.max_new_tokens:
-                reason = "length"
-            elif special or sequence.prompt_logprobs or sequence.num_cached_tokens:
-                reason = None
-            else:
-                append((sequence.on_output, plain[token_id]))
-                continue
-            logprobs = sampled.logprobs.get(row)
-            output = EngineOutput(
-                (token_id,),
-                reason,
-                token_id if reason == "stop" else None,
-                () if logprobs is None else (logprobs,),
-                tuple(sequence.prompt_logprobs),
-                sequence.num_cached_tokens,
-            )
-            sequence.prompt_logprobs = []
-            sequence.num_cached_tokens = 0
-            append((sequence.on_output, output))
-            if reason is not None:
-                self._forget(sequence)
-                finished.append(sequence)
-        return finished
+    def _fail(self, sequences: list[Sequence], error: Exception) -> None:
+        """End sequences for which the runner failed: their cached beginnings may be why."""
+        self._count_failure(error)
+        self._prefixes.discard([key for each in sequences for key in each.block_keys])
+        self._end(sequences, "error", as_backend_error(error))
 
     def _count_failure(self, error: Exception) -> None:
         self._num_failures += 1
@@ -348,18 +310,6 @@ class EngineCore:
         if running:
             self._release(running)
 
-    def _end_without_tokens(self, sequence: Sequence) -> None:
-        """End a sequence that wanted its prompt computed and nothing more."""
-        output = EngineOutput(
-            (),
-            "length",
-            prompt_logprobs=tuple(sequence.prompt_logprobs),
-            num_cached_tokens=sequence.num_cached_tokens,
-        )
-        self._outputs.append((sequence.on_output, output))
-        self._forget(sequence)
-        self._release([sequence])
-
     def _drop_all(self, reason: FinishReason, error: Exception | None) -> None:
         for sequence in list(self._sequences.values()):
             self._emit_end(sequence, reason, error)
@@ -367,13 +317,11 @@ class EngineCore:
                 self.scheduler.release([sequence])
 
     def _emit_end(self, sequence: Sequence, reason: FinishReason, error: Exception | None) -> None:
-        self._outputs.append((sequence.on_output, EngineOutput((), reason, error=error)))
+        self._outbox.end(sequence, reason, error)
         self._forget(sequence)
 
     def _forget(self, sequence: Sequence) -> None:
-        request_id = sequence.request.request_id
-        del self._sequences[request_id]
-        self._finished.append(request_id)
+        del self._sequences[sequence.request.request_id]
         num_left = sequence.num_prompt_tokens - sequence.num_computed_tokens
         self.num_settled_prompt_tokens += num_left
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
 
-from provider_core.engine.core import Delivery, EngineCore
+from provider_core.engine.core import EngineCore
+from provider_core.engine.outbox import Delivery
 from provider_core.engine.sequence import OutputCallback, Sequence, make_sequence
 from provider_core.errors import ContextLengthExceeded, EngineDead, InvalidRequest
 from provider_core.interfaces import Clock, EngineLoad, ModelRunner, RunnerInfo

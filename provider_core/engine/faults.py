@@ -15,6 +15,12 @@ def check_logits(logits: npt.NDArray[np.float32], expected: tuple[int, int]) -> 
         )
 
 
+def check_finite(logits: npt.NDArray[np.float32]) -> None:
+    """Raise `StepFailed` if one position's logits hold NaN, or no finite highest value."""
+    if not np.isfinite(logits.max()):
+        raise StepFailed("the model's logits are not finite")
+
+
 def as_backend_error(error: Exception) -> BackendError:
     """The runner's own error if it is one of ours, else one that does not show its text."""
     if isinstance(error, BackendError):

@@ -49,12 +49,14 @@ class Scheduled(NamedTuple):
         rows: Whom for.
         moves: Changes of slots to make first, in order.
         cached_blocks: Stored blocks to load then into the slot of a prompt's first chunk.
+        begins: It is a prompt's first chunk.
     """
 
     batch: Batch
     rows: list[Sequence]
     moves: Seq[Move] = ()
     cached_blocks: Seq[int] = ()
+    begins: bool = False
 
 
 class Scheduler:
@@ -139,8 +141,9 @@ class Scheduler:
     def schedule(self) -> Scheduled | None:
         """The next batch of this step, or `None` when the step is over.
 
-        After a decode batch call `advance`; after a prefill batch `prefilled`, and when that was
-        the last of the prompt `start_decoding`; for those that end instead, `release`.
+        After a decode batch call `advance`; after a prefill batch `prefilled`, when that was the
+        last of the prompt `start_decoding`, and `note_time`; for those that end instead, `release`.
+        A prompt whose stored blocks cannot be loaded is left alone, after `forget_cached`.
         """
         if self._is_decode_due:
             self._is_decode_due = False
@@ -151,11 +154,12 @@ class Scheduler:
         if chosen is None:
             return None
         sequence, num_granted = chosen
-        cached_blocks = self._find_cached(sequence) if sequence.slot < 0 else ()
+        begins = sequence.slot < 0
+        cached_blocks = self._find_cached(sequence) if begins else ()
         num_tokens = self._chunk_size(sequence, num_granted)
         moves = self._place(sequence, completes=num_tokens == sequence.num_missing_tokens)
         batch = _prefill_batch(sequence, num_tokens)
-        return Scheduled(batch, [sequence], moves, cached_blocks)
+        return Scheduled(batch, [sequence], moves, cached_blocks, begins)
 
     def advance(self, token_ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Take the ids that the decode batch's rows drew, `[n]`: they are fed next."""
@@ -184,6 +188,19 @@ class Scheduler:
         sequence.num_computed_tokens += num_tokens
         self._num_left -= num_tokens
         self.waiting.charge(sequence, num_tokens)
+
+    def note_time(self, num_tokens: int, duration_s: float) -> None:
+        """Let a prompt's turn use up as much of the step as its duration is worth.
+
+        Args:
+            num_tokens: What `prefilled` has taken off already.
+            duration_s: Of moves, loading, computing and storing.
+        """
+        self._num_left -= max(0, self.budget.worth(duration_s) - num_tokens)
+
+    def forget_cached(self, sequence: Sequence) -> None:
+        """Compute a prompt from its start, in the slot it has: its stored blocks are lost."""
+        sequence.num_computed_tokens = sequence.num_cached_tokens = 0
 
     def start_decoding(self, sequence: Sequence, token_id: int) -> None:
         """Turn the sequence whose prefill is complete into the last decode row.

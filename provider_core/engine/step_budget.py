@@ -7,6 +7,7 @@ A call reads all weights whatever it computes: below some dozens of tokens the p
 less, and where a decode alone takes longer than the target the queue would grow for nothing.
 """
 
+_TELLING_TOKENS = 16  # a call of fewer says what a call costs, and not what a token does
 _GRAIN = 16  # tokens: runners keep what they prepared for a size of chunk, so let there be few
 
 _HEADROOM = 0.9  # of the target: what is predicted is a mean, what is wanted is a percentile
@@ -41,12 +42,26 @@ class StepBudget:
         fitting = int(left_s * self._prefill_tokens / self._prefill_s)
         return min(max(fitting - fitting % _GRAIN, MIN_TOKENS), self.max_tokens)
 
+    def worth(self, duration_s: float) -> int:
+        """How many prompt tokens could be computed in a time; 0 before any was measured."""
+        if not self._prefill_s:
+            return 0
+        return int(duration_s * self._prefill_tokens / self._prefill_s)
+
     def note_decode(self, duration_s: float) -> None:
         """Take the time of one decode."""
         memory = _MEMORY if self._decode_s else 0.0
         self._decode_s = memory * self._decode_s + (1 - memory) * duration_s
 
     def note_prefill(self, num_tokens: int, duration_s: float) -> None:
-        """Take the time of one prefill call. Long ones count more: theirs is the steady cost."""
+        """Take the time of one prefill call. Long ones count more: theirs is the steady cost.
+
+        Args:
+            num_tokens: Computed. Once longer calls are known, short ones are ignored: many of
+                them would make a token look dear.
+            duration_s: Of computing them, without loading what was cached.
+        """
+        if num_tokens < _TELLING_TOKENS <= self._prefill_tokens:
+            return
         self._prefill_s = _MEMORY * self._prefill_s + duration_s
         self._prefill_tokens = _MEMORY * self._prefill_tokens + num_tokens

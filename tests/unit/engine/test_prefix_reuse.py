@@ -1,97 +1,17 @@
 """Prompts that begin alike: what is computed, what is told, and that the text stays the same."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provider_core.engine.core import EngineCore
 from provider_core.engine.sequence import make_sequence
-from provider_core.errors import EngineDead, StepFailed
-from provider_core.interfaces import Batch
 from provider_core.testing import Recorder, ScriptedRunner
 from provider_core.types import EngineOutput, GenerationRequest, SamplingParams
 from tests.unit.engine.manual_clock import ManualClock
-
-BLOCK = 4
-
-
-class Bench:
-    """A core over a runner that stores blocks; counts what was computed."""
-
-    def __init__(self, runner: ScriptedRunner | None = None, *, chunk: int = 64) -> None:
-        self.runner = runner or make_runner()
-        self.core = EngineCore(
-            self.runner, prefill_chunk_tokens=chunk, max_kv_tokens=100_000, clock=ManualClock()
-        )
-        self.recorders: dict[str, Recorder] = {}
-
-    def add(
-        self,
-        name: str,
-        prompt: Sequence[int],
-        *,
-        salt: str = "",
-        **params: Any,  # whatever SamplingParams takes
-    ) -> None:
-        """Submit a sequence of four greedy tokens, unless the parameters say otherwise."""
-        params = {"max_tokens": 4, "temperature": 0.0} | params
-        request = GenerationRequest(
-            request_id=name,
-            prompt_token_ids=tuple(prompt),
-            sampling=SamplingParams(**params),
-            cache_salt=salt,
-        )
-        recorder = self.recorders[name] = Recorder(name)
-        self.core.add(make_sequence(request, recorder, max_model_len=256))
-
-    def step(self) -> None:
-        """Run one step and deliver what it made."""
-        self.core.step()
-        self.deliver()
-
-    def deliver(self) -> None:
-        """Call the callbacks."""
-        for on_output, output in self.core.take_outputs()[0]:
-            on_output(output)
-
-    def run(self, name: str, prompt: Sequence[int], **options: Any) -> list[EngineOutput]:
-        """Run one sequence alone to its end."""
-        self.add(name, prompt, **options)
-        self.finish()
-        return self.recorders[name].outputs
-
-    def finish(self) -> None:
-        """Step until nothing is left."""
-        while self.core.scheduler.has_work:
-            self.step()
-
-    def num_cached(self, name: str) -> int:
-        """What a sequence's outputs say."""
-        return sum(output.num_cached_tokens for output in self.recorders[name].outputs)
-
-
-def make_runner(num_blocks: int = 32, **options: Any) -> ScriptedRunner:
-    """A runner with small blocks."""
-    return ScriptedRunner(
-        max_num_seqs=4,
-        max_model_len=256,
-        vocab_size=64,
-        num_cache_blocks=num_blocks,
-        cache_block_size=BLOCK,
-        **options,
-    )
-
-
-def alone(prompt: Sequence[int], **params: Any) -> list[int]:
-    """The ids that a prompt makes where nothing is stored."""
-    bench = Bench(make_runner(0))
-    bench.run("alone", prompt, **params)
-    return bench.recorders["alone"].token_ids
+from tests.unit.engine.prefix_bench import BLOCK, Bench, alone, make_runner
 
 
 def test_a_second_prompt_computes_only_what_is_new() -> None:
@@ -212,74 +132,6 @@ def test_a_long_prompt_goes_on_in_chunks_behind_what_is_cached() -> None:
     assert bench.num_cached("b") == 40
     assert sum(output.started_s is not None for output in outputs) == 1
     assert bench.recorders["b"].token_ids == alone([*shared, *range(60, 5, -1)])
-
-
-@pytest.mark.parametrize("leaves", ["aborts", "fails", "is not finite"])
-def test_a_prompt_that_was_not_completed_stores_nothing(leaves: str) -> None:
-    """Not even the part that was computed."""
-
-    def corrupt(batch: Batch, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return logits * np.float32(np.nan) if leaves == "is not finite" else logits
-
-    failures = {1: StepFailed("lost")} if leaves == "fails" else None
-    bench = Bench(make_runner(failures=failures, corrupt=corrupt), chunk=16)
-    bench.add("a", range(32))
-    bench.step()
-    if leaves == "aborts":
-        bench.core.abort("a")
-    bench.finish()
-    cache = bench.core.scheduler.prefix_cache
-    assert cache is not None
-    assert len(cache) == 0
-
-
-def test_a_store_that_fails_costs_no_sequence() -> None:
-    """The text goes on, and nothing counts as stored."""
-
-    class NoStore(ScriptedRunner):
-        def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
-            """Fail."""
-            raise OSError("no memory")
-
-    runner = NoStore(max_num_seqs=4, max_model_len=256, vocab_size=64, num_cache_blocks=8)
-    bench = Bench(runner)
-    for name in "ab":
-        assert bench.run(name, range(40))[-1].finish_reason == "length"
-    assert [bench.num_cached(name) for name in "ab"] == [0, 0]
-    assert bench.recorders["b"].token_ids == alone(range(40))
-
-
-def test_a_load_that_fails_ends_its_sequence() -> None:
-    """Its slot is free, the engine goes on, and what it would have reused still counts once."""
-
-    class NoLoad(ScriptedRunner):
-        def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
-            """Fail."""
-            raise OSError("no memory")
-
-    runner = NoLoad(max_num_seqs=4, max_model_len=256, vocab_size=64, num_cache_blocks=8)
-    bench = Bench(runner)
-    bench.run("a", range(40))
-    assert bench.run("b", range(40))[-1].finish_reason == "error"
-    assert bench.run("c", range(100, 110))[-1].finish_reason == "length"
-    assert bench.core.num_settled_prompt_tokens == 40 + 40 + 10
-    assert bench.core.scheduler.num_running == 0
-
-
-@pytest.mark.parametrize("method", ["save_blocks", "load_blocks"])
-def test_a_device_that_is_gone_says_so_here_too(method: str) -> None:
-    """The engine is dead at once."""
-
-    def fail(*arguments: object) -> None:
-        raise EngineDead("device lost")
-
-    runner = make_runner()
-    bench = Bench(runner)
-    if method == "load_blocks":
-        bench.run("a", range(20))
-    setattr(runner, method, fail)
-    with pytest.raises(EngineDead, match="device lost"):
-        bench.run("b", range(20))
 
 
 def test_the_first_token_does_not_wait_for_the_store() -> None:

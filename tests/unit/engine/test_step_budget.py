@@ -73,3 +73,21 @@ def test_short_calls_hardly_change_the_cost_of_a_token() -> None:
     before = budget.num_tokens(is_decoding=True)
     budget.note_prefill(2, 0.012)
     assert budget.num_tokens(is_decoding=True) == before
+
+
+def test_short_calls_do_not_set_the_cost_of_a_token() -> None:
+    """However many there are, once longer ones are known; until then they are all one knows."""
+    budget = _settled(decode_s=0.001, token_s=0.0005)
+    before = budget.num_tokens(is_decoding=True)
+    for _ in range(50):
+        budget.note_prefill(4, 0.015)
+    assert budget.num_tokens(is_decoding=True) == before
+    fresh = StepBudget(max_tokens=512, target_itl_s=0.5)
+    fresh.note_prefill(4, 0.008)
+    assert fresh.num_tokens(is_decoding=True) == 224
+
+
+def test_a_time_is_worth_the_tokens_computed_in_it() -> None:
+    """Nothing before anything was measured."""
+    assert StepBudget(max_tokens=512, target_itl_s=0.1).worth(5.0) == 0
+    assert _settled(decode_s=0.01, token_s=1 / 1024).worth(0.25) == 256
