@@ -38,6 +38,7 @@ MODEL_FILE, DATA_FILE = "model.onnx", "model.onnx.data"
 MAX_SINGLE_FILE_BYTES = 2**25  # of weights that still go into the model itself
 MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 16, 256  # that runtimes have kernels for, if powers of two
 TOKENIZER_FILE = "tokenizer.json"
+GENAI_CONFIG = "genai_config.json"  # of decoders that onnxruntime-genai exports
 COMPANION_FILES = (
     "generation_config.json",
     TOKENIZER_FILE,
@@ -89,7 +90,7 @@ def export_decoder(
     if max_model_len is not None and is_in_place:
         raise ConfigurationError("a length of its own needs an output folder of its own")
     if not is_in_place:
-        _refuse_checkpoint(out)
+        _refuse_other_models(out)
     companions = () if is_in_place else COMPANION_FILES
     with staged_folder(out, (MODEL_FILE, DATA_FILE), companions) as folder:
         if isinstance(source, RandomShape):
@@ -179,11 +180,12 @@ def find_remarks(source: Path | RandomShape, out: Path, weights: Path | None = N
     return remarks
 
 
-def _refuse_checkpoint(out: Path) -> None:
-    for name in (SINGLE_FILE, INDEX_FILE):
+def _refuse_other_models(out: Path) -> None:
+    """A checkpoint would lose its companions; servers would believe another graph's description."""
+    for name in (SINGLE_FILE, INDEX_FILE, GENAI_CONFIG):
         if (out / name).exists():
             raise ConfigurationError(
-                f"{out} holds {name} of another model, whose files would be replaced"
+                f"{out} holds {name} of another model, whose files would be mixed with this one's"
             )
 
 

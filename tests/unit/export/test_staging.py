@@ -41,9 +41,11 @@ def test_an_export_in_place_keeps_its_companions(tmp_path: Path) -> None:
     assert (source / "chat_template.jinja").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
-def test_another_checkpoint_is_no_output_folder(tmp_path: Path, name: str) -> None:
-    """Its configuration and tokenizer would be lost."""
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model.safetensors.index.json", "genai_config.json"]
+)
+def test_the_folder_of_another_kind_of_model_is_no_output(tmp_path: Path, name: str) -> None:
+    """Its configuration and tokenizer would be lost, or its description believed."""
     source = write_checkpoint(tmp_path / "source")
     out = tmp_path / "other"
     out.mkdir()
