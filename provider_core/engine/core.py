@@ -159,6 +159,7 @@ class EngineCore:
         if not scheduled.begins:
             return True
         if self._prefixes.load(sequence.slot, sequence.block_keys, scheduled.cached_blocks):
+            self.num_cached_prompt_tokens += sequence.num_cached_tokens
             self.num_settled_prompt_tokens += sequence.num_cached_tokens
             return True
         self.scheduler.forget_cached(sequence)
