@@ -125,7 +125,6 @@ def use_between(
     which nobody here can see (other containers) or which have ended count, too. Of a server that
     started the generator, its other children are not told apart and count as others.
     """
-
     has_started_us = own_pid in family(after.processes, server_pids)
 
     def servers(processes: Mapping[int, Process]) -> set[int]:
