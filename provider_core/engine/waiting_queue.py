@@ -3,6 +3,10 @@
 This is the virtual token counter of Sheng et al., "Fairness in Serving Large Language Models"
 (OSDI 2024): a key's counter grows with every token computed for it, the key with the least goes
 first, and a key that comes back from idleness starts where the others are, not at nothing.
+
+Where the others are moves on with all that is served, shared among the keys that ask for it, as
+in weighted fair queueing. So an endless stream of keys that were never seen cannot hold up one
+that was, and one that was served much while nobody else asked is not long held to it.
 """
 
 from provider_core.engine.sequence import Sequence
@@ -22,9 +26,9 @@ class WaitingQueue:
     def __init__(self) -> None:
         self._by_key: dict[str, dict[str, Sequence]] = {}
         self._length = 0
-        self._served: dict[str, int] = {}  # by key, weighted tokens
+        self._served: dict[str, float] = {}  # by key, weighted tokens
         self._last_key = ""  # whose turn was last
-        self._floor = 0  # where a key that was idle starts
+        self._floor = 0.0  # where a key that was idle starts
 
     def __len__(self) -> int:
         return self._length
@@ -36,7 +40,8 @@ class WaitingQueue:
             self._floor = max(self._floor, self._served.get(self._last_key, 0))
         if key not in self._by_key:
             self._by_key[key] = {}
-            self._served[key] = max(self._served.get(key, 0), self._floor)
+            served = max(self._served.get(key, 0), self._floor)
+            self._served[key] = min(served, self._floor + OVERTAKING_TOKENS)
         self._by_key[key][sequence.request.request_id] = sequence
         self._length += 1
 
@@ -88,8 +93,9 @@ class WaitingQueue:
         """Count weighted tokens that were computed for a sequence's key."""
         key = sequence.request.fairness_key
         self._served[key] = self._served.get(key, self._floor) + num_tokens
+        self._floor += num_tokens / (1 + len(self._by_key))
 
     def forget(self) -> None:
         """Forget who was served how much: nothing waits and nothing runs."""
         self._served.clear()
-        self._floor = 0
+        self._floor = 0.0

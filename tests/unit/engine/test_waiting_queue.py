@@ -156,3 +156,31 @@ def test_counters_of_many_keys_do_not_pile_up() -> None:
         queue.take_turn(sequence)
         queue.charge(sequence, 10)
     assert len(queue._served) < 2100
+
+
+def test_a_stream_of_unknown_keys_does_not_starve_one_that_was_served_much() -> None:
+    """And their counters do not pile up meanwhile."""
+    queue = WaitingQueue()
+    [heavy] = _fill(queue, "h", key="heavy")
+    queue.take_turn(heavy)
+    names = iter(range(100_000))
+    for _ in range(8):
+        queue.append(new_sequence("new", key=f"key-{next(names)}", length=500))
+    queue.charge(heavy, 1_000_000)
+    queue.append(heavy)
+    num_turns = 0
+    while (sequence := queue.first()) is not heavy:
+        assert sequence is not None
+        queue.take_turn(sequence)
+        queue.charge(sequence, 500)
+        queue.append(new_sequence("new", key=f"key-{next(names)}", length=500))
+        num_turns += 1
+        assert num_turns <= 10 * OVERTAKING_TOKENS / 500 + 10
+    assert num_turns > 8  # it has had its share, though
+    for _ in range(5000):
+        sequence = queue.first()
+        assert sequence is not None
+        queue.take_turn(sequence)
+        queue.charge(sequence, 500)
+        queue.append(new_sequence("new", key=f"key-{next(names)}", length=500))
+    assert len(queue._served) < 2100
