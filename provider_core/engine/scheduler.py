@@ -150,7 +150,7 @@ class Scheduler:
             n = len(self.rows)
             batch = Batch("decode", self._slots[:n], self._token_ids[:n], self._positions[:n], 1)
             return Scheduled(batch, self.rows)
-        chosen = self._choose()
+        chosen = self._choose() if self.has_prompts else None
         if chosen is None:
             return None
         sequence, num_granted = chosen
