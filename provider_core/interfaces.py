@@ -44,6 +44,10 @@ class Batch:
     num_logits: int
 
 
+ROUNDING_MARGIN = 0.02
+"""Natural-log units: a thousand times what the rounding of float32 changes in a logit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerInfo:
     """The facts a scheduler asks of a runner.
@@ -60,7 +64,8 @@ class RunnerInfo:
         cache_block_size: Tokens of such a block.
         verify_margin: By how much the difference of two logits may change, in natural-log units,
             when a decoding row runs as a prefill (see `Batch`): greedy choices that lead by less
-            are left to a decode. `None` if more than rounding differs: no drafts are tried.
+            are left to a decode. `None` if more than rounding differs: no drafts are tried. Above
+            `ROUNDING_MARGIN` later choices may differ too, and drafts are tried only on request.
     """
 
     backend: str
@@ -72,7 +77,7 @@ class RunnerInfo:
     precision: str | None = None
     num_cache_blocks: int = 0
     cache_block_size: int = 16
-    verify_margin: float | None = 0.02
+    verify_margin: float | None = ROUNDING_MARGIN
 
 
 @runtime_checkable

@@ -195,10 +195,10 @@ class EngineSettings(_Table):
     max_kv_tokens: int | None = Field(
         None, ge=1, description="Tokens all running sequences may reserve; default: slots x length."
     )
-    speculation: Literal["prompt_lookup", "off"] = Field(
-        "prompt_lookup",
-        description="`prompt_lookup` tries what the text suggests, several ids a call, "
-        "at one or two requests; `off` does not.",
+    speculation: Literal["auto", "prompt_lookup", "off"] = Field(
+        "auto",
+        description="`prompt_lookup` tries what the text suggests, several ids a call, at one or "
+        "two requests; `auto` does so where the text stays the same; `off` never.",
     )
 
 

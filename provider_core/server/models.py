@@ -14,7 +14,14 @@ from provider_core.catalog import apply_runner_info, complete_spec
 from provider_core.dialects.openai.logprobs import DecodeToken, make_decode_token
 from provider_core.engine.engine import LLMEngine
 from provider_core.errors import ConfigurationError, ModelNotFound, PluginError, Unavailable
-from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
+from provider_core.interfaces import (
+    ROUNDING_MARGIN,
+    ChatTemplate,
+    Engine,
+    ModelRunner,
+    RunnerInfo,
+    Tokenizer,
+)
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
 from provider_core.server.admission import PrefillRate
@@ -200,10 +207,18 @@ class Models:
                 prefill_chunk_tokens=self._settings.engine.prefill_chunk_tokens,
                 target_itl_s=self._settings.engine.target_itl_s,
                 max_kv_tokens=self._settings.engine.max_kv_tokens,
-                speculates=(self._settings.engine.speculation != "off" and not spec.deterministic),
+                speculates=self._speculates(spec, backend.info),
                 on_dead=self._on_dead,
             )
         return backend
+
+    def _speculates(self, spec: ModelSpec, info: RunnerInfo) -> bool:
+        """Whether drafts are tried: by default only where they do not change the text."""
+        setting = self._settings.engine.speculation
+        if setting == "off" or spec.deterministic:
+            return False
+        keeps_text = info.verify_margin is not None and info.verify_margin <= ROUNDING_MARGIN
+        return setting == "prompt_lookup" or keeps_text
 
     def update(self, spec: ModelSpec) -> None:
         """Exchange facts (prices, aliases, readiness) without touching what is loaded.

@@ -1,10 +1,13 @@
 """Speculation, seen from outside: the same answers and counts, in fewer steps."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from provider_core.testing import ScriptedRunner
+from provider_core.types import ModelSpec
 from tests.serving import Serving, saying, serving
 from tests.sse_checker import check_stream
 
@@ -59,3 +62,30 @@ async def test_a_deterministic_model_does_not_speculate() -> None:
         load = next(iter(served.server.models)).engine.load()
     assert reply["choices"][0]["message"]["content"] == SONG
     assert load.num_draft_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("speculation", "verify_margin", "speculates"),
+    [
+        ("auto", 0.02, True),
+        ("auto", 0.25, False),
+        ("prompt_lookup", 0.25, True),
+        ("prompt_lookup", None, False),
+        ("off", 0.02, False),
+    ],
+)
+async def test_drafts_that_may_change_the_text_are_tried_on_request_only(
+    speculation: str, verify_margin: float | None, *, speculates: bool
+) -> None:
+    """By default the text for a seed is the same with drafts and without."""
+
+    def make(model: ModelSpec) -> ScriptedRunner:
+        runner = saying(SONG)(model)
+        runner.info = replace(runner.info, verify_margin=verify_margin)
+        return runner
+
+    async with serving(make, engine={"speculation": speculation}) as served:
+        reply, _ = await answers(served, {})
+        load = next(iter(served.server.models)).engine.load()
+    assert reply["choices"][0]["message"]["content"] == SONG
+    assert (load.num_draft_tokens > 0) == speculates
