@@ -1,6 +1,6 @@
 """How many prompt tokens a step may compute, so that running sequences keep their pace."""
 
-MIN_TOKENS = 64
+MIN_TOKENS = 32
 """Prompts advance by at least so much in a step, however slow the machine.
 
 A call reads all weights whatever it computes: below some dozens of tokens the prompt hardly costs
