@@ -14,7 +14,7 @@ import numpy as np
 
 PROMPT, OUTPUT, THREADS = 128, 64, 2
 BATCHES = (1, 8, 32)
-ROUNDS = 3
+ROUNDS = 2
 
 
 def random_prompts(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
