@@ -106,7 +106,7 @@ def run_bench(
     report = Report(targets=[], host=_host(), started="", settings={}, max_noise=options.max_noise)
     try:
         uvloop.run(_measure(options, targets, plan, report, snapshot))
-    except (KeyboardInterrupt, asyncio.CancelledError):  # by SIGINT, by SIGTERM
+    except (KeyboardInterrupt, asyncio.CancelledError):  # the former before there is a handler
         report.is_interrupted = True
     publish(report, options.outputs)
     unanswered = [] if report.is_interrupted else report.unanswered
@@ -133,7 +133,14 @@ async def _measure(
         ConfigurationError: A server cannot be measured.
     """
     if current_thread() is main_thread() and (task := asyncio.current_task()) is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def interrupt() -> None:
+            """Remember it here: a cancellation that meets an end may be lost on its way."""
+            report.is_interrupted = True
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, interrupt)
     named = [await _complete(target, plan.timeout_s) for target in targets]
     report.targets = [
         {"label": t.label, "url": t.url, "path": t.path, "model": t.model, "pid": t.pid}

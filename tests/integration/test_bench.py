@@ -342,9 +342,8 @@ async def test_an_interrupt_prints_what_was_measured(number: int, tmp_path: Path
         process.send_signal(number)
         out, _ = await process.communicate()
 
+    assert (process.returncode, b"Interrupted: what was measured until then." in out) == (130, True)
     document = json.loads(report.read_text())
     (turn,) = document["points"][0]["targets"][0]["rounds"]
-    assert process.returncode == 130
-    assert b"Interrupted: what was measured until then." in out
     assert (document["interrupted"], turn["whole"]) == (True, False)
     assert turn["ok"] > 0

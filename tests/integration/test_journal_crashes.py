@@ -198,8 +198,7 @@ async def test_b2_kill_9_in_recovery(tmp_path: Path, point: str) -> None:
     with boots.process(point) as process:
         assert await asyncio.to_thread(process.wait, 20) == -signal.SIGKILL
     await boots.settle()
-    events = boots.check()
-    assert {event["boot_id"] for event in events if event["recovered"]} != set()
+    boots.check()
 
 
 @pytest.mark.parametrize("reader", ["stalls", "dies", "is /dev/full"])
