@@ -10,8 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bench.llama_server import PROVIDER, serve_provider
-from bench.start import KEY
+from bench.llama_server import serve_decoder
+from bench.processes import KEY, PROVIDER
 from provider_core.loadtest.svg import Chart, Series, render
 
 TARGETS_S = (0.08, 0.15, 0.3, 10.0)
@@ -20,7 +20,7 @@ TARGETS_S = (0.08, 0.15, 0.3, 10.0)
 def measure(model: Path, target_s: float) -> tuple[float, float, float]:
     """Inter-token latency p95 and time to first token p95 in ms, output tokens per second."""
     environment = {"PROVIDER_ENGINE__TARGET_ITL_S": str(target_s)}
-    with tempfile.NamedTemporaryFile() as file, serve_provider(model, **environment) as port:
+    with tempfile.NamedTemporaryFile() as file, serve_decoder(model, **environment) as port:
         subprocess.run(
             f"{PROVIDER} bench http://127.0.0.1:{port}/v1/completions --key {KEY} --concurrency 32"
             f" --requests 96 --warmup 32 --vocabulary 300-30000 --json {file.name}".split(),

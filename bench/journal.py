@@ -16,12 +16,11 @@ from pathlib import Path
 
 import uvloop
 
-from bench.request_edges import MODEL, RUNNER, USAGE
-from provider_core.billing import ProcessFacts, make_generation_id, make_request_id, make_ulid
+from bench.request_edges import USAGE, begin
+from provider_core.billing import ProcessFacts, make_ulid
 from provider_core.billing.journal import Disk, UsageJournal
 from provider_core.billing.settlement import Ledger
 from provider_core.settings import JournalSettings
-from provider_core.types import Principal
 
 PAUSE_S = 0.002
 STALL_S = 0.5
@@ -81,18 +80,7 @@ class LoopWatch:
 
 async def settle_one(ledger: Ledger) -> float:
     """One generation from admission to its end; seconds that its bill kept the end waiting."""
-    settlement = ledger.open(
-        generation_id=make_generation_id(),
-        request_id=make_request_id(),
-        principal=Principal(api_key_id="key_1"),
-        model=MODEL,
-        runner_info=RUNNER,
-        endpoint="chat.completions",
-        stream=True,
-        received_wall_s=time.time(),
-        received_mono_s=time.monotonic(),
-    )
-    settlement.mark_first_token()
+    settlement = begin(ledger)
     settlement.settle(status="ok", usage=USAGE, finish_reason="stop")
     start_s = time.perf_counter()
     await settlement.until_durable()

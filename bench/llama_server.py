@@ -8,10 +8,8 @@ How to build the peer and its file: docs/performance.md.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -19,9 +17,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from bench.start import KEY, free_port, wait_until_ready
+from bench.processes import KEY, PROVIDER, free_port, run_server, serve_provider
 
-PROVIDER = str(Path(sys.executable).with_name("provider"))
 THREADS, SLOTS = 2, 32
 POINTS = (  # clients, prompt tokens, requests a round
     ("1", "128", "5"),
@@ -32,29 +29,16 @@ POINTS = (  # clients, prompt tokens, requests a round
 
 
 @contextmanager
-def serve_provider(model: Path, **environment: str) -> Iterator[int]:
-    """Serve a decoder folder without prefix cache and speculation; yield the port."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "provider.toml"
-        config.write_text(
+def serve_decoder(model: Path, **environment: str) -> Iterator[int]:
+    """Serve a decoder folder as `peer`, without prefix cache and speculation; yield the port."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as config:
+        config.write(
             f'[[model]]\nid = "peer"\nsource = "{model.resolve()}"\nprefix_cache_mib = 0\n'
-            f'max_num_seqs = {SLOTS}\n[engine]\nspeculation = "off"\n',
-            encoding="utf-8",
+            f'max_num_seqs = {SLOTS}\n[engine]\nspeculation = "off"\n'
         )
-        command = [PROVIDER, "serve", "--config", str(config), "--port", str(port)]
-        process = subprocess.Popen(
-            [*command, "--data-dir", folder],
-            env={**os.environ, "PROVIDER_API_KEY": KEY, **environment},  # noqa: TID251 - passed on
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            wait_until_ready(process, port)
+        config.flush()
+        with serve_provider("--config", config.name, **environment) as port:
             yield port
-        finally:
-            process.terminate()
-            process.wait()
 
 
 @contextmanager
@@ -62,15 +46,8 @@ def serve_llama(binary: Path, gguf: Path) -> Iterator[int]:
     """Serve a GGUF file with as many threads and slots, 640 positions each; yield the port."""
     port = free_port()
     command = f"{binary} -m {gguf} -t {THREADS} -np {SLOTS} -c {SLOTS * 640} --port {port}"
-    process = subprocess.Popen(
-        command.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until_ready(process, port, path="/health")
+    with run_server(command.split(), port, "/health", {}):
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def first_token_s(server: AbstractContextManager[int], path: str, body: dict[str, object]) -> float:
@@ -92,7 +69,7 @@ def compare_starts(model: Path, binary: Path, gguf: Path, rounds: int) -> None:
     """Start both servers in turns and print the medians."""
     ours, theirs = [], []
     for _ in range(rounds + 1):
-        ours.append(first_token_s(serve_provider(model), "/v1/completions", {"model": "peer"}))
+        ours.append(first_token_s(serve_decoder(model), "/v1/completions", {"model": "peer"}))
         theirs.append(first_token_s(serve_llama(binary, gguf), "/completion", {}))
     mine, peer = statistics.median(ours[1:]), statistics.median(theirs[1:])
     print(f"process start to first token: {mine:.2f} s, llama-server {peer:.2f} s")
@@ -115,7 +92,7 @@ def main() -> None:
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        ours = stack.enter_context(serve_provider(arguments.model))
+        ours = stack.enter_context(serve_decoder(arguments.model))
         theirs = stack.enter_context(serve_llama(*peer))
         for clients, prompt, requests in POINTS:
             report = arguments.out / f"c{clients}-p{prompt}"

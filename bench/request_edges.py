@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 
 from provider_core.access import ApiKeyPlugin, KeyStore
 from provider_core.billing import ProcessFacts, make_generation_id, make_request_id, make_ulid
-from provider_core.billing.settlement import Ledger
+from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.interfaces import Engine, RunnerInfo
 from provider_core.observability import log_access, start_logging
 from provider_core.observability.metrics import Metrics
@@ -41,8 +41,8 @@ USAGE = Usage(prompt_tokens=812, completion_tokens=120, generated_tokens=120)
 NO_ENGINES: Mapping[str, Engine] = {}
 
 
-def account(ledger: Ledger) -> UsageRecord:
-    """One generation from admission to its usage line."""
+def begin(ledger: Ledger) -> Settlement:
+    """One generation from admission to its first token."""
     settlement = ledger.open(
         generation_id=make_generation_id(),
         request_id=make_request_id(),
@@ -56,7 +56,12 @@ def account(ledger: Ledger) -> UsageRecord:
         user_id="somebody",
     )
     settlement.mark_first_token()
-    return settlement.settle(status="ok", usage=USAGE, finish_reason="stop")
+    return settlement
+
+
+def account(ledger: Ledger) -> UsageRecord:
+    """One generation from admission to its usage line."""
+    return begin(ledger).settle(status="ok", usage=USAGE, finish_reason="stop")
 
 
 def log(record: UsageRecord) -> None:

@@ -9,18 +9,12 @@ import argparse
 import asyncio
 import http.client
 import json
-import os
 import random
 import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 from bench.load import stream_chat
-from bench.start import KEY, free_port, wait_until_ready
+from bench.processes import KEY, serve_provider
 
 _WORDS = (
     "apple bread bridge camp castle cloud drum elephant feather fence forest garden hat ink jar"
@@ -51,30 +45,6 @@ def asks(kind: str, number: int) -> list[dict[str, object]]:
     ]
 
 
-@contextmanager
-def serving(speculation: str) -> Iterator[int]:
-    """A server with or without speculation; its port."""
-    port = free_port()
-    provider = Path(sys.executable).with_name("provider")
-    with tempfile.TemporaryDirectory() as data_dir:
-        process = subprocess.Popen(
-            [str(provider), "serve", "--port", str(port), "--data-dir", data_dir],
-            env={
-                **os.environ,  # noqa: TID251 - passed on, not read
-                "PROVIDER_API_KEY": KEY,
-                "PROVIDER_ENGINE__SPECULATION": speculation,
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            wait_until_ready(process, port)
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
-
-
 def answer(port: int, body: dict[str, object]) -> tuple[str, int]:
     """The whole answer, and how many tokens it has."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -101,7 +71,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        on, off = (stack.enter_context(serving(s)) for s in ("prompt_lookup", "off"))
+        on, off = (
+            stack.enter_context(serve_provider(PROVIDER_ENGINE__SPECULATION=setting))
+            for setting in ("prompt_lookup", "off")
+        )
+            stack.enter_context(serve_provider(PROVIDER_ENGINE__SPECULATION=s))
+            for s in ("prompt_lookup", "off")
+        )
         print("answers   tokens   same text   off tok/s    on tok/s   on / off, median (quartiles)")
         for kind in ("repeat", "story"):
             bodies = asks(kind, arguments.requests)

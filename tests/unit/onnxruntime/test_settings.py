@@ -15,7 +15,7 @@ VARIABLES: dict[str, tuple[str, object]] = {
     "spin_duration_us": ("0", 0),
     "flash_attention": ("true", True),
     "cache": ("false", False),
-    "cache_dir": ("/tmp/kept", Path("/tmp/kept")),  # noqa: S108 - nothing is written there
+    "cache_dir": ("kept", Path("kept")),
     "verify_cache": ("1", True),
     "int4_block_size": ("32", 32),
     "hybrid_max_int4_rows": ("8", 8),
