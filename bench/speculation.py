@@ -75,9 +75,6 @@ def main() -> None:
             stack.enter_context(serve_provider(PROVIDER_ENGINE__SPECULATION=setting))
             for setting in ("prompt_lookup", "off")
         )
-            stack.enter_context(serve_provider(PROVIDER_ENGINE__SPECULATION=s))
-            for s in ("prompt_lookup", "off")
-        )
         print("answers   tokens   same text   off tok/s    on tok/s   on / off, median (quartiles)")
         for kind in ("repeat", "story"):
             bodies = asks(kind, arguments.requests)
