@@ -8,7 +8,7 @@ cost in tokens. None of these holds text that a model made, and none knows HTTP.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 """Why an engine ended a sequence. `abort` and `error` never reach a client under these names."""
@@ -125,6 +125,49 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """What a text has to look like, as a client says it; `compile_grammar` makes it a `Grammar`.
+
+    Attributes:
+        kind: `json_schema` (source is the schema as JSON), `json_object` (any object; no source),
+            `regex`, `lark` (a grammar in llguidance's Lark syntax), `choice` (a JSON array of
+            texts).
+        param: The field of the request that is to blame when it cannot be enforced.
+        strict: `False` lets annotations that cannot be enforced be ignored.
+    """
+
+    kind: Literal["json_schema", "json_object", "regex", "lark", "choice"]
+    source: str = ""
+    param: str = "response_format"
+    strict: bool = True
+
+
+class GrammarMatcher(Protocol):
+    """Follows one sequence through its grammar. One thread at a time calls it."""
+
+    def fill_bitmask(self, bitmask: Any) -> None:  # writable int32 array `[ceil(vocab_size / 32)]`
+        """Write which ids may come next: id i is bit i % 32 of word i // 32."""
+        ...
+
+    def accept(self, token_id: int) -> bool:
+        """Take the next id; `False` if the grammar does not allow it."""
+        ...
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing but an end of text may follow."""
+        ...
+
+
+class Grammar(Protocol):
+    """A compiled constraint, shared by all sequences that ask for it. Thread-safe."""
+
+    def start(self) -> GrammarMatcher:
+        """A matcher at the beginning of a sequence's completion."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One sequence for an engine: ids in, ids out. A request with `n` choices is n of these.
 
@@ -136,6 +179,7 @@ class GenerationRequest:
         fairness_key: Whom this work counts for when sequences compete (the API key's id).
         cache_salt: Only requests with the same salt share cached prompts (the tenant's id): how
             fast an answer begins must not tell one tenant what another sent.
+        grammar: What the completion has to be; `None` is anything.
     """
 
     request_id: str
@@ -145,6 +189,7 @@ class GenerationRequest:
     deadline_s: float | None = None
     fairness_key: str = ""
     cache_salt: str = ""
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from typing import Literal, assert_never
 from provider_core.types import TokenLogprobs
 
 
+ChoiceFinish = Literal["stop", "length", "tool_calls", "error", "abort"]
+
+
 @dataclass(slots=True)
 class TextDelta:
     """New text of one choice.
@@ -21,6 +24,46 @@ class TextDelta:
 
     index: int
     text: str
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(slots=True)
+class ReasoningDelta:
+    """New text that the model thought and does not say; before any `TextDelta` it belongs to.
+
+    Attributes:
+        logprobs: As in `TextDelta`.
+    """
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(slots=True)
+class ToolCallStart:
+    """A call of a tool begins; its arguments follow as `ToolCallDelta`.
+
+    Attributes:
+        call_index: Counts the choice's calls from 0.
+        call_id: Unique in the process, at most 64 characters.
+        logprobs: Of the tokens that spelled what led here, as in `TextDelta`.
+    """
+
+    index: int
+    call_index: int
+    call_id: str
+    name: str
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(slots=True)
+class ToolCallDelta:
+    """The next characters of the last call's arguments; together they are a JSON object."""
+
+    index: int
+    call_index: int
+    arguments: str
     logprobs: tuple[TokenLogprobs, ...] = ()
 
 
@@ -37,18 +80,30 @@ class Finished:
     """The last event of a choice; every choice has exactly one.
 
     Attributes:
-        finish_reason: `abort` is for the server only and never reaches a client.
+        finish_reason: `tool_calls` if the choice ended by itself and made a call that is whole.
+            `abort` is for the server only and never reaches a client.
         native_finish_reason: `eos`, `stop_token`, `stop_string`, or the finish reason.
+        stop_string: The stop string that ended it.
         error: Why, if the engine gave a reason.
     """
 
     index: int
-    finish_reason: Literal["stop", "length", "error", "abort"]
+    finish_reason: ChoiceFinish
     native_finish_reason: str
     error: Exception | None = None
+    stop_string: str | None = None
 
 
-Event = TextDelta | PromptEcho | Finished
+Event = TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | PromptEcho | Finished
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """One call of a tool; `arguments` is a JSON object as text."""
+
+    call_id: str
+    name: str
+    arguments: str = ""
 
 
 @dataclass(slots=True)
@@ -61,8 +116,11 @@ class ChoiceResult:
 
     index: int
     text: str = ""
-    finish_reason: Literal["stop", "length", "error", "abort"] | None = None
+    reasoning: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    finish_reason: ChoiceFinish | None = None
     native_finish_reason: str = ""
+    stop_string: str | None = None
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     error: Exception | None = None
@@ -80,6 +138,7 @@ class Fold:
     def __init__(self) -> None:
         self._results: dict[int, ChoiceResult] = {}
         self._pieces: dict[int, list[str]] = {}
+        self._reasoning: dict[int, list[str]] = {}
 
     def __call__(self, event: Event) -> None:
         """Take one event in."""
@@ -88,11 +147,21 @@ class Fold:
             case TextDelta():
                 self._pieces.setdefault(event.index, []).append(event.text)
                 result.logprobs += event.logprobs
+            case ReasoningDelta():
+                self._reasoning.setdefault(event.index, []).append(event.text)
+                result.logprobs += event.logprobs
+            case ToolCallStart():
+                result.tool_calls.append(ToolCall(event.call_id, event.name))
+                result.logprobs += event.logprobs
+            case ToolCallDelta():
+                result.tool_calls[event.call_index].arguments += event.arguments
+                result.logprobs += event.logprobs
             case PromptEcho():
                 result.prompt_logprobs = event.logprobs
             case Finished():
                 result.finish_reason = event.finish_reason
                 result.native_finish_reason = event.native_finish_reason
+                result.stop_string = event.stop_string
                 result.error = event.error
             case _:
                 assert_never(event)
@@ -101,6 +170,8 @@ class Fold:
         """All choices seen, by index."""
         for index, pieces in self._pieces.items():
             self._results[index].text = "".join(pieces)
+        for index, pieces in self._reasoning.items():
+            self._results[index].reasoning = "".join(pieces)
         return [self._results[index] for index in sorted(self._results)]
 
 
@@ -126,7 +197,7 @@ def pick_best(results: Sequence[ChoiceResult], *, best_of: int, n: int) -> list[
         group = sorted(
             results[begin : begin + best_of],
             key=lambda result: (
-                result.finish_reason not in {"stop", "length"},
+                result.finish_reason not in {"stop", "length", "tool_calls"},
                 -result.mean_logprob,
             ),
         )
