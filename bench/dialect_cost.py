@@ -10,13 +10,13 @@ from typing import Any
 
 import orjson
 
+from provider_core.dialects.json_body import parse_json_object
 from provider_core.dialects.openai import (
     ChatStreamEncoder,
     make_decode_token,
     parse_chat,
-    parse_json_object,
-    to_sampling_params,
 )
+from provider_core.dialects.sampling import to_sampling_params
 from provider_core.settings import LimitSettings
 from provider_core.text.events import TextDelta
 from provider_core.types import TokenLogprobs

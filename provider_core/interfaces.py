@@ -293,6 +293,7 @@ class ChatTemplate(Protocol):
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         continue_final_message: bool = False,
+        variables: Mapping[str, Any] | None = None,
     ) -> "RenderedPrompt":
         """Render a conversation.
 
@@ -300,6 +301,7 @@ class ChatTemplate(Protocol):
             messages: At least one.
             tools: OpenAI's tool objects.
             continue_final_message: The last message is the assistant's and is to be continued.
+            variables: What the template may read besides, such as `enable_thinking`.
 
         Raises:
             InvalidRequest: The template refuses these messages, or took too long or too much.

@@ -29,6 +29,7 @@ from provider_core.server.edge import Edge
 from provider_core.server.health import Health
 from provider_core.server.models import Models, ServedModel
 from provider_core.server.ops import Ops
+from provider_core.server.pipeline import Pipeline
 from provider_core.server.routes import OpenAIRoutes
 from provider_core.server.watchdog import EXIT_ENGINE_HUNG, Watchdog
 from provider_core.settings import Settings
@@ -110,7 +111,8 @@ class Server:
         if self.settings.server.ops_port is None:
             ops.add_routes(app)
         Health(self.lifecycle, self.models, self.journal).add_routes(app)
-        OpenAIRoutes(self.dispatcher, Authenticator(self.settings, self.plugins)).add_routes(app)
+        pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
+        OpenAIRoutes(pipeline).add_routes(app)
         self.plugins.every(hookspecs.setup_app, app=app)
         return app
 

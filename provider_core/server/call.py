@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from time import monotonic, time
+from typing import Literal
 
 from aiohttp import web
 
@@ -15,12 +16,27 @@ NOBODY = Principal(api_key_id="")
 """Whoever has not been authenticated yet."""
 
 
+Dialect = Literal["openai", "openrouter", "anthropic", "google"]
+
+
+def dialect_of(request: web.Request) -> Dialect:
+    """The dialect that a request speaks, by its path; `/v1/models` is OpenAI's by default."""
+    path = request.path
+    if path.startswith("/api/"):
+        return "openrouter"
+    if path.startswith("/v1/messages"):
+        return "anthropic"
+    if path.startswith("/v1beta/") or (path.startswith("/v1/models/") and ":" in path):
+        return "google"
+    return "openai"
+
+
 @dataclass(slots=True)
 class Call:
     """One request on its way through the server; the access line is written from it.
 
     Attributes:
-        is_openrouter: Under `/api/v1`, which speaks OpenRouter's variant.
+        dialect: Which clients it answers, by the path: decides the form of errors.
         record: The generation's usage record once it has settled.
         path: The route's template, never the raw path.
         deadline_s: On the `time.monotonic` clock.
@@ -29,7 +45,7 @@ class Call:
 
     method: str
     path: str
-    is_openrouter: bool
+    dialect: Dialect
     client_request_id: str | None = None
     app_title: str | None = None
     app_referer: str | None = None
@@ -59,13 +75,18 @@ class Call:
         call = cls(
             method=request.method,
             path=resource.canonical if resource is not None else "unmatched",
-            is_openrouter=request.path.startswith("/api/"),
+            dialect=dialect_of(request),
             client_request_id=headers.get("X-Request-Id"),
             app_title=headers.get("X-OpenRouter-Title") or headers.get("X-Title"),
             app_referer=headers.get("HTTP-Referer"),
         )
         call.deadline_s = call.received_mono + timeout_s
         return call
+
+    @property
+    def is_openrouter(self) -> bool:
+        """Under `/api/v1`, which speaks OpenRouter's variant of OpenAI's dialect."""
+        return self.dialect == "openrouter"
 
     def set_deadline(self, header: str | None, timeout_s: float) -> None:
         """Shorten the deadline as the client asks.

@@ -1,7 +1,7 @@
 """The outermost layer of every request: its id, its errors, its access line, its CORS headers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 
 import structlog
@@ -13,7 +13,7 @@ from provider_core.dialects.openrouter.errors import encode_error as encode_open
 from provider_core.errors import ProviderError
 from provider_core.observability.logs import log_access
 from provider_core.server.body import check_framing
-from provider_core.server.call import NOBODY, Call
+from provider_core.server.call import NOBODY, Call, Dialect
 from provider_core.server.connection import SERVER, from_http_exception
 from provider_core.settings import Settings
 
@@ -22,6 +22,12 @@ log = structlog.get_logger()
 CALL = web.RequestKey("call", Call)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_ENCODERS: Mapping[Dialect, Callable[[ProviderError, str], tuple[int, dict[str, str], bytes]]] = {
+    "openai": encode_openai,
+    "openrouter": encode_openrouter,
+    "anthropic": encode_openai,
+    "google": encode_openai,
+}
 _CLOSING_STATUSES = {408, 413}  # what is left of such a body is not worth reading
 _CORS_EXPOSED_HEADERS = "X-Request-Id, X-Generation-Id, Retry-After, retry-after-ms"
 _CORS_HEADERS = "Authorization, *"  # the wildcard means all others, which SDKs add freely
@@ -90,8 +96,7 @@ class Edge:
             if request.transport is not None:
                 request.transport.abort()
             raise asyncio.CancelledError
-        encode = encode_openrouter if call.is_openrouter else encode_openai
-        status, headers, body = encode(failure, call.request_id)
+        status, headers, body = _ENCODERS[call.dialect](failure, call.request_id)
         call.num_sent_bytes = len(body)
         if allow is not None:
             headers["Allow"] = allow

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from provider_core.dialects.openai.chunks import KEEPALIVE
 from provider_core.server.connection import GuardedConnection
 
 HEADERS = {
@@ -29,7 +28,8 @@ class SseWriter:
 
     Args:
         request: The request to answer.
-        keepalive_s: Silence before a comment is sent.
+        keepalive: Bytes that a client of this dialect takes and that say nothing.
+        keepalive_s: Silence before they are sent.
         on_full: Told when to stop and when to go on writing.
 
     Attributes:
@@ -41,6 +41,7 @@ class SseWriter:
         self,
         request: web.Request,
         *,
+        keepalive: bytes,
         keepalive_s: float,
         on_full: Callable[[bool], None],
     ) -> None:
@@ -49,6 +50,7 @@ class SseWriter:
         self._request = request
         self._connection = request.protocol
         self._loop = asyncio.get_running_loop()
+        self._keepalive = keepalive
         self._keepalive_s = keepalive_s
         self._on_full = on_full
         self._pending: list[bytes] = []
@@ -58,7 +60,7 @@ class SseWriter:
         self._has_written = False  # since the keep-alive timer last looked
 
     async def open(self) -> None:
-        """Send the headers and what was written so far, or a comment if nothing was."""
+        """Send the headers and what was written so far, or a keep-alive if nothing was."""
         response = self.response
         self._is_chunked = self._request.version >= (1, 1)
         if self._is_chunked:
@@ -66,7 +68,7 @@ class SseWriter:
         else:
             response.force_close()
         await response.prepare(self._request)
-        first = self._take_pending() or KEEPALIVE
+        first = self._take_pending() or self._keepalive
         await response.write(first)  # flushes the headers in the same packet
         self.num_sent_bytes += len(first)
         self._transport = self._request.transport
@@ -112,6 +114,6 @@ class SseWriter:
 
     def _keep_alive(self) -> None:
         if not self._has_written:
-            self.write(KEEPALIVE)
+            self.write(self._keepalive)
         self._has_written = False
         self._timer = self._loop.call_later(self._keepalive_s, self._keep_alive)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from aiohttp import web
 
@@ -18,7 +18,13 @@ from provider_core.types import Usage
 
 
 class StreamEncoder(Protocol):
-    """A dialect's bytes for each event; every return is whole events, maybe none."""
+    """A dialect's bytes for each event; every return is whole events, maybe none.
+
+    Attributes:
+        keepalive: Sent in silence: what this dialect's clients skip.
+    """
+
+    keepalive: ClassVar[bytes]
 
     def first(self, index: int) -> bytes:
         """What opens a choice; maybe nothing."""
@@ -97,7 +103,10 @@ class _Stream:
         num_choices: int,
     ) -> None:
         self.writer = SseWriter(
-            request, keepalive_s=limits.sse_keepalive_s, on_full=self._set_paused
+            request,
+            keepalive=encoder.keepalive,
+            keepalive_s=limits.sse_keepalive_s,
+            on_full=self._set_paused,
         )
         self._patience_s = limits.sse_keepalive_s
         self._encoder = encoder

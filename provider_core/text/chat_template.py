@@ -126,6 +126,7 @@ class FolderChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         continue_final_message: bool = False,
+        variables: Mapping[str, Any] | None = None,
     ) -> RenderedPrompt:
         """Render a conversation; see `interfaces.ChatTemplate`.
 
@@ -141,7 +142,13 @@ class FolderChatTemplate:
         mark = unguessable_digits() if continue_final_message else ""
         if mark:
             masked[-1] = _append(masked[-1], mark)
-        text = self._render(masked, masked_tools, num_chars=client.num_chars, ends_open=not mark)
+        text = self._render(
+            masked,
+            masked_tools,
+            num_chars=client.num_chars,
+            ends_open=not mark,
+            variables=variables,
+        )
         if mark:
             text, found, _ = text.rpartition(mark)
             if not found:
@@ -195,9 +202,10 @@ class FolderChatTemplate:
         *,
         num_chars: int,
         ends_open: bool,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
         name = "tool_use" if tools and "tool_use" in self._templates else "default"
-        variables = self._variables | {
+        known = dict(variables or {}) | self._variables | {
             "messages": messages,
             "tools": tools,
             "add_generation_prompt": ends_open,
@@ -205,7 +213,7 @@ class FolderChatTemplate:
         try:
             return self._environment.render_bounded(
                 self._templates[name],
-                variables,
+                known,
                 timeout_s=self._timeout_s,
                 max_chars=_BASE_CHARS + _CHARS_PER_INPUT_CHAR * num_chars,
             )

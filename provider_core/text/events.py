@@ -9,7 +9,6 @@ from typing import Literal, assert_never
 
 from provider_core.types import TokenLogprobs
 
-
 ChoiceFinish = Literal["stop", "length", "tool_calls", "error", "abort"]
 
 
@@ -116,14 +115,14 @@ class ChoiceResult:
 
     index: int
     text: str = ""
-    reasoning: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
     finish_reason: ChoiceFinish | None = None
     native_finish_reason: str = ""
-    stop_string: str | None = None
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     error: Exception | None = None
+    reasoning: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    stop_string: str | None = None
 
     @property
     def mean_logprob(self) -> float:

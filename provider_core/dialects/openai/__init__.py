@@ -8,22 +8,15 @@ from provider_core.dialects.openai.chunks import (
     StreamEncoder,
 )
 from provider_core.dialects.openai.errors import encode_error, error_object
-from provider_core.dialects.openai.json_body import parse_json_object
 from provider_core.dialects.openai.logprobs import DecodeToken, make_decode_token
 from provider_core.dialects.openai.models import model_item, model_list
 from provider_core.dialects.openai.requests import (
     ParsedChat,
     ParsedCompletion,
-    ParsedRequest,
     parse_chat,
     parse_completion,
 )
 from provider_core.dialects.openai.responses import chat_completion, text_completion
-from provider_core.dialects.openai.sampling import (
-    PendingSampling,
-    check_token_ids,
-    to_sampling_params,
-)
 from provider_core.dialects.openai.usage import usage_object
 
 __all__ = [
@@ -34,11 +27,8 @@ __all__ = [
     "DecodeToken",
     "ParsedChat",
     "ParsedCompletion",
-    "ParsedRequest",
-    "PendingSampling",
     "StreamEncoder",
     "chat_completion",
-    "check_token_ids",
     "encode_error",
     "error_object",
     "make_decode_token",
@@ -46,8 +36,6 @@ __all__ = [
     "model_list",
     "parse_chat",
     "parse_completion",
-    "parse_json_object",
     "text_completion",
-    "to_sampling_params",
     "usage_object",
 ]

@@ -51,6 +51,7 @@ class StreamEncoder(ABC):
         echo: For text completions that repeat their prompts: each choice's prompt as text.
     """
 
+    keepalive: ClassVar[bytes] = KEEPALIVE
     _object: ClassVar[str]
     _logprobs_type: ClassVar[type[ChatLogprobs | CompletionLogprobs]]
     _before_text: ClassVar[bytes]  # what stands between a choice's index and its text

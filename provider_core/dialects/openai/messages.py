@@ -7,7 +7,7 @@ strings.
 
 from typing import Any
 
-from provider_core.dialects.openai.validation import MAX_ECHO, bad_value, wrong_type
+from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 
 MAX_PARTS = 4096  # content parts of all messages together

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from provider_core.dialects.openai.validation import bad_value, wrong_type
+from provider_core.dialects.validation import bad_value, wrong_type
 
 _SHAPES = "a string, an array of strings, an array of token ids, or an array of such arrays"
 

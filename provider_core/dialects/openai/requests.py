@@ -1,9 +1,10 @@
 """Request bodies to values that the server can serve without knowing the dialect."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from provider_core.dialects.chat_request import ChatRequest, RequestFields
 from provider_core.dialects.openai.messages import parse_messages
 from provider_core.dialects.openai.prompts import parse_prompts
 from provider_core.dialects.openai.protocol import (
@@ -11,9 +12,9 @@ from provider_core.dialects.openai.protocol import (
     CompletionFields,
     CompletionRequest,
 )
-from provider_core.dialects.openai.sampling import PendingSampling, parse_stop, pending_sampling
+from provider_core.dialects.openai.sampling import parse_stop, pending_sampling
 from provider_core.dialects.openai.unsupported import refuse_unsupported
-from provider_core.dialects.openai.validation import bad_value, validate
+from provider_core.dialects.validation import bad_value, validate
 from provider_core.settings import LimitSettings
 
 DEFAULT_COMPLETION_TOKENS = 16  # of text completions; a chat's default is what fits
@@ -24,57 +25,30 @@ MAX_METADATA_VALUE = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedRequest:
-    """What chat and text completions have in common.
-
-    Attributes:
-        model: As the client spelled it, up to the whole body long; echo 64 characters at most.
-        include_usage: The client asked for usage as a chunk of its own; `False` unless streaming.
-        n: Choices per prompt.
-        best_of: Sequences to generate per prompt, of which the best `n` are returned.
-        stop: Up to four texts that end a choice.
-        user: The client's name for its end user, cut to `MAX_USER` characters.
-        metadata: The client's labels, cut to the documented limits.
-        cache_salt: Prompts of the same client with another salt share nothing in the prefix cache.
-    """
-
-    model: str
-    stream: bool
-    include_usage: bool
-    n: int
-    best_of: int
-    sampling: PendingSampling
-    stop: tuple[str, ...]
-    user: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    cache_salt: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedChat(ParsedRequest):
+class ParsedChat(ChatRequest):
     """A chat completion.
 
     Attributes:
-        messages: Ready for `ChatTemplate.render`; every `content` is text or `None`.
-        continue_final_message: The last message is the assistant's and is to be continued.
+        include_usage: The client asked for usage as a chunk of its own; `False` unless streaming.
     """
 
-    messages: list[dict[str, Any]]
-    continue_final_message: bool
+    include_usage: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedCompletion(ParsedRequest):
+class ParsedCompletion(RequestFields):
     """A text completion.
 
     Attributes:
         prompts: Texts, or token ids not yet checked against the vocabulary. Choice i of prompt p
             has index `p * n + i`. An empty text is the start of a document.
         echo: Each choice's text begins with its prompt.
+        include_usage: As in `ParsedChat`.
     """
 
     prompts: list[str | list[int]]
     echo: bool
+    include_usage: bool = False
 
 
 def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
@@ -136,7 +110,7 @@ def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompl
 
 
 class _Common(TypedDict):
-    """The fields of `ParsedRequest` but `sampling`."""
+    """The fields of both but `sampling`."""
 
     model: str
     stream: bool

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from provider_core.dialects.openai.json_body import MAX_DEPTH, parse_json_object
+from provider_core.dialects.json_body import MAX_DEPTH, parse_json_object
 from provider_core.errors import InvalidRequest
 
 

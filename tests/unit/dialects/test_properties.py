@@ -6,6 +6,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from provider_core.dialects.json_body import parse_json_object
 from provider_core.dialects.openai import (
     ChatStreamEncoder,
     CompletionStreamEncoder,
@@ -13,11 +14,10 @@ from provider_core.dialects.openai import (
     encode_error,
     parse_chat,
     parse_completion,
-    parse_json_object,
-    to_sampling_params,
 )
 from provider_core.dialects.openai.protocol import ChatCompletionRequest, CompletionRequest
 from provider_core.dialects.openai.unsupported import UNSUPPORTED_FIELDS
+from provider_core.dialects.sampling import to_sampling_params
 from provider_core.errors import InvalidRequest
 from provider_core.text.events import Finished, TextDelta
 from provider_core.types import Usage

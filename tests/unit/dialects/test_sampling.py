@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from provider_core.dialects.openai import check_token_ids, to_sampling_params
-from provider_core.dialects.openai.sampling import PendingSampling
+from provider_core.dialects.sampling import PendingSampling, check_token_ids, to_sampling_params
 from provider_core.errors import ContextLengthExceeded, InvalidRequest
 from provider_core.types import SamplingParams
 from tests.unit.dialects.request_bodies import chat, completion

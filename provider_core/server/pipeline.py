@@ -1,0 +1,191 @@
+"""What every generating route does, whichever dialect it speaks: who, room, body, prompt, reply.
+
+A route of a dialect reads the body with its own parser and gives the result to `Pipeline` with
+something that encodes the answer.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from provider_core.billing.events import Endpoint
+from provider_core.dialects.chat_request import ChatRequest, RequestFields
+from provider_core.dialects.json_body import parse_json_object
+from provider_core.dialects.sampling import to_sampling_params
+from provider_core.errors import Unavailable
+from provider_core.lifecycle import State
+from provider_core.server.admission import check_any_room
+from provider_core.server.auth import Authenticator
+from provider_core.server.body import check_body_headers, read_body
+from provider_core.server.call import Call
+from provider_core.server.dispatch import Dispatcher, Prepared
+from provider_core.server.edge import CALL
+from provider_core.server.models import ServedModel
+from provider_core.server.streaming import StreamEncoder, stream_reply, whole_reply
+from provider_core.settings import Settings
+from provider_core.text.events import Event
+from provider_core.types import SamplingParams, Usage
+
+
+class Reply(Protocol):
+    """A dialect's encoding of one answer."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The route's name in the usage event."""
+        ...
+
+    def stream_encoder(self, num_choices: int) -> StreamEncoder:
+        """An encoder for a stream of so many choices."""
+        ...
+
+    def whole(self, events: list[Event], usage: Usage, cost: str) -> bytes:
+        """The whole body: a fold over the events a stream would have shown."""
+        ...
+
+
+class Pipeline:
+    """One per server, shared by all dialects' routes.
+
+    Args:
+        dispatcher: Runs generations.
+        authenticate: Says who is calling.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, authenticate: Authenticator) -> None:
+        self.dispatcher = dispatcher
+        self._authenticate = authenticate
+
+    @property
+    def settings(self) -> Settings:
+        """All of them."""
+        return self.dispatcher.settings
+
+    async def identify(self, request: web.Request) -> Call:
+        """Say who calls, for a route that needs a key and no model."""
+        call = request[CALL]
+        call.principal = await self._authenticate(request)
+        return call
+
+    async def enter(self, request: web.Request) -> tuple[Call, dict[str, Any]]:
+        """Steps 1 to 3 of a request: who, whether there is room, and the body.
+
+        Raises:
+            ProviderError: No key, no room, not ready, or a body that is no JSON object.
+        """
+        call = await self.identify(request)
+        self.check_serving()
+        limits = self.settings.limits
+        call.set_deadline(request.headers.get("X-Request-Deadline-Ms"), limits.request_timeout_s)
+        check_body_headers(request, limits)
+        check_any_room((model.engine.load() for model in self.dispatcher.models), limits)
+        return call, parse_json_object(await read_body(request, limits))
+
+    def check_serving(self) -> None:
+        """Refuse while the server starts or drains.
+
+        Raises:
+            Unavailable: It does.
+        """
+        lifecycle = self.dispatcher.lifecycle
+        if not lifecycle.is_ready:
+            code = "draining" if lifecycle.state >= State.DRAINING else "model_loading"
+            raise Unavailable(f"not ready: {lifecycle.reason}", code=code, retry_after_s=1)
+
+    def find(self, call: Call, fields: RequestFields) -> ServedModel:
+        """Look up the model of a request and note for the logs what it asked.
+
+        Raises:
+            ModelNotFound: Nobody of that name.
+            Unavailable: The model takes no requests now.
+        """
+        model = self.dispatcher.models.find_ready(fields.model)
+        call.model = model.spec.id
+        call.user_id = fields.user
+        call.stream = fields.stream
+        return model
+
+    async def chat(
+        self,
+        request: web.Request,
+        call: Call,
+        chat: ChatRequest,
+        make_reply: Callable[[ServedModel], Reply],
+    ) -> web.StreamResponse:
+        """Answer a conversation.
+
+        Args:
+            request: The request to answer.
+            call: What `enter` returned for it.
+            chat: What its body asks.
+            make_reply: Encodes the answer of the model that was found.
+
+        Raises:
+            ProviderError: It cannot be served; nothing was sent.
+        """
+        model = self.find(call, chat)
+        with model.held():
+            prompt = await self.dispatcher.render_chat(
+                model, chat.messages, continue_final_message=chat.continue_final_message
+            )
+            prepared = await self.prepare(call, model, chat, [prompt])
+            return await self.reply(request, call, prepared, make_reply(model))
+
+    async def prepare(
+        self,
+        call: Call,
+        model: ServedModel,
+        fields: RequestFields,
+        prompts: Sequence[tuple[int, ...]],
+    ) -> Prepared:
+        """Complete the sampling and pass the second gate; see `Dispatcher.prepare`."""
+
+        def sampling_for(num_prompt_tokens: int) -> SamplingParams:
+            sampling = to_sampling_params(
+                fields.sampling,
+                num_prompt_tokens=num_prompt_tokens,
+                max_model_len=model.spec.max_model_len,
+                max_output_tokens=model.spec.max_output_tokens,
+                vocab_size=model.engine.info.vocab_size,
+            )
+            return _with_logprobs(sampling) if fields.best_of > fields.n else sampling
+
+        return await self.dispatcher.prepare(
+            call,
+            model,
+            prompts,
+            sampling_for=sampling_for,
+            n=fields.n,
+            best_of=fields.best_of,
+            stop=fields.stop,
+            cache_salt=fields.cache_salt,
+        )
+
+    async def reply(
+        self,
+        request: web.Request,
+        call: Call,
+        prepared: Prepared,
+        reply: Reply,
+    ) -> web.StreamResponse:
+        """Run what was prepared and answer, streamed or whole."""
+        if call.stream:
+            encoder = reply.stream_encoder(len(prepared.requests))
+            return await stream_reply(
+                request,
+                call,
+                self.dispatcher,
+                prepared,
+                endpoint=reply.endpoint,
+                encoder=encoder,
+            )
+        return await whole_reply(
+            request, call, self.dispatcher, prepared, endpoint=reply.endpoint, encode=reply.whole
+        )
+
+
+def _with_logprobs(sampling: SamplingParams) -> SamplingParams:
+    """Have log probabilities to choose the best by."""
+    return sampling if sampling.logprobs is not None else replace(sampling, logprobs=0)
