@@ -6,6 +6,7 @@ This module is the public API: what plugins and handlers may import, beside `pro
 
 import pluggy
 
+from provider_core.encoders import Encoder, EncoderInfo, EncoderRow
 from provider_core.errors import (
     AuthenticationFailed,
     BackendError,
@@ -58,6 +59,9 @@ __all__ = [
     "BlockStore",
     "ChatTemplate",
     "ConfigurationError",
+    "Encoder",
+    "EncoderInfo",
+    "EncoderRow",
     "Engine",
     "EngineDead",
     "EngineLoad",

@@ -12,6 +12,7 @@ import pluggy
 import typer
 from aiohttp import web
 
+from provider_core.encoders import Encoder
 from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
 from provider_core.settings import Settings
 from provider_core.types import ModelSpec, Principal, UsageRecord
@@ -38,7 +39,7 @@ def fetch_model(uri: str, cache_dir: Path) -> Path | None:
 
 
 @hookspec(firstresult=True)
-def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Engine | None:
+def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Engine | Encoder | None:
     """Load a model. First.
 
     Called at start-up in a worker thread, once per model; import your runtime here and not at the

@@ -1,8 +1,9 @@
 """What a plugin can fill: the protocols between the floors.
 
-Two sockets take a model. Give a `ModelRunner` and the core batches, samples and streams for you.
-Give an `Engine` when your runtime already does that. Text starts above both: `Tokenizer` and
-`ChatTemplate` come from the model's folder unless a hook brings others.
+Two sockets take a model that writes. Give a `ModelRunner` and the core batches, samples and streams
+for you. Give an `Engine` when your runtime already does that. Text starts above both: `Tokenizer`
+and `ChatTemplate` come from the model's folder unless a hook brings others. For models that only
+read there is `encoders.Encoder`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -136,29 +137,12 @@ class BlockStore(Protocol):
         ...
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """Runs many sequences at once. All methods are called on the event loop's thread.
-
-    Outputs are pushed, not pulled: `on_output` is called on the event loop's thread, in order, and
-    exactly one output of a sequence carries a `finish_reason`. It must not block.
-    """
+class Monitored(Protocol):
+    """What probes, metrics and the watchdog ask of whatever runs a model, on the loop's thread."""
 
     @property
     def info(self) -> RunnerInfo:
         """Facts of what runs underneath."""
-        ...
-
-    def submit(self, request: GenerationRequest, on_output: Callable[[EngineOutput], None]) -> None:
-        """Take a sequence in.
-
-        Raises:
-            EngineDead: The engine is closed or broken.
-        """
-        ...
-
-    def abort(self, request_id: str) -> None:
-        """End a sequence; its last output has `finish_reason` `abort`. Unknown ids are ignored."""
         ...
 
     def load(self) -> "EngineLoad":
@@ -171,6 +155,27 @@ class Engine(Protocol):
         Raises:
             EngineDead: It cannot; the message says why.
         """
+        ...
+
+
+@runtime_checkable
+class Engine(Monitored, Protocol):
+    """Runs many sequences at once. All methods are called on the event loop's thread.
+
+    Outputs are pushed, not pulled: `on_output` is called on the event loop's thread, in order, and
+    exactly one output of a sequence carries a `finish_reason`. It must not block.
+    """
+
+    def submit(self, request: GenerationRequest, on_output: Callable[[EngineOutput], None]) -> None:
+        """Take a sequence in.
+
+        Raises:
+            EngineDead: The engine is closed or broken.
+        """
+        ...
+
+    def abort(self, request_id: str) -> None:
+        """End a sequence; its last output has `finish_reason` `abort`. Unknown ids are ignored."""
         ...
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from provider_core.interfaces import Engine
+from provider_core.interfaces import Monitored
 from provider_core.types import UsageRecord
 
 UNKNOWN = "unknown"
@@ -55,7 +55,7 @@ class Metrics:
 
     def __init__(
         self,
-        engines: Callable[[], Mapping[str, Engine]],
+        engines: Callable[[], Mapping[str, Monitored]],
         num_dropped_lines: Callable[[], int] = lambda: 0,
     ) -> None:
         self._engines = engines
@@ -141,7 +141,7 @@ class Metrics:
 class _EngineCollector(Collector):
     """Asks the engines how busy they are."""
 
-    def __init__(self, engines: Callable[[], Mapping[str, Engine]]) -> None:
+    def __init__(self, engines: Callable[[], Mapping[str, Monitored]]) -> None:
         self._engines = engines
 
     def collect(self) -> Iterator[Metric]:
