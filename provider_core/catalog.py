@@ -13,13 +13,15 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
+from pydantic import BaseModel
 
 from provider_core import hookspecs
 from provider_core.errors import ConfigurationError
 from provider_core.interfaces import RunnerInfo
+from provider_core.model_settings import ModelSettings, PricingSettings
 from provider_core.plugins import PluginManager
-from provider_core.settings import ModelSettings, PricingSettings, Settings
-from provider_core.types import ModelSpec, Prices
+from provider_core.settings import Settings
+from provider_core.types import Capacity, ModelSpec, Prices, PriceTier, PriceWindow
 
 log = structlog.get_logger()
 
@@ -51,6 +53,19 @@ _LOADED = (
     "prefix_cache_mib",
     "deterministic",
     "options",
+)
+
+
+_AMOUNTS = frozenset(
+    {
+        "prompt",
+        "completion",
+        "request",
+        "image",
+        "input_cache_read",
+        "input_cache_write",
+        "internal_reasoning",
+    }
 )
 
 
@@ -203,16 +218,32 @@ def _from_table(model: ModelSettings) -> ModelSpec:
         if field.name in ModelSettings.model_fields
     }
     values["max_model_len"] = model.max_model_len or 0
+    values["capacity"] = Capacity(**model.capacity.model_dump())
     return ModelSpec(**values, prices=_prices(model.pricing))
 
 
 def _prices(pricing: PricingSettings) -> Prices:
-    amounts = {
-        name: Decimal(amount)
-        for name, amount in pricing.model_dump(exclude={"version"}).items()
-        if amount is not None
+    version = pricing.version or Prices().version
+    base = Prices(**_amounts(pricing), version=version)
+    tiers = tuple(
+        PriceTier(min_prompt_tokens=tier.min_prompt_tokens, prices=replace(base, **_amounts(tier)))
+        for tier in pricing.tiers
+    )
+    windows = tuple(
+        PriceWindow(
+            utc_start=window.utc_start,
+            utc_end=window.utc_end,
+            prices=replace(base, **_amounts(window)),
+        )
+        for window in pricing.windows
+    )
+    return replace(base, tiers=tiers, windows=windows)
+
+
+def _amounts(table: BaseModel) -> dict[str, Any]:  # decimals by the names of `Prices`
+    return {
+        name: Decimal(amount) for name, amount in table if name in _AMOUNTS and amount is not None
     }
-    return Prices(**amounts, version=pricing.version or Prices().version)
 
 
 @dataclass(frozen=True, slots=True)

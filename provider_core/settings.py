@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -22,12 +22,10 @@ from pydantic_settings import (
 )
 
 from provider_core.errors import ConfigurationError
+from provider_core.model_settings import ModelSettings, Table
 
 DEFAULT_FILE = Path("provider.toml")
 """Read from the working directory when no other file is named."""
-
-DecimalString = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]{1,18})?$")]
-"""Money: digits with an optional fraction, never a float, so that it is exact."""
 
 
 def _split(value: object) -> object:
@@ -40,11 +38,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """A list in the file, comma-separated in the environment."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class LimitSettings(_Table):
+class LimitSettings(Table):
     """`[limits]`: what one client may cost, whatever its key."""
 
     max_body_bytes: int = Field(4 * 2**20, ge=1024, description="Largest request body.")
@@ -64,7 +58,7 @@ class LimitSettings(_Table):
     template_timeout_s: float = Field(1, gt=0, description="Longest rendering of a chat template.")
 
 
-class LoggingSettings(_Table):
+class LoggingSettings(Table):
     """`[logging]`: structured lines on stdout."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
@@ -73,7 +67,7 @@ class LoggingSettings(_Table):
     )
 
 
-class ServerSettings(_Table):
+class ServerSettings(Table):
     """`[server]`: how the process serves and stops."""
 
     drain_delay_s: float = Field(0, ge=0, description="Serve on after a stop signal for so long.")
@@ -86,7 +80,7 @@ class ServerSettings(_Table):
     country: str | None = Field(None, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.")
 
 
-class JournalSettings(_Table):
+class JournalSettings(Table):
     """`[journal]`: usage lines on disk before the last bytes of their answers leave."""
 
     enabled: bool = Field(True, description="`false`: bills end with the process.")  # noqa: FBT003
@@ -105,7 +99,7 @@ class JournalSettings(_Table):
     )
 
 
-class AccessSettings(_Table):
+class AccessSettings(Table):
     """`[access]`: who may call."""
 
     require_key: bool = Field(True, description="`false` serves everybody as `anonymous`.")  # noqa: FBT003
@@ -113,79 +107,7 @@ class AccessSettings(_Table):
     private_models: bool = Field(False, description="GET /api/v1/models needs a key.")  # noqa: FBT003
 
 
-class PricingSettings(_Table):
-    """`[model.pricing]`: USD per unit, as strings."""
-
-    prompt: DecimalString = Field("0", description="Per prompt token.")
-    completion: DecimalString = Field("0", description="Per completion token.")
-    request: DecimalString = Field("0", description="Per request.")
-    image: DecimalString = Field("0", description="Per image.")
-    input_cache_read: DecimalString | None = Field(
-        None, description="Per cached prompt token; default: the prompt price."
-    )
-    input_cache_write: DecimalString | None = Field(
-        None, description="Per prompt token written to a cache; default: the prompt price."
-    )
-    internal_reasoning: DecimalString | None = Field(
-        None, description="Per reasoning token; default: the completion price."
-    )
-    version: str | None = Field(
-        None, max_length=64, description="Names this price list; default: a digest of the prices."
-    )
-
-
-class ModelSettings(_Table):
-    """`[[model]]`: one model to serve."""
-
-    id: str = Field(
-        min_length=1,
-        max_length=256,
-        pattern=r"^[^\s\x00-\x1f]+$",
-        description="Public name, priced and logged.",
-    )
-    source: str = Field(min_length=1, description="A folder, or a URI a plugin can fetch.")
-    backend: str | None = Field(None, description="Plugin that must load it; default: the first.")
-    precision: str | None = Field(None, description="Precision to run in; default: as supplied.")
-    aliases: tuple[str, ...] = Field((), description="Further names a request may use.")
-    name: str = Field("", description="Display name; default: the id.")
-    description: str = Field("", description="One paragraph for listings.")
-    family: str | None = Field(
-        None, description="Architecture; default: the folder's `model_type`."
-    )
-    owned_by: str = Field("provider-core", description="`owned_by` in the list of models.")
-    knowledge_cutoff: str | None = Field(None, description="Date of the newest training data.")
-    languages: tuple[str, ...] = Field((), description="ISO 639-1 codes.")
-    created: int = Field(0, ge=0, description="Unix seconds; default: the folder's age.")
-    max_model_len: int | None = Field(
-        None, ge=2, description="Most tokens of prompt and completion; default: the folder's."
-    )
-    max_output_tokens: int | None = Field(
-        None, ge=1, description="Most completion tokens of one choice; default: what fits."
-    )
-    max_num_seqs: int = Field(32, ge=1, le=1024, description="Most sequences in one step.")
-    prefix_cache_mib: int = Field(
-        512, ge=0, description="MiB for cached beginnings of prompts; 0 is off."
-    )
-    quantization: Literal["int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"] | None = (
-        Field(
-            None,
-            description="Listed precision, unless a lower one runs; "
-            "default: what the folder or runner says.",
-        )
-    )
-    is_ready: bool = Field(True, description="`false` lists the model and refuses its requests.")  # noqa: FBT003
-    deterministic: bool = Field(
-        False,  # noqa: FBT003 - the default's place in pydantic
-        description="`true`: what runs beside a request never changes its text, even by rounding.",
-    )
-    pricing: PricingSettings = PricingSettings()
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Passed to the backend untouched.",  # any TOML value; the backend checks it
-    )
-
-
-class EngineSettings(_Table):
+class EngineSettings(Table):
     """`[engine]`: how steps are cut."""
 
     prefill_chunk_tokens: int = Field(512, ge=16, description="Most prompt tokens in one step.")
@@ -202,13 +124,47 @@ class EngineSettings(_Table):
     )
 
 
-class ProviderSettings(_Table):
+class ProviderSettings(Table):
     """`[provider]`: the provider's own facts, for listings and the onboarding form."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = Field("provider-core", description="The provider's name in listings.")
-    slug: str = Field("provider-core", description="Its short name in addresses and ids.")
+    slug: str = Field(
+        "provider-core",
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="Its short name in addresses and ids.",
+    )
+    website_url: str | None = Field(None, description="For people.")
+    privacy_policy_url: str | None = Field(None, description="What is done with their data.")
+    terms_of_service_url: str | None = Field(None, description="The contract.")
+    status_page_url: str | None = Field(None, description="How it is right now.")
+    docs_url: str | None = Field(None, description="How to use it.")
+    billing_policy_url: str | None = Field(
+        None, description="What is charged for cancelled and failed requests."
+    )
+    rate_limit_policy_url: str | None = Field(None, description="Limits and how to raise them.")
+    support_email: str | None = Field(None, description="For customers.")
+    technical_email: str | None = Field(None, description="For marketplaces.")
+    headquarters: str | None = Field(None, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.")
+    countries: Names = Field(
+        (), description="Where requests are served, ISO 3166-1 alpha-2; default: `server.country`."
+    )
+    certifications: Names = Field(
+        (), description="Held ones, as listings name them, such as `hipaa,soc2`."
+    )
+    retention_days: float | None = Field(
+        None, ge=0, description="How long prompts are kept anywhere; 0 is zero data retention."
+    )
+    trains_on_prompts: bool | None = Field(None, description="Whether anybody trains on prompts.")
+
+    @property
+    def collects_data(self) -> bool | None:
+        """Whether prompts are kept or trained on; `None` if the configuration does not say."""
+        if self.retention_days or self.trains_on_prompts:
+            return True
+        is_said = self.retention_days is not None and self.trains_on_prompts is not None
+        return False if is_said else None
 
 
 class Settings(BaseSettings):

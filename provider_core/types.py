@@ -27,6 +27,8 @@ class Prices:
         input_cache_write: Per prompt token written to a cache; `None` means the prompt price.
         internal_reasoning: Per reasoning token; `None` means the completion price.
         version: Names this price list in the usage event.
+        tiers: Other prices for long prompts, by their length; not beside `windows`.
+        windows: Other prices at times of the day; they do not overlap.
     """
 
     prompt: Decimal = Decimal(0)
@@ -37,6 +39,51 @@ class Prices:
     input_cache_write: Decimal | None = None
     internal_reasoning: Decimal | None = None
     version: str = "0"
+    tiers: tuple["PriceTier", ...] = ()
+    windows: tuple["PriceWindow", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTier:
+    """Prices of requests with long prompts, instead of all others.
+
+    Attributes:
+        min_prompt_tokens: Of the whole request, this many included, cached ones counted.
+        prices: Without tiers or windows of their own.
+    """
+
+    min_prompt_tokens: int
+    prices: Prices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceWindow:
+    """Prices of requests received at a time of the day, instead of all others.
+
+    Attributes:
+        utc_start: Hours times 100 plus minutes, included.
+        utc_end: The same, excluded; before `utc_start` if the window spans midnight.
+        prices: Without tiers or windows of their own.
+    """
+
+    utc_start: int
+    utc_end: int
+    prices: Prices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What a provider says a model can take, for listings; `None` says nothing."""
+
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+    prompt_tokens_per_minute: int | None = None
+    completion_tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+
+
+Feature = Literal["chat", "tools", "json_mode", "structured_outputs", "logprobs", "reasoning"]
+"""What a model can be asked for beside text, in OpenRouter's vocabulary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +109,16 @@ class ModelSpec:
         is_ready: `False` lists the model and refuses its requests.
         deterministic: Nothing that runs beside a request, and nothing cached, may change its text
             by so much as rounding: one weight set, no speculation.
+        hugging_face_id: Of the model that the weights are of; empty if it is not there.
+        tokenizer: Its family as listings name it, e.g. `Llama3`.
+        openrouter_slug: What OpenRouter calls the model; `None` if it is the id or unknown.
+        deprecation_date: When it will go: `YYYY-MM-DD`, or `YYYY-MM-DDTHH:00:00Z`.
+        is_free: `True` lists it as free, `False` as paid again, `None` as priced.
+        discount_to_user: Fraction below 1 that a marketplace takes off the listed prices.
+        input_modalities: What its messages may hold, in OpenRouter's vocabulary.
+        output_modalities: What it makes.
+        features: What it can be asked for; the loaded model decides.
+        capacity: What listings say it can take.
         options: Backend-specific settings, passed through untouched.
     """
 
@@ -85,6 +142,16 @@ class ModelSpec:
     quantization: str | None = None
     is_ready: bool = True
     deterministic: bool = False
+    hugging_face_id: str = ""
+    tokenizer: str | None = None
+    openrouter_slug: str | None = None
+    deprecation_date: str | None = None
+    is_free: bool | None = None
+    discount_to_user: float | None = None
+    input_modalities: tuple[str, ...] = ("text",)
+    output_modalities: tuple[str, ...] = ("text",)
+    features: frozenset[Feature] = frozenset()
+    capacity: Capacity = field(default_factory=Capacity)
     prices: Prices = field(default_factory=Prices)
     options: Mapping[str, object] = field(default_factory=dict)
 

@@ -9,7 +9,14 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from provider_core.settings import ModelSettings, PricingSettings, Settings, load_settings
+from provider_core.model_settings import (
+    CapacitySettings,
+    ModelSettings,
+    PriceTierSettings,
+    PriceWindowSettings,
+    PricingSettings,
+)
+from provider_core.settings import Settings, load_settings
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +56,7 @@ def server_rows(table: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[
 def table_rows(table: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """One row for each key of a table of the file that has no variable of its own."""
     for name, field in table.model_fields.items():
-        if name != "pricing":
+        if name not in {"pricing", "capacity"}:
             yield f"| `{prefix}{name}` | {default_of(field)} | {field.description} |"
 
 
@@ -62,7 +69,10 @@ def plugin_rows(prefix: str, settings: type[BaseModel]) -> Iterator[str]:
 ROWS = [
     *server_rows(Settings),
     *table_rows(ModelSettings),
+    *table_rows(CapacitySettings, "capacity."),
     *table_rows(PricingSettings, "pricing."),
+    *table_rows(PriceTierSettings, "pricing.tiers."),
+    *table_rows(PriceWindowSettings, "pricing.windows."),
     *plugin_rows("PROVIDER_ONNXRUNTIME_", OnnxRuntimeSettings),
 ]
 
@@ -110,3 +120,4 @@ def test_the_example_file_is_complete() -> None:
     assert tables - shown.keys() == set()
     assert set(ModelSettings.model_fields) - first.keys() == set()
     assert set(PricingSettings.model_fields) - first["pricing"].keys() == set()
+    assert set(CapacitySettings.model_fields) - first["capacity"].keys() == set()

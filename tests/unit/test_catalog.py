@@ -18,8 +18,9 @@ from provider_core.catalog import (
     diff,
     specs_from_settings,
 )
+from provider_core.model_settings import ModelSettings, PricingSettings
 from provider_core.plugins import PluginManager
-from provider_core.settings import ModelSettings, PricingSettings, Settings
+from provider_core.settings import Settings
 
 SPEC = ModelSpec(id="tiny", source="/models/tiny")
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from provider_core.errors import ConfigurationError
-from provider_core.settings import LimitSettings, Settings, load_settings
+from provider_core.settings import LimitSettings, ProviderSettings, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -254,11 +254,23 @@ def test_provider_facts_keep_further_keys(folder: Path) -> None:
 
     provider = load_settings().provider
 
-    assert provider.model_dump() == {
-        "name": "Acme",
-        "slug": "provider-core",
-        "terms_url": "https://acme.example/terms",
-    }
+    assert (provider.name, provider.slug) == ("Acme", "provider-core")
+    assert provider.model_extra == {"terms_url": "https://acme.example/terms"}
+
+
+@pytest.mark.parametrize(
+    ("retention_days", "trains_on_prompts", "collects"),
+    [(None, None, None), (0, None, None), (0, False, False), (30, None, True), (0, True, True)],
+)
+def test_data_is_collected_unless_both_answers_are_no(
+    retention_days: float | None,
+    trains_on_prompts: bool | None,  # noqa: FBT001 - a parameter of the test
+    collects: bool | None,  # noqa: FBT001
+) -> None:
+    """What a configuration does not say is not known."""
+    provider = ProviderSettings(retention_days=retention_days, trains_on_prompts=trains_on_prompts)
+
+    assert provider.collects_data is collects
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
