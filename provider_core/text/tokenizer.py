@@ -7,7 +7,7 @@ and the tokenizer's own post-processor puts an id first. Chat prompts begin as t
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ class FolderTokenizer:
         added = self._parser.get_added_tokens_decoder()
         self._special_ids = frozenset(i for i, token in added.items() if token.special)
         self._vocabulary = Vocabulary(
-            self._parser.get_vocab(with_added_tokens=False),
+            self._parser.id_to_token,
+            partial(self._parser.get_vocab, with_added_tokens=False),
             added_tokens={token.content: i for i, token in added.items()},
             special_ids=self._special_ids,
             decoder=fields.get("decoder"),
@@ -150,7 +151,7 @@ class FolderTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The exact bytes one id adds to the text."""
-        return self._vocabulary.join_bytes((token_id,))
+        return self._vocabulary.bytes_of(token_id)
 
     def make_decoder(self, prompt_token_ids: Sequence[int] = ()) -> VocabularyDecoder:
         """A decoder for a sequence that continues `prompt_token_ids`."""

@@ -1,8 +1,8 @@
 """What each id of a vocabulary means as bytes, and decoding that never splits a character.
 
-A tokenizer's own `decode` works on whole sequences. Here its `decoder` section is read once into a
-table of bytes per id, so that a token costs one list access, is exact when it is a part of a
-character, and a stream of steps equals the whole.
+A tokenizer's own `decode` works on whole sequences. Here its `decoder` section says how an id's
+spelling turns into bytes, which are remembered: a token costs one look-up, is exact when it is a
+part of a character, and a stream of steps equals the whole.
 
 Supported decoders are the two families that language models use: the byte-level alphabet of GPT-2
 and the metaspace (`▁`) of SentencePiece, with or without byte fallback (`<0xE2>`).
@@ -10,7 +10,8 @@ and the metaspace (`▁`) of SentencePiece, with or without byte fallback (`<0xE
 
 import codecs
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -34,10 +35,11 @@ def _byte_level_alphabet() -> dict[int, str]:
 
 
 class Vocabulary:
-    """Bytes and text of every id.
+    """Bytes and text of every id, spelled out when an id first occurs.
 
     Args:
-        tokens: Ids of the model's tokens by their spelling in the vocabulary.
+        read_token: The spelling of an id in the vocabulary; `None` for a gap.
+        read_tokens: Ids of the model's tokens by their spelling, for whoever wants all.
         added_tokens: Ids of the added tokens by their content.
         special_ids: Those of them that are control and never shown.
         decoder: The `decoder` section of tokenizer.json.
@@ -46,16 +48,16 @@ class Vocabulary:
         ConfigurationError: The decoder is of another family.
 
     Attributes:
-        token_bytes: By id; empty for special ids and gaps.
-        texts: What ids add to text where nothing is pending, as far as it is known: `None` where
-            the bytes end within a character, or were not decoded yet.
+        texts: What ids add to text where nothing is pending, as far as it is known: ids are absent
+            whose bytes end within a character, or that did not occur yet.
         is_metaspace: Whether `▁` and the space are one.
         strips_first_space: Whether text that begins with an id drops that id's leading space.
     """
 
     def __init__(
         self,
-        tokens: Mapping[str, int],
+        read_token: Callable[[int], str | None],
+        read_tokens: Callable[[], Mapping[str, int]],
         *,
         added_tokens: Mapping[str, int],
         special_ids: frozenset[int],
@@ -65,25 +67,44 @@ class Vocabulary:
         kinds = {step.get("type") for step in steps}
         self.is_metaspace = "ByteLevel" not in kinds
         if not self.is_metaspace:
-            spell = _spell_byte_level
+            self._spell = _spell_byte_level
         elif kinds & {"Metaspace", "ByteFallback", "Replace"}:
-            spell = _spell_metaspace
+            self._spell = _spell_metaspace
         else:
             message = f"decoder {sorted(map(str, kinds))} of tokenizer.json is not supported"
             raise ConfigurationError(message)
         self.strips_first_space = any(map(_strips_first_space, steps))
-        size = max([-1, *tokens.values(), *added_tokens.values()]) + 1
-        self.token_bytes = [b""] * size
-        for token_id, data in zip(tokens.values(), spell(tokens), strict=True):
-            self.token_bytes[token_id] = data
-        for content, token_id in added_tokens.items():
-            self.token_bytes[token_id] = b"" if token_id in special_ids else content.encode()
-        self.texts: list[str | None] = [None] * size
+        self._read_token = read_token
+        self._read_tokens = read_tokens
+        self._added = {
+            token_id: b"" if token_id in special_ids else content.encode()
+            for content, token_id in added_tokens.items()
+        }
+        self._bytes = dict(self._added)
+        self.texts: dict[int, str] = {}
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """What one id adds; nothing for special ids, gaps and ids beyond the vocabulary."""
+        data = self._bytes.get(token_id)
+        if data is None:
+            token = self._read_token(token_id) if token_id >= 0 else None
+            data = self._bytes[token_id] = b"" if token is None else self._spell([token])[0]
+        return data
+
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """`bytes_of` of all ids, made when it is first asked for: that takes 0.1 s for 150,000."""
+        tokens = self._read_tokens()
+        table = [b""] * (max([-1, *tokens.values(), *self._added]) + 1)
+        for token_id, data in zip(tokens.values(), self._spell(tokens), strict=True):
+            table[token_id] = data
+        for token_id, data in self._added.items():
+            table[token_id] = data
+        return table
 
     def join_bytes(self, token_ids: Iterable[int]) -> bytes:
-        """All bytes of a sequence; ids beyond the table add none."""
-        table, size = self.token_bytes, len(self.token_bytes)
-        return b"".join([table[token_id] for token_id in token_ids if 0 <= token_id < size])
+        """All bytes of a sequence; ids beyond the vocabulary add none."""
+        return b"".join(map(self.bytes_of, token_ids))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a whole sequence, invalid bytes as U+FFFD."""
@@ -113,16 +134,13 @@ class VocabularyDecoder:
     def step(self, token_id: int) -> str:
         """Add one id; return the text that became certain, maybe empty, never half a character."""
         if self._is_plain:
-            try:
-                text = self._texts[token_id]
-            except IndexError:  # logits may be wider than the vocabulary
-                return ""
+            text = self._texts.get(token_id)
             if text is not None:
                 return text
         return self._step_bytes(token_id)
 
     def _step_bytes(self, token_id: int) -> str:
-        data = self._pending + self._vocabulary.join_bytes((token_id,))
+        data = self._pending + self._vocabulary.bytes_of(token_id)
         was_plain = self._is_plain
         if self._strips and data:
             data = data.removeprefix(b" ")
@@ -130,7 +148,7 @@ class VocabularyDecoder:
         text, num_consumed = codecs.utf_8_decode(data, "replace", False)  # noqa: FBT003
         self._pending = data[num_consumed:]
         self._is_plain = not self._pending and not self._strips
-        if was_plain and self._is_plain and 0 <= token_id < len(self._texts):
+        if was_plain and self._is_plain:
             self._texts[token_id] = text
         return text
 
