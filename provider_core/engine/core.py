@@ -6,6 +6,7 @@ what each step made. `LLMEngine` runs it on its thread; tests run it step by ste
 
 from collections.abc import Callable, Iterable
 
+from provider_core.engine.constraints import MaskWorker
 from provider_core.engine.faults import as_backend_error, check_finite, check_logits
 from provider_core.engine.logprobs import note_prompt_logprobs
 from provider_core.engine.outbox import Delivery, Outbox
@@ -72,10 +73,13 @@ class EngineCore:
         self._earliest_deadline_s: float | None = None
         self._num_failures = 0  # runner calls that failed since the last that did not
         self._outbox = Outbox()
+        self._masks = MaskWorker(info.vocab_size)
 
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn."""
         self._sequences[sequence.request.request_id] = sequence
+        if sequence.request.grammar is not None:
+            sequence.constraint = self._masks.begin(sequence.request.grammar)
         self.scheduler.add(sequence)
         deadline_s = sequence.request.deadline_s
         if deadline_s is not None and (
@@ -96,6 +100,10 @@ class EngineCore:
     def fail_all(self, error: Exception) -> None:
         """End every sequence with `error`, without the runner."""
         self._drop_all("error", error)
+
+    def close(self) -> None:
+        """End what was started beside the engine's thread. Idempotent."""
+        self._masks.close()
 
     def take_outputs(self) -> tuple[list[Delivery], list[str]]:
         """What was made since the last call, and the ids of the sequences that ended."""
@@ -257,7 +265,8 @@ class EngineCore:
 
     def _update(self, batch: Batch, rows: list[Sequence], sampled: Sampled) -> None:
         """Hand out what the rows drew, and let go of those that ended."""
-        self.num_generated_tokens += len(rows) - len(sampled.failed_rows)
+        num_drawn = len(rows) - len(sampled.failed_rows) - len(sampled.rejected_rows)
+        self.num_generated_tokens += num_drawn
         if batch.phase == "decode":
             self.scheduler.advance(sampled.token_ids)
         finished = self._outbox.add_drawn(rows, sampled)
@@ -266,6 +275,9 @@ class EngineCore:
         for row in sampled.failed_rows:
             self._prefixes.discard(rows[row].block_keys)
             self._emit_end(rows[row], "error", StepFailed("the model's logits are not finite"))
+            finished.append(rows[row])
+        for row, error in sampled.rejected_rows.items():
+            self._emit_end(rows[row], "error", error)
             finished.append(rows[row])
         if batch.phase == "prefill" and not finished:
             self.scheduler.start_decoding(rows[0], int(sampled.token_ids[0]))

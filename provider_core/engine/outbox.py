@@ -53,7 +53,7 @@ class Outbox:
         """Make each row's output. The per-token path: keep it short.
 
         Args:
-            rows: As sampled; those whose logits failed get no output.
+            rows: As sampled; those whose logits or grammars failed get no output.
             sampled: What each drew.
 
         Returns:
@@ -62,15 +62,17 @@ class Outbox:
         append = self._deliveries.append
         plain = self._plain
         finished = []
-        special = sampled.failed_rows or sampled.logprobs
+        complete, rejected = sampled.complete_rows, sampled.rejected_rows
+        special = sampled.failed_rows or sampled.logprobs or complete or rejected
         for row, (sequence, token_id) in enumerate(
             zip(rows, sampled.token_ids.tolist(), strict=True)
         ):
-            if special and row in sampled.failed_rows:
+            if special and (row in sampled.failed_rows or row in rejected):
                 continue
             sequence.num_generated_tokens = num_generated = sequence.num_generated_tokens + 1
             sequence.generated_ids.append(token_id)
-            if token_id in sequence.stop_ids:
+            is_stop_id = token_id in sequence.stop_ids
+            if is_stop_id or (special and row in complete):
                 reason: FinishReason | None = "stop"
             elif num_generated >= sequence.max_new_tokens:
                 reason = "length"
@@ -83,7 +85,7 @@ class Outbox:
             output = EngineOutput(
                 (token_id,),
                 reason,
-                token_id if reason == "stop" else None,
+                token_id if is_stop_id else None,
                 () if logprobs is None else (logprobs,),
                 tuple(sequence.prompt_logprobs),
                 sequence.num_cached_tokens,

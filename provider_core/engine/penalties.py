@@ -65,7 +65,7 @@ class LogitEdits:
 
     def __init__(self, logits: _Floats) -> None:
         self._logits = logits
-        self._made: list[tuple[_Ints, _Ints, _Floats]] = []
+        self._made: list[tuple[_Ints, _Ints | slice, _Floats]] = []
 
     def add(self, rows: _Ints, columns: _Ints, values: _Floats) -> None:
         """Add `values` to the logits at (rows, columns); no pair may come twice. All `[m]`.
@@ -113,13 +113,17 @@ class LogitEdits:
         scores = np.where(scores > 0, scores / repetition, scores * repetition)
         self._logits[rows, columns] = scores - counts * frequency - (counts > 0) * presence
 
+    def save(self, rows: _Ints) -> None:
+        """Let `undo` give back whole rows, whatever was done to them by others."""
+        self._remember(rows, slice(None))
+
     def undo(self) -> None:
         """Give back the logits as the runner made them."""
         for rows, columns, before in reversed(self._made):
             self._logits[rows, columns] = before
         self._made.clear()
 
-    def _remember(self, rows: _Ints, columns: _Ints) -> _Floats:
+    def _remember(self, rows: _Ints, columns: _Ints | slice) -> _Floats:
         before: _Floats = self._logits[rows, columns]
         self._made.append((rows, columns, before))
         return before

@@ -1,8 +1,8 @@
 """The sampler: one token id for each row of logits, all rows at once.
 
-The order is: bias, penalties, ids that may not come before `min_tokens`, temperature, then the
-filters top_k, top_p, min_p, top_a (`drawing`), then the draw (`randomness`). Logprobs are of the
-raw logits. A batch of greedy rows without edits is one argmax.
+The order is: bias, penalties, ids that may not come before `min_tokens`, what the grammar forbids
+(`constraints`), temperature, then the filters top_k, top_p, min_p, top_a (`drawing`), then the draw
+(`randomness`). Logprobs are of the raw logits. A batch of greedy rows without edits is one argmax.
 """
 
 from collections.abc import Sequence as Rows
@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from provider_core.engine.constraints import advance_all
 from provider_core.engine.drawing import Filters, draw_filtered, draw_whole, plausible_ids
 from provider_core.engine.logprobs import token_logprobs
 from provider_core.engine.penalties import LogitEdits
 from provider_core.engine.randomness import STREAM_STEP, stream_state, uniforms
 from provider_core.engine.sequence import Sequence
+from provider_core.errors import BackendError
 from provider_core.types import SamplingParams, TokenLogprobs
 
 _GREEDY_BELOW = 1e-5  # temperatures under this are 0: the quotient would overflow float32
@@ -35,12 +37,16 @@ class Sampled:
         failed_rows: Rows whose logits hold NaN, or no finite highest value.
         unclear_rows: Greedy rows whose best led by less than was asked. They drew nothing.
         logprobs: By row, for the rows that asked for them.
+        complete_rows: Rows whose grammars let nothing but an end of text follow.
+        rejected_rows: Rows whose grammars failed, with the reasons. They drew nothing.
     """
 
     token_ids: _Ints
     failed_rows: tuple[int, ...] = ()
     unclear_rows: tuple[int, ...] = ()
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
+    complete_rows: frozenset[int] = frozenset()
+    rejected_rows: dict[int, BackendError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,9 @@ class SamplingMetadata:
             for row, s in enumerate(sequences)
             if s.stop_ids and s.num_generated_tokens < s.request.sampling.min_tokens
         ]
+        self.constrained = [
+            (row, s.constraint) for row, s in enumerate(sequences) if s.constraint is not None
+        ]
         self.logprob_rows: dict[int, list[int]] = {}  # by number of alternatives
         for row, p in enumerate(params):
             if p.logprobs is not None:
@@ -88,7 +97,12 @@ class SamplingMetadata:
             dtype=np.uint64,
         )
         self.is_plain_greedy = not (
-            self.biased_rows or self.counted or self.held_back or self.groups or self.logprob_rows
+            self.biased_rows
+            or self.counted
+            or self.held_back
+            or self.constrained
+            or self.groups
+            or self.logprob_rows
         )
 
     @classmethod
@@ -128,8 +142,9 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     if not logits.flags.writeable:
         logits = logits.copy()
     edits = LogitEdits(logits)
-    _edit(edits, metadata)
+    _edit(logits, edits, metadata)
     token_ids, peak, is_failed = _highest(logits)
+    highest = peak.copy()
     unclear_rows = _unclear_rows(logits, token_ids, peak, metadata)
     logits[is_failed] = peak[is_failed] = 0.0  # so that the arithmetic below stays finite
     for group in metadata.groups:
@@ -138,13 +153,16 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     for row, sequence in metadata.counted:
         if sequence.counts is not None and row not in unclear_rows:
             sequence.counts.add(int(token_ids[row]))
+    complete_rows, rejected_rows = advance_all(metadata.constrained, token_ids, highest)
     edits.undo()
     logits[is_failed] = 0.0
+    is_failed[list(rejected_rows)] = False
     logprobs: dict[int, TokenLogprobs] = {}
     for num_top, rows in metadata.logprob_rows.items():
         entries = token_logprobs(logits[rows], token_ids[rows], num_top)
         logprobs.update(zip(rows, entries, strict=True))
-    return Sampled(token_ids, tuple(is_failed.nonzero()[0].tolist()), unclear_rows, logprobs)
+    failed_rows = tuple(is_failed.nonzero()[0].tolist())
+    return Sampled(token_ids, failed_rows, unclear_rows, logprobs, complete_rows, rejected_rows)
 
 
 def _highest(
@@ -213,7 +231,7 @@ def _draw_pruned(
     return chosen
 
 
-def _edit(edits: LogitEdits, metadata: SamplingMetadata) -> None:
+def _edit(logits: npt.NDArray[np.float32], edits: LogitEdits, metadata: SamplingMetadata) -> None:
     if metadata.biased_rows is not None:
         edits.add(*metadata.biased_rows)
     if metadata.counted:
@@ -243,6 +261,11 @@ def _edit(edits: LogitEdits, metadata: SamplingMetadata) -> None:
                 [i for i in sequence.stop_ids if 0 <= i < metadata.vocab_size], dtype=np.int64
             )
             edits.forbid(np.full(len(columns), row), columns)
+    if metadata.constrained:
+        if metadata.logprob_rows:
+            edits.save(np.array([row for row, _ in metadata.constrained]))
+        for row, constraint in metadata.constrained:
+            constraint.restrict(logits[row])
 
 
 def _concatenate_biases(

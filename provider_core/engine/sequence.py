@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from provider_core.engine.constraints import ConstrainedSequence
 from provider_core.engine.drafting import Drafter
 from provider_core.engine.penalties import TokenCounts
 from provider_core.engine.randomness import fresh_seed
@@ -32,6 +33,7 @@ class Sequence:
         counts: Which ids it holds how often, if a penalty asks for that.
         generated_ids: Those ids.
         drafter: Guesses what comes next, once that was worth trying.
+        constraint: Its place in its grammar, if it has one.
         prompt_logprobs: Of the prompt tokens computed so far, if asked for.
     """
 
@@ -51,6 +53,7 @@ class Sequence:
     counts: TokenCounts | None = None
     generated_ids: list[int] = field(default_factory=list)
     drafter: Drafter | None = None
+    constraint: ConstrainedSequence | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     @property

@@ -124,7 +124,7 @@ class Speculator:
 
     def _draft(self, sequence: Sequence) -> Draft | None:
         most = sequence.max_new_tokens - sequence.num_generated_tokens - 1
-        if most < 1:
+        if most < 1 or sequence.constraint is not None:
             return None
         if sequence.drafter is None:
             sequence.drafter = Drafter(sequence.request.prompt_token_ids)

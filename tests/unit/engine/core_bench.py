@@ -5,7 +5,7 @@ from typing import Any
 from provider_core.engine.core import EngineCore
 from provider_core.engine.sequence import make_sequence
 from provider_core.testing import ScriptedRunner
-from provider_core.types import EngineOutput, GenerationRequest, SamplingParams
+from provider_core.types import EngineOutput, GenerationRequest, Grammar, SamplingParams
 from tests.unit.engine.manual_clock import ManualClock
 
 EOS = 0
@@ -14,13 +14,22 @@ EOS = 0
 class Bench:
     """A core over a scripted runner, and what came out of it by request id."""
 
-    def __init__(self, **options: Any) -> None:  # whatever ScriptedRunner takes
+    def __init__(
+        self,
+        *,
+        speculates: bool = False,
+        **options: Any,  # whatever ScriptedRunner takes
+    ) -> None:
         options.setdefault("max_num_seqs", 4)
         options.setdefault("max_model_len", 64)
         self.runner = ScriptedRunner(**options)
         self.clock = ManualClock()
         self.core = EngineCore(
-            self.runner, prefill_chunk_tokens=16, max_kv_tokens=10_000, clock=self.clock
+            self.runner,
+            prefill_chunk_tokens=16,
+            max_kv_tokens=10_000,
+            speculates=speculates,
+            clock=self.clock,
         )
         self.outputs: dict[str, list[EngineOutput]] = {}
 
@@ -29,6 +38,7 @@ class Bench:
         name: str,
         *prompt: int,
         deadline_s: float | None = None,
+        grammar: Grammar | None = None,
         **params: Any,  # whatever SamplingParams takes
     ) -> None:
         """Submit one sequence, greedy and of 5 tokens unless the parameters say otherwise."""
@@ -39,6 +49,7 @@ class Bench:
             sampling=SamplingParams(**params),
             eos_token_ids=frozenset({EOS}),
             deadline_s=deadline_s,
+            grammar=grammar,
         )
         outputs = self.outputs[name] = []
         self.core.add(make_sequence(request, outputs.append, max_model_len=64))

@@ -1,0 +1,163 @@
+"""Constrained decoding: a sequence's grammar says which ids may come next, and the others cannot.
+
+What may come next is known as soon as an id is drawn, and needed only after the model has run
+again. In between a thread of its own asks the grammars, so that no row waits for another's.
+
+Whatever goes wrong in a grammar ends its own sequence, and none beside it.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from provider_core.errors import BackendError
+from provider_core.types import Grammar, GrammarMatcher
+
+_Floats = npt.NDArray[np.float32]
+_Ints = npt.NDArray[np.int64]
+
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little")
+_CEILINGS = np.where(_BITS == 1, np.inf, -np.inf).astype(np.float32)  # by byte of a bitmask
+
+
+class ConstrainedSequence:
+    """One sequence's place in its grammar. Belongs to the engine's thread, but for `fill`.
+
+    Attributes:
+        error: Why it cannot go on, once that is so.
+    """
+
+    def __init__(self, grammar: Grammar, masks: "MaskWorker") -> None:
+        self.error: BackendError | None = None
+        self.masks = masks
+        self.ready: Future[None] | None = None  # when `fill` is done
+        self._grammar = grammar
+        self._matcher: GrammarMatcher | None = None  # none before the first `fill`
+        self._bitmask = np.zeros(-(-masks.vocab_size // 32), dtype=np.int32)
+
+    def fill(self) -> None:
+        """Ask the grammar what may come next. On the worker's thread, between two draws."""
+        try:
+            if self._matcher is None:
+                self._matcher = self._grammar.start()
+            self._matcher.fill_bitmask(self._bitmask)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._fail("failed", error)
+            return
+        if not self._bitmask.any():
+            self._fail("allows no token")
+
+    def restrict(self, logits: _Floats) -> None:
+        """Make what may not come next impossible.
+
+        Args:
+            logits: float32 `[vocab_size]`, changed in place; untouched if the grammar failed.
+        """
+        if self.ready is not None:
+            self.ready.result()
+        if self.error is None:
+            np.minimum(logits, self.masks.expand(self._bitmask), out=logits)
+
+    def advance(self, token_id: int, peak: float) -> bool:
+        """Take what was drawn, and say whether the grammar is finished by it.
+
+        Args:
+            token_id: The id.
+            peak: The highest logit there was; minus infinity if whatever the grammar allows was
+                ruled out by something else.
+        """
+        if self.error is not None or self._matcher is None:
+            return False
+        if peak == -np.inf:
+            self._fail("allows no token that the request allows")
+        if not np.isfinite(peak):  # of NaN it is the model that is to blame
+            return False
+        try:
+            if self._matcher.accept(token_id):
+                return self._matcher.is_finished
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._fail("failed", error)
+        else:
+            self._fail("took back a token that it had allowed")
+        return False
+
+    def _fail(self, what: str, cause: Exception | None = None) -> None:
+        self.error = BackendError(f"the grammar of this request {what}")
+        self.error.__cause__ = cause
+
+
+class MaskWorker:
+    """Makes the masks of all constrained sequences of an engine, on one thread.
+
+    Args:
+        vocab_size: Width of the logits.
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+        self._executor = ThreadPoolExecutor(1, "grammars")  # starts its thread when first used
+        self._ceilings = np.empty((4 * -(-vocab_size // 32), 8), dtype=np.float32)
+
+    def begin(self, grammar: Grammar) -> ConstrainedSequence:
+        """Follow a sequence from its start."""
+        sequence = ConstrainedSequence(grammar, self)
+        self.prepare([sequence])
+        return sequence
+
+    def prepare(self, sequences: list[ConstrainedSequence]) -> None:
+        """Let the masks of the next draw be made."""
+        ready = self._executor.submit(_fill, sequences)
+        for sequence in sequences:
+            sequence.ready = ready
+
+    def expand(self, bitmask: npt.NDArray[np.int32]) -> _Floats:
+        """Infinity where a bit is set and its negative elsewhere, `[vocab_size]`.
+
+        Valid until the next call. A look-up by byte and one `minimum` take a half of what any
+        assignment by condition takes.
+        """
+        np.take(_CEILINGS, bitmask.view(np.uint8), axis=0, out=self._ceilings, mode="clip")
+        return self._ceilings.reshape(-1)[: self.vocab_size]
+
+    def close(self) -> None:
+        """Let the thread end. Idempotent."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+Constrained = list[tuple[int, ConstrainedSequence]]
+"""Rows of a batch and their places in their grammars."""
+
+
+def advance_all(
+    constrained: Constrained, token_ids: _Ints, peak: _Floats
+) -> tuple[frozenset[int], dict[int, BackendError]]:
+    """Take what the rows drew, and begin to make the masks of those that go on.
+
+    Args:
+        constrained: The rows.
+        token_ids: int64 `[n]`, drawn by all rows of the batch.
+        peak: float32 `[n]`, their highest logits when they drew.
+
+    Returns:
+        The rows whose grammars are finished, and those that failed with the reasons.
+    """
+    finished = set()
+    rejected = {}
+    going_on = []
+    for row, sequence in constrained:
+        if sequence.advance(int(token_ids[row]), float(peak[row])):
+            finished.add(row)
+        elif sequence.error is not None:
+            rejected[row] = sequence.error
+        else:
+            going_on.append(sequence)
+    if going_on:
+        going_on[0].masks.prepare(going_on)
+    return frozenset(finished), rejected
+
+
+def _fill(sequences: Iterable[ConstrainedSequence]) -> None:
+    for sequence in sequences:
+        sequence.fill()
