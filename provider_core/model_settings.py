@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, LiteralString, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from provider_core.types import Prices, PriceWindow
+
 DecimalString = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]{1,18})?$")]
 """Money: digits with an optional fraction, never a float, so that it is exact."""
 
@@ -60,12 +62,6 @@ class PriceWindowSettings(_ExceptionalPrices):
     utc_start: _ClockTime = Field(description="From this time, `830` for 08:30 UTC.")
     utc_end: _ClockTime = Field(description="Up to this time; may lie after midnight.")
 
-    def covers(self, clock_time: int) -> bool:
-        """Whether a time of the day, as HHMM, lies in it."""
-        if self.utc_start < self.utc_end:
-            return self.utc_start <= clock_time < self.utc_end
-        return clock_time >= self.utc_start or clock_time < self.utc_end
-
 
 class PricingSettings(Table):
     """`[model.pricing]`: USD per unit, as strings."""
@@ -112,11 +108,15 @@ class PricingSettings(Table):
         if any(window.utc_start == window.utc_end for window in self.windows):
             return "a window must not end where it starts"
         for one, other in combinations(self.windows, 2):
-            if one.covers(other.utc_start) or other.covers(one.utc_start):
+            if _window(one).covers(other.utc_start) or _window(other).covers(one.utc_start):
                 return "windows must not overlap"
             if _amounts(one) != _amounts(other):
                 return "windows must have the same prices"
         return None
+
+
+def _window(table: PriceWindowSettings) -> PriceWindow:
+    return PriceWindow(utc_start=table.utc_start, utc_end=table.utc_end, prices=Prices())
 
 
 def _amounts(table: _ExceptionalPrices) -> dict[str, str]:

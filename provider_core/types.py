@@ -70,6 +70,12 @@ class PriceWindow:
     utc_end: int
     prices: Prices
 
+    def covers(self, clock_time: int) -> bool:
+        """Whether a time of the day, hours times 100 plus minutes, lies in it."""
+        if self.utc_start < self.utc_end:
+            return self.utc_start <= clock_time < self.utc_end
+        return clock_time >= self.utc_start or clock_time < self.utc_end
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import orjson
 
-from provider_core.billing.money import PriceList, cost_of, format_money
+from provider_core.billing.money import PriceList, cost_of, format_money, price_list, prices_for
 from provider_core.interfaces import RunnerInfo
 from provider_core.json_lines import encode_line, format_timestamp, sanitize
 from provider_core.types import ModelSpec, Principal, Usage
@@ -126,6 +126,7 @@ class Outcome:
         error_code: From the error catalogue.
         cancel_stage: Where a cancellation struck.
         delivery: `None` means sent if `status` is ok, else failed.
+        cache_source_id: The generation whose stored answer was given; nothing was generated.
     """
 
     status: Status
@@ -136,6 +137,7 @@ class Outcome:
     error_code: str | None = None
     cancel_stage: CancelStage | None = None
     delivery: Delivery | None = None
+    cache_source_id: str | None = None
 
 
 def decide_billing(outcome: Outcome, *, stream: bool, is_free: bool) -> tuple[bool, str]:
@@ -143,7 +145,7 @@ def decide_billing(outcome: Outcome, *, stream: bool, is_free: bool) -> tuple[bo
 
     R1 complete, R2 cut by a content filter, R3 cancelled amid a stream, R4 cancelled before the
     first token, R5 cancelled when not streaming, R6 failed, R7 cut by a drain, R8 interrupted by a
-    crash, R13 complete without a token, R18 of a free model.
+    crash, R12 given from a cache, R13 complete without a token, R18 of a free model.
 
     Returns:
         Billable or not, and the rule.
@@ -157,6 +159,8 @@ def decide_billing(outcome: Outcome, *, stream: bool, is_free: bool) -> tuple[bo
             return False, "R5"
         case "cancelled":
             return (True, "R3") if outcome.usage.completion_tokens else (False, "R4")
+    if outcome.cache_source_id is not None:
+        return False, "R12"
     if outcome.finish_reason in (None, "error"):
         return False, "R6"
     if is_free:
@@ -189,7 +193,8 @@ def build_usage_final(
         The event, the counts it bills, and their cost.
     """
     usage = _billed_usage(outcome, stream=facts.stream)
-    prices = facts.prices
+    price_tier, tier_prices = prices_for(facts.prices.prices, usage.prompt_tokens)
+    prices = price_list(tier_prices) if price_tier else facts.prices
     billable, rule = decide_billing(outcome, stream=facts.stream, is_free=prices.is_free)
     list_cost = cost_of(prices.prices, usage)
     cost = list_cost if billable else Decimal(0)
@@ -258,7 +263,7 @@ def build_usage_final(
         "billing_rule": rule,
         "currency": "USD",
         "price_version": sanitize(prices.version, 64),
-        "price_tier": 0,
+        "price_tier": price_tier,
         "prices": dict(prices.strings),
         "cost": format_money(cost),
         "list_cost": format_money(list_cost),
@@ -271,6 +276,8 @@ def build_usage_final(
         "emitted_at": finished_at,
         "service_version": sanitize(process.service_version, 64),
     }
+    if outcome.cache_source_id is not None:
+        event["response_cache_source_id"] = outcome.cache_source_id
     if was_adjusted:
         event["clock_adjusted"] = True
     return event, usage, cost

@@ -64,6 +64,8 @@ def price_list(prices: Prices) -> PriceList:
         ConfigurationError: A price is a float, negative, not finite, has more than 18 decimals or
             is a billion dollars and more.
     """
+    for exceptional in _exceptional(prices):
+        price_list(exceptional)
     strings = {}
     for name in _NAMES:
         price = getattr(prices, name)
@@ -80,6 +82,31 @@ def price_list(prices: Prices) -> PriceList:
         version=version,
         is_free=all(string == "0" for string in strings.values()),
     )
+
+
+def prices_at(prices: Prices, unix_s: float) -> Prices:
+    """The prices of a request received at a time: those of its window, or else the base ones."""
+    if not prices.windows:
+        return prices
+    minutes = int(unix_s // 60) % (24 * 60)
+    clock_time = minutes // 60 * 100 + minutes % 60
+    for window in prices.windows:
+        if window.covers(clock_time):
+            return window.prices
+    return prices
+
+
+def prices_for(prices: Prices, prompt_tokens: int) -> tuple[int, Prices]:
+    """The prices of a request by the length of its prompt.
+
+    Returns:
+        The number of the tier, 0 for none, and its prices.
+    """
+    for number in range(len(prices.tiers), 0, -1):
+        tier = prices.tiers[number - 1]
+        if prompt_tokens >= tier.min_prompt_tokens:
+            return number, tier.prices
+    return 0, prices
 
 
 def cost_of(
@@ -127,6 +154,11 @@ def cost_of(
 def format_money(amount: Decimal) -> str:
     """Write an amount without exponent and without trailing zeros, e.g. `0.0000342`."""
     return format(_EXACT.normalize(amount), "f") if amount else "0"
+
+
+def _exceptional(prices: Prices) -> list[Prices]:
+    tiers = [tier.prices for tier in prices.tiers]
+    return tiers + [window.prices for window in prices.windows]
 
 
 def _check_price(name: str, price: object) -> None:

@@ -30,7 +30,7 @@ from provider_core.billing.events import (
 )
 from provider_core.billing.identifiers import clean_client_request_id
 from provider_core.billing.journal import UsageJournal
-from provider_core.billing.money import format_money, price_list
+from provider_core.billing.money import format_money, price_list, prices_at
 from provider_core.interfaces import Clock, RunnerInfo, UsageSink
 from provider_core.json_lines import format_timestamp
 from provider_core.types import ModelSpec, Principal, Usage, UsageRecord
@@ -154,7 +154,7 @@ class Ledger:
             principal=principal,
             model=model,
             runner_info=runner_info,
-            prices=price_list(model.prices),
+            prices=price_list(prices_at(model.prices, received_wall_s)),
             endpoint=endpoint,
             stream=stream,
             n=n,
@@ -305,6 +305,7 @@ class Settlement:
         error_code: str | None = None,
         cancel_stage: CancelStage | None = None,
         delivery: Delivery | None = None,
+        cache_source_id: str | None = None,
     ) -> UsageRecord:
         """End the account. The first call decides and writes the line; later ones change nothing.
 
@@ -317,6 +318,7 @@ class Settlement:
             error_code: Of the error that ended it.
             cancel_stage: Where a cancellation struck.
             delivery: Whether the answer left; `None` means it did if `status` is `ok`.
+            cache_source_id: The generation whose stored answer was given.
 
         Returns:
             The one record of this generation.
@@ -339,6 +341,7 @@ class Settlement:
                 error_code=error_code,
                 cancel_stage=cancel_stage,
                 delivery=delivery,
+                cache_source_id=cache_source_id,
             )
             self._record = self._ledger.settle(self._facts, timeline, outcome)
         return self._record

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from provider_core.billing import cost_of, format_money, price_list
 from provider_core.errors import ConfigurationError
-from provider_core.types import Prices, Usage
+from provider_core.types import Prices, PriceTier, PriceWindow, Usage
 
 MONEY = re.compile(r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,18})?$")
 
@@ -129,6 +129,16 @@ def test_price_list_strings_leave_out_what_falls_back() -> None:
     assert json.dumps(dict(listed.strings))
     assert not listed.is_free
     assert price_list(Prices()).is_free
+
+
+def test_prices_of_tiers_and_windows_are_checked_with_the_others() -> None:
+    """A price that cannot be billed stops the start wherever it stands."""
+    bad = Prices(prompt=Decimal(-1))
+    tier = PriceTier(min_prompt_tokens=1, prices=bad)
+    window = PriceWindow(utc_start=0, utc_end=1, prices=bad)
+    for prices in (Prices(tiers=(tier,)), Prices(windows=(window,))):
+        with pytest.raises(ConfigurationError, match="price prompt"):
+            price_list(prices)
 
 
 def test_version_is_the_given_one_or_a_digest() -> None:

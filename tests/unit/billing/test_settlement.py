@@ -4,13 +4,14 @@ import hashlib
 import json
 import re
 import threading
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from provider_core.billing.settlement import Ledger
-from provider_core.types import ModelSpec, Prices, Usage, UsageRecord
+from provider_core.types import ModelSpec, Prices, PriceTier, PriceWindow, Usage, UsageRecord
 from tests.unit.billing.conftest import GENERATION_ID, HandClock, ListSink, Open
 
 USED = Usage(prompt_tokens=812, cached_tokens=640, completion_tokens=120, generated_tokens=120)
@@ -116,6 +117,61 @@ def test_the_price_at_admission_is_billed(open_settlement: Open) -> None:
     record = open_settlement(model=old).settle(status="ok", usage=USED, finish_reason="stop")
     assert record.event["price_version"] == "old"
     assert record.event["cost"] == "0.812"
+
+
+TIERED = Prices(
+    prompt=Decimal("0.001"),
+    tiers=(
+        PriceTier(min_prompt_tokens=812, prices=Prices(prompt=Decimal("0.002"))),
+        PriceTier(min_prompt_tokens=813, prices=Prices(prompt=Decimal("0.003"))),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "tier", "price", "cost"),
+    [(811, 0, "0.001", "0.811"), (812, 1, "0.002", "1.624"), (813, 2, "0.003", "2.439")],
+)
+def test_a_long_prompt_is_billed_by_its_tier(
+    open_settlement: Open, prompt_tokens: int, tier: int, price: str, cost: str
+) -> None:
+    """The tier begins with its own number of tokens, and the line can be recomputed alone."""
+    model = ModelSpec(id="m", source="s", prices=TIERED)
+    used = Usage(prompt_tokens=prompt_tokens, completion_tokens=1)
+    record = open_settlement(model=model).settle(status="ok", usage=used, finish_reason="stop")
+
+    assert record.event["price_tier"] == tier
+    assert cast(dict[str, str], record.event["prices"])["prompt"] == price
+    assert record.event["cost"] == cost
+
+
+@pytest.mark.parametrize(
+    ("clock_time", "cost"), [("21:59", "0.812"), ("22:00", "0.406"), ("05:59", "0.406")]
+)
+def test_the_time_of_receipt_decides_the_price(
+    open_settlement: Open, clock_time: str, cost: str
+) -> None:
+    """A window spans midnight; how long the answer takes changes nothing."""
+    night = PriceWindow(utc_start=2200, utc_end=600, prices=Prices(prompt=Decimal("0.0005")))
+    prices = Prices(prompt=Decimal("0.001"), windows=(night,))
+    received = datetime.fromisoformat(f"2026-11-20T{clock_time}:59Z").timestamp()
+    record = open_settlement(
+        model=ModelSpec(id="m", source="s", prices=prices), received_wall_s=received
+    ).settle(status="ok", usage=USED, finish_reason="stop")
+
+    assert record.event["cost"] == cost
+
+
+def test_an_answer_from_the_cache_is_not_billed(open_settlement: Open) -> None:
+    """R12: an event all the same, with nothing counted and the generation it repeats."""
+    model = ModelSpec(id="m", source="s", prices=Prices(request=Decimal(1)))
+    record = open_settlement(model=model).settle(
+        status="ok", usage=Usage(), finish_reason="stop", cache_source_id="gen-1"
+    )
+
+    assert (record.event["billing_rule"], record.event["billable"]) == ("R12", False)
+    assert (record.event["cost"], record.event["total_tokens"]) == ("0", 0)
+    assert record.event["response_cache_source_id"] == "gen-1"
 
 
 @pytest.mark.parametrize(
