@@ -37,8 +37,13 @@ class Reply(Protocol):
         """The route's name in the usage event."""
         ...
 
-    def stream_encoder(self, num_choices: int) -> StreamEncoder:
-        """An encoder for a stream of so many choices."""
+    def stream_encoder(self, num_choices: int, usage: Callable[[], Usage]) -> StreamEncoder:
+        """An encoder for a stream of so many choices.
+
+        Args:
+            num_choices: Their indexes count from 0.
+            usage: Tells the counts so far; the prompt's are final from the first event on.
+        """
         ...
 
     def whole(self, events: list[Event], usage: Usage, cost: str) -> bytes:
@@ -127,11 +132,24 @@ class Pipeline:
         """
         model = self.find(call, chat)
         with model.held():
-            prompt = await self.dispatcher.render_chat(
-                model, chat.messages, continue_final_message=chat.continue_final_message
-            )
+            prompt = await self._render(model, chat)
             prepared = await self.prepare(call, model, chat, [prompt])
             return await self.reply(request, call, prepared, make_reply(model))
+
+    async def count_prompt_tokens(self, call: Call, chat: ChatRequest) -> int:
+        """The prompt tokens that a conversation would be billed for; nothing runs.
+
+        Raises:
+            ProviderError: The conversation could not be served.
+        """
+        model = self.find(call, chat)
+        with model.held():
+            return len(await self._render(model, chat))
+
+    async def _render(self, model: ServedModel, chat: ChatRequest) -> tuple[int, ...]:
+        return await self.dispatcher.render_chat(
+            model, chat.messages, continue_final_message=chat.continue_final_message
+        )
 
     async def prepare(
         self,
@@ -172,14 +190,13 @@ class Pipeline:
     ) -> web.StreamResponse:
         """Run what was prepared and answer, streamed or whole."""
         if call.stream:
-            encoder = reply.stream_encoder(len(prepared.requests))
             return await stream_reply(
                 request,
                 call,
                 self.dispatcher,
                 prepared,
                 endpoint=reply.endpoint,
-                encoder=encoder,
+                make_encoder=reply.stream_encoder,
             )
         return await whole_reply(
             request, call, self.dispatcher, prepared, endpoint=reply.endpoint, encode=reply.whole

@@ -1,7 +1,7 @@
 """What a parsed OpenAI request says of its answer: the stream's encoder, or the whole body."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -55,8 +55,8 @@ class OpenAIReply:
         """The route's name in the usage event."""
         return "chat.completions" if isinstance(self._parsed, ParsedChat) else "completions"
 
-    def stream_encoder(self, num_choices: int) -> StreamEncoder:
-        """An encoder for a stream of so many choices."""
+    def stream_encoder(self, num_choices: int, _usage: Callable[[], Usage]) -> StreamEncoder:
+        """An encoder for a stream of so many choices; its first events hold no counts."""
         options = {
             **self._shared,
             "num_choices": num_choices,

@@ -45,6 +45,10 @@ class StreamEncoder(Protocol):
         ...
 
 
+MakeEncoder = Callable[[int, Callable[[], Usage]], StreamEncoder]
+"""For so many choices; the second argument tells the counts so far, from the first event on."""
+
+
 async def stream_reply(
     request: web.Request,
     call: Call,
@@ -52,7 +56,7 @@ async def stream_reply(
     prepared: Prepared,
     *,
     endpoint: Endpoint,
-    encoder: StreamEncoder,
+    make_encoder: MakeEncoder,
 ) -> web.StreamResponse:
     """Run a generation and stream it.
 
@@ -62,7 +66,8 @@ async def stream_reply(
     Raises:
         ProviderError: The generation failed before its first event.
     """
-    stream = _Stream(request, dispatcher.settings.limits, encoder, len(prepared.requests))
+    stream = _Stream(request, dispatcher.settings.limits, make_encoder, prepared)
+    encoder = stream.encoder
     run = dispatcher.start(call, prepared, endpoint, stream.on_event)
     try:
         await stream.open(run.generation, lambda: run.error)
@@ -99,22 +104,23 @@ class _Stream:
         self,
         request: web.Request,
         limits: LimitSettings,
-        encoder: StreamEncoder,
-        num_choices: int,
+        make_encoder: MakeEncoder,
+        prepared: Prepared,
     ) -> None:
+        self._generation: Generation | None = None
+        self._num_prompt_tokens = len(prepared.requests[0].prompt_token_ids)
+        self._num_choices = len(prepared.requests)
+        self.encoder = make_encoder(self._num_choices, self._usage)
         self.writer = SseWriter(
             request,
-            keepalive=encoder.keepalive,
+            keepalive=self.encoder.keepalive,
             keepalive_s=limits.sse_keepalive_s,
             on_full=self._set_paused,
         )
         self._patience_s = limits.sse_keepalive_s
-        self._encoder = encoder
-        self._encode = encoder.encode
+        self._encode = self.encoder.encode
         self._write = self.writer.write
-        self._num_choices = num_choices
         self._has_begun = asyncio.Event()
-        self._generation: Generation | None = None
 
     def on_event(self, event: Event) -> bool:
         """Send one event; `False` once the client is gone."""
@@ -144,10 +150,15 @@ class _Stream:
         await self.writer.open()
         generation.resume()
 
+    def _usage(self) -> Usage:
+        if self._generation is None:  # an engine that answers while it takes the request
+            return Usage(prompt_tokens=self._num_prompt_tokens)
+        return self._generation.usage
+
     def _begin(self) -> None:
         self._has_begun.set()
         for index in range(self._num_choices):
-            self._write(self._encoder.first(index))
+            self._write(self.encoder.first(index))
         if self._generation is not None:
             self._generation.pause()
 
