@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from provider_core.dialects.sampling import PendingSampling
-from provider_core.types import Constraint
+from provider_core.types import Constraint, Tool, ToolChoice
+
+__all__ = [
+    "ChatRequest",
+    "Effort",
+    "ReasoningOptions",
+    "RequestFields",
+    "Tool",
+    "ToolChoice",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,49 +44,6 @@ class RequestFields:
     user: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     cache_salt: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """A function that the model may call.
-
-    Attributes:
-        parameters: JSON Schema of its arguments; `None` takes none.
-        strict: The client insists that arguments conform. They do in any case where the schema
-            can be enforced; with `strict` one that cannot is refused.
-        param: Where the client declared it, for errors.
-    """
-
-    name: str
-    description: str | None = None
-    parameters: Mapping[str, Any] | None = None
-    strict: bool = False
-    param: str = "tools"
-
-    @property
-    def definition(self) -> dict[str, Any]:
-        """The tool as OpenAI writes it, for chat templates."""
-        function: dict[str, Any] = {"name": self.name}
-        if self.description is not None:
-            function["description"] = self.description
-        if self.parameters is not None:
-            function["parameters"] = dict(self.parameters)
-        return {"type": "function", "function": function}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolChoice:
-    """Whether the model calls tools.
-
-    Attributes:
-        mode: `required` means at least one call.
-        names: The tools that may be called; empty means all.
-        is_named: The client named exactly one to be called.
-    """
-
-    mode: Literal["none", "auto", "required"] = "auto"
-    names: tuple[str, ...] = ()
-    is_named: bool = False
 
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
