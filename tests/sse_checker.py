@@ -10,6 +10,14 @@ from typing import Any, Literal
 
 import orjson
 
+_SAYING = {
+    "content",
+    "reasoning",
+    "reasoning_details",
+    "reasoning_content",
+    "tool_calls",
+    "function_call",
+}
 FINISH_REASONS = {"stop", "length", "content_filter", "tool_calls", "function_call"}
 
 
@@ -20,6 +28,8 @@ class CheckedStream:
     Attributes:
         chunks: Every JSON object, in order.
         texts: Joined text of each choice.
+        reasonings: Joined reasoning of the choices that reasoned.
+        calls: Of the choices that called tools, each call's id, name and joined arguments.
         finish_reasons: Of each choice.
         usage: The one usage object, if any came.
         error: The object under `error`, if the stream failed.
@@ -28,6 +38,8 @@ class CheckedStream:
 
     chunks: list[dict[str, Any]] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
+    reasonings: dict[int, str] = field(default_factory=dict)
+    calls: dict[int, list[dict[str, str]]] = field(default_factory=dict)
     finish_reasons: dict[int, str] = field(default_factory=dict)
     usage: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
@@ -164,12 +176,8 @@ def _check_choice(
     assert index not in stream.finish_reasons, "nothing follows a finish"
     assert "logprobs" in choice
     if kind == "chat":
-        delta = choice["delta"]
         is_first = index not in stream.texts
-        assert None not in delta.values(), f"a delta has no nulls: {delta}"
-        if not has_failed:
-            assert delta.get("role") == ("assistant" if is_first else None), "the role comes first"
-        text = delta.get("content", "")
+        text = _check_delta(choice["delta"], index, stream, is_first=is_first, failed=has_failed)
     else:
         text = choice["text"]
     assert isinstance(text, str)
@@ -179,3 +187,54 @@ def _check_choice(
         assert (reason == "error") is has_failed
         assert has_failed or reason in FINISH_REASONS
         stream.finish_reasons[index] = reason
+
+
+def _check_delta(
+    delta: dict[str, Any], index: int, stream: CheckedStream, *, is_first: bool, failed: bool
+) -> str:
+    """Check one delta and take its reasoning and calls; return its text."""
+    assert delta.keys() <= {"role", *_SAYING}
+    if is_first and not failed:
+        assert delta == {"role": "assistant", "content": delta["content"]}, "the role comes first"
+        return delta["content"] or ""
+    assert "role" not in delta or is_first, "the role comes once"
+    assert None not in delta.values(), f"no later delta has nulls: {delta}"
+    assert len(delta.keys() & {"content", "reasoning", "tool_calls", "function_call"}) <= 1
+    if "reasoning" in delta:
+        assert not stream.texts[index], "reasoning comes before the text"
+        assert delta["reasoning_details"] == [
+            {"type": "reasoning.text", "text": delta["reasoning"], "index": 0}
+        ]
+        stream.reasonings[index] = stream.reasonings.get(index, "") + delta["reasoning"]
+    else:
+        assert not delta.keys() & {"reasoning_details", "reasoning_content"}
+    if "tool_calls" in delta:
+        _check_call(delta["tool_calls"], stream.calls.setdefault(index, []))
+    if "function_call" in delta:
+        call = delta["function_call"]
+        calls = stream.calls.setdefault(index, [])
+        assert call.keys() == ({"arguments"} if calls else {"name", "arguments"})
+        if not calls:
+            assert call["arguments"] == ""
+            calls.append({"name": call["name"], "arguments": ""})
+        calls[0]["arguments"] += call["arguments"]
+    text: str = delta.get("content", "")
+    return text
+
+
+def _check_call(deltas: list[dict[str, Any]], calls: list[dict[str, str]]) -> None:
+    (delta,) = deltas  # one entry per chunk, so never two of one index
+    assert type(delta["index"]) is int
+    if delta["index"] == len(calls):
+        assert delta.keys() == {"index", "id", "type", "function"}
+        assert delta["type"] == "function"
+        assert 0 < len(delta["id"]) <= 64
+        assert delta["id"] not in {call["id"] for call in calls}
+        assert delta["function"].keys() == {"name", "arguments"}
+        assert delta["function"]["arguments"] == "", "nothing stands in for arguments"
+        calls.append({"id": delta["id"], **delta["function"]})
+    else:
+        assert delta.keys() == {"index", "function"}
+        assert delta["function"].keys() == {"arguments"}
+        assert delta["index"] == len(calls) - 1, "only the last call goes on"
+        calls[-1]["arguments"] += delta["function"]["arguments"]

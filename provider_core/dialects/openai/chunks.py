@@ -3,6 +3,10 @@
 Every byte string returned is one or more complete events, ready to be written at once. A plain
 text delta is three byte strings joined: all that does not change is built when the stream opens.
 
+A call of a tool says its id, type and name once, in its first delta; each later one adds nothing
+but a fragment of the arguments. Clients join whatever is repeated, and take arguments that parse
+as JSON for whole ones, so nothing stands in for those that have not come.
+
 Usage leaves exactly once: as a chunk of its own without choices if the client asked for it, else
 on the last finish chunk, which is held back until the counts are final.
 """
@@ -13,6 +17,7 @@ from typing import Any, ClassVar, assert_never
 
 import orjson
 
+from provider_core.dialects.openai.chat_form import TEXT_ONLY, ChatForm
 from provider_core.dialects.openai.errors import error_object as openai_error_object
 from provider_core.dialects.openai.logprobs import (
     ChatLogprobs,
@@ -21,7 +26,15 @@ from provider_core.dialects.openai.logprobs import (
 )
 from provider_core.dialects.openai.usage import usage_object
 from provider_core.dialects.openrouter.errors import error_object as openrouter_error_object
-from provider_core.text.events import Event, Finished, PromptEcho, TextDelta
+from provider_core.text.events import (
+    Event,
+    Finished,
+    PromptEcho,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
 from provider_core.types import TokenLogprobs, Usage
 
 KEEPALIVE = b": keep-alive\n\n"
@@ -48,6 +61,8 @@ class StreamEncoder(ABC):
         decode_token: How to name tokens if log probabilities were asked for, else `None`.
         openrouter: Speak the `/api/v1` variant: integer error codes, native finish reasons, cost,
             and never `usage: null`.
+        service_tier: Which one served it, if the client named one.
+        form: How a chat's answer is written beyond its text.
         echo: For text completions that repeat their prompts: each choice's prompt as text.
     """
 
@@ -70,6 +85,8 @@ class StreamEncoder(ABC):
         include_usage: bool = False,
         decode_token: DecodeToken | None = None,
         openrouter: bool = False,
+        service_tier: str | None = None,
+        form: ChatForm = TEXT_ONLY,
         echo: Sequence[str] = (),
     ) -> None:
         envelope = {
@@ -79,6 +96,8 @@ class StreamEncoder(ABC):
             "model": model,
             "system_fingerprint": fingerprint,
         }
+        if service_tier is not None:
+            envelope["service_tier"] = service_tier
         self._head = b"data: " + _dumps(envelope)[:-1]
         self._choices_head = self._head + b',"choices":['
         # OpenAI's own streams say null until usage comes; OpenRouter's libraries reject that.
@@ -92,7 +111,10 @@ class StreamEncoder(ABC):
         self._include_usage = include_usage
         self._logprobs = None if decode_token is None else self._logprobs_type(decode_token)
         self._openrouter = openrouter
+        self._form = form
         self._echo = echo
+        # With tools a choice's first event decides what opens it.
+        self._unopened = set(range(num_choices)) if form.offers_tools else set()
         self._unfinished = set(range(num_choices))
         self._held: Finished | None = None  # the last finish, until usage is known
         self._failure: Finished | None = None
@@ -101,8 +123,19 @@ class StreamEncoder(ABC):
     def first(self, index: int) -> bytes:
         """What opens a choice, before any event of it; may be empty."""
 
+    @abstractmethod
+    def _open(self, event: Event) -> bytes:
+        """What opens a choice that was left to its first event."""
+
+    @abstractmethod
+    def _structure(self, event: ReasoningDelta | ToolCallStart | ToolCallDelta) -> bytes:
+        """The bytes of what is no plain text."""
+
     def encode(self, event: Event) -> bytes:
         """The bytes of one event; empty for a finish that waits for the end of the stream."""
+        if self._unopened and event.index in self._unopened:
+            self._unopened.discard(event.index)
+            return self._open(event) + self.encode(event)
         if type(event) is TextDelta and self._logprobs is None:
             return self._text(event.index, event.text)
         match event:
@@ -119,6 +152,8 @@ class StreamEncoder(ABC):
                     self._held = event
                     return b""
                 return self._finish(event, self._tail)
+            case ReasoningDelta() | ToolCallStart() | ToolCallDelta():
+                return self._structure(event)
             case _:
                 assert_never(event)
 
@@ -177,7 +212,7 @@ class StreamEncoder(ABC):
 
     def _finish(self, event: Finished, tail: bytes) -> bytes:
         self._unfinished.discard(event.index)
-        reason = _dumps(event.finish_reason)
+        reason = _dumps(self._form.finish_reason(event.finish_reason))
         if self._openrouter:
             reason += b',"native_finish_reason":' + _dumps(event.native_finish_reason)
         return self._choices_head + _choice(event.index, self._finish_body, reason) + tail
@@ -199,8 +234,28 @@ class ChatStreamEncoder(StreamEncoder):
 
     def first(self, index: int) -> bytes:
         """The chunk that names the role, which no later one repeats."""
-        body = b'"delta":{"role":"assistant","content":""}'
+        return b"" if index in self._unopened else self._role(index, b'""')
+
+    def _open(self, event: Event) -> bytes:
+        if type(event) is Finished and event.finish_reason in {"error", "abort"}:
+            return b""
+        return self._role(event.index, b"null" if type(event) is ToolCallStart else b'""')
+
+    def _role(self, index: int, content: bytes) -> bytes:
+        body = b'"delta":{"role":"assistant","content":%b}' % content
         return self._choices_head + _choice(index, body, b"null") + self._tail
+
+    def _structure(self, event: ReasoningDelta | ToolCallStart | ToolCallDelta) -> bytes:
+        logprobs = b"null"
+        if self._logprobs is not None:
+            logprobs = _dumps(self._logprobs.encode(event.index, event.logprobs))
+        return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":null}%b' % (
+            self._choices_head,
+            event.index,
+            _dumps(self._form.delta(event)),
+            logprobs,
+            self._tail,
+        )
 
 
 class CompletionStreamEncoder(StreamEncoder):
@@ -216,6 +271,12 @@ class CompletionStreamEncoder(StreamEncoder):
     def first(self, index: int) -> bytes:
         """The prompt, if it is to be echoed and no `PromptEcho` will bring it."""
         return self._text(index, self._echo[index]) if self._echo and not self._logprobs else b""
+
+    def _open(self, event: Event) -> bytes:
+        raise AssertionError(f"a text completion offers no tools: {type(event)}")
+
+    def _structure(self, event: ReasoningDelta | ToolCallStart | ToolCallDelta) -> bytes:
+        raise AssertionError(f"a text completion has text only: {type(event)}")
 
 
 def _choice(index: int, body: bytes, finish_reason: bytes) -> bytes:
