@@ -67,6 +67,8 @@ class RunnerInfo:
             when a decoding row runs as a prefill (see `Batch`): greedy choices that lead by less
             are left to a decode. `None` if more than rounding differs: no drafts are tried. Above
             `ROUNDING_MARGIN` later choices may differ too, and drafts are tried only on request.
+        mixes_phases: Whether it computes a piece of a prompt and a decode in one call, as a
+            `MixedRunner`.
     """
 
     backend: str
@@ -79,6 +81,7 @@ class RunnerInfo:
     num_cache_blocks: int = 0
     cache_block_size: int = 16
     verify_margin: float | None = ROUNDING_MARGIN
+    mixes_phases: bool = False
 
 
 @runtime_checkable
@@ -115,6 +118,31 @@ class ModelRunner(Protocol):
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class MixedRunner(Protocol):
+    """What a `ModelRunner` can do besides: a piece of a prompt and a decode in one call.
+
+    A call reads all weights, however little it computes: beside rows that decode, a prompt's
+    tokens cost less than in a call of their own. Asked for if `info.mixes_phases`.
+    """
+
+    def execute_mixed(self, prefill: Batch, decode: Batch) -> npt.NDArray[np.float32]:
+        """Do what `execute_model` does for two batches of different slots.
+
+        Neither may depend on the other: each row has the bits that it has beside any other batch,
+        and in a deterministic model those of `execute_model`.
+
+        Args:
+            prefill: Of a prompt of two tokens or more, with logits of the last one or of none.
+            decode: At least one row.
+
+        Returns:
+            float32 `[prefill.num_logits + n, vocab_size]`, the prompt's first. Valid like those of
+            `execute_model`.
+        """
         ...
 
 
