@@ -223,7 +223,7 @@ class Server:
             await asyncio.sleep(_PROGRESS_S)
             for run in self.dispatcher.runs:
                 if run.generation_id in known:
-                    journal.progressed(run.generation_id, run.generation.usage)
+                    journal.progressed(run.generation_id, run.usage)
 
     def _engine_died(self, cause: Exception) -> None:
         """An engine cannot go on: its sequences have ended with errors; end the process."""

@@ -8,7 +8,6 @@ a settlement is open; from there every exit goes through `Run.settle`.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import Any
 
 from provider_core import hookspecs
@@ -17,25 +16,23 @@ from provider_core.billing.journal import UsageJournal
 from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.errors import (
     ContextLengthExceeded,
-    DeadlineExceeded,
     InvalidRequest,
     ProviderError,
-    Unavailable,
     UnsupportedParameter,
 )
 from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
-from provider_core.server.admission import check_queue
 from provider_core.server.call import Call
+from provider_core.server.gate import Gate
 from provider_core.server.models import Models, ServedModel
+from provider_core.server.open_run import OpenRun
 from provider_core.settings import Settings
 from provider_core.text.events import Event, Finished
 from provider_core.text.generation import Generation
 from provider_core.text.prompt import encode_prompt
-from provider_core.types import GenerationRequest, Principal, SamplingParams, UsageRecord
+from provider_core.types import GenerationRequest, Principal, SamplingParams, Usage, UsageRecord
 
-_JOURNAL_RETRY_S = 5.0
 _SEED_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, as splitmix64 steps
 
 SamplingFor = Callable[[int], SamplingParams]
@@ -57,7 +54,8 @@ class Dispatcher:
     """What all routes share. One per server.
 
     Attributes:
-        runs: Generations that are not settled.
+        runs: Whatever is not settled.
+        gate: The last that can refuse a request.
     """
 
     def __init__(
@@ -73,10 +71,10 @@ class Dispatcher:
         self.settings = settings
         self.models = models
         self.lifecycle = lifecycle
-        self.runs: set[Run] = set()
+        self.runs: set[OpenRun] = set()
+        self.gate = Gate(settings, plugins, journal)
         self._plugins = plugins
         self._ledger = ledger
-        self._journal = journal
 
     async def render_chat(
         self,
@@ -142,9 +140,7 @@ class Dispatcher:
             ProviderError: Of any kind: context, sampling, limits, overload, deadline, or no way
                 to keep the bill.
         """
-        problem = None if self._journal is None else self._journal.problem
-        if problem is not None:
-            raise Unavailable(problem, code="billing_unavailable", retry_after_s=_JOURNAL_RETRY_S)
+        self.gate.check_billing()
         generation_id = call.begin_generation()
         requests: list[GenerationRequest] = []
         for prompt in prompts:
@@ -162,18 +158,14 @@ class Dispatcher:
                 for choice in range(best_of)
             ]
         num_prompt_tokens = sum(map(len, prompts))
-        self._check_queue(call, model, len(requests), best_of * num_prompt_tokens)
-        for answer in self._plugins.every(
-            hookspecs.admit_request,
-            principal=call.principal,
-            model=model.spec,
+        await self.gate.admit(
+            call,
+            model,
+            num_sequences=len(requests),
+            num_computed_tokens=best_of * num_prompt_tokens,
             num_prompt_tokens=num_prompt_tokens,
             max_tokens=sum(request.sampling.max_tokens for request in requests),
-        ):
-            if answer is not None:
-                await answer
-        if monotonic() >= call.deadline_s:
-            raise DeadlineExceeded("the request's deadline passed before it could start")
+        )
         return Prepared(
             model=model,
             requests=tuple(requests),
@@ -209,9 +201,10 @@ class Dispatcher:
             raise
         return run
 
-    def open_settlement(self, call: Call, prepared: Prepared, endpoint: Endpoint) -> Settlement:
+    def open_settlement(
+        self, call: Call, model: ServedModel, endpoint: Endpoint, *, n: int
+    ) -> Settlement:
         """Admit a generation at today's prices; whoever opens must settle."""
-        model = prepared.model
         return self._ledger.open(
             generation_id=call.generation_id or call.begin_generation(),
             request_id=call.request_id,
@@ -220,7 +213,7 @@ class Dispatcher:
             runner_info=model.engine.info,
             endpoint=endpoint,
             stream=call.stream,
-            n=prepared.num_returned,
+            n=n,
             received_wall_s=call.received_wall,
             received_mono_s=call.received_mono,
             user_id=call.user_id,
@@ -229,25 +222,10 @@ class Dispatcher:
             client_request_id=call.client_request_id,
         )
 
-    def finished(self, run: "Run", record: UsageRecord) -> None:
+    def finished(self, run: OpenRun, record: UsageRecord) -> None:
         """Forget a run that has settled and tell whoever wants to know."""
         self.runs.discard(run)
         self._plugins.notify(hookspecs.request_finished, record=record)
-
-    def _check_queue(
-        self, call: Call, model: ServedModel, num_sequences: int, num_prompt_tokens: int
-    ) -> None:
-        load = model.engine.load()
-        rate = model.prefill_rate
-        rate.observe(load.num_prompt_tokens + load.num_cached_prompt_tokens, load.prefill_s)
-        check_queue(
-            load,
-            self.settings.limits,
-            num_sequences=num_sequences,
-            num_prompt_tokens=num_prompt_tokens,
-            prefill_tokens_per_s=rate.tokens_per_s,
-            time_left_s=call.deadline_s - monotonic(),
-        )
 
 
 class Run:
@@ -280,12 +258,19 @@ class Run:
             on_event=self._observe,
         )
         # Last: from here somebody must settle.
-        self._settlement = dispatcher.open_settlement(call, prepared, endpoint)
+        self._settlement = dispatcher.open_settlement(
+            call, prepared.model, endpoint, n=prepared.num_returned
+        )
 
     @property
     def generation_id(self) -> str:
         """What its usage event calls it."""
         return self._settlement.generation_id
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used, now."""
+        return self.generation.usage
 
     def _observe(self, event: Event) -> bool | None:
         if type(event) is Finished:
@@ -323,7 +308,7 @@ class Run:
             self._settlement.mark_started(generation.started_s)
         if generation.first_token_s is not None:
             self._settlement.mark_first_token(generation.first_token_s)
-        status, http_status, code = _outcome(cause or self.error)
+        status, http_status, code = outcome_of(cause or self.error)
         finish = self.finish
         call = self._call
         record = self._settlement.settle(
@@ -376,7 +361,7 @@ def _tenant(principal: Principal) -> str:
     return f"key:{principal.api_key_id}"
 
 
-def _outcome(cause: BaseException | None) -> tuple[Status, int, str | None]:
+def outcome_of(cause: BaseException | None) -> tuple[Status, int, str | None]:
     """Status, HTTP status and error code of an ending."""
     match cause:
         case None:
