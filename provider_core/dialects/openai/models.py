@@ -1,10 +1,10 @@
 """`GET /v1/models`: OpenAI's list, with limits and prices beside the standard fields."""
 
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any
 
-from provider_core.types import ModelSpec, Prices
+from provider_core.dialects.pricing import flat_pricing
+from provider_core.types import ModelSpec
 
 
 def model_list(specs: Iterable[ModelSpec]) -> dict[str, Any]:
@@ -24,22 +24,8 @@ def model_item(spec: ModelSpec) -> dict[str, Any]:
         "context_length": spec.max_model_len,
         "max_model_len": spec.max_model_len,  # vLLM's name of the same limit
         "max_output_tokens": spec.max_output_tokens or spec.max_model_len,
-        "pricing": _pricing(spec.prices),
+        "pricing": flat_pricing(spec.prices),
     }
     if spec.quantization is not None:
         item["quantization"] = spec.quantization
     return item
-
-
-def _pricing(prices: Prices) -> dict[str, str]:
-    """USD per unit as decimal strings without exponent."""
-    amounts: dict[str, Decimal | None] = {
-        "prompt": prices.prompt,
-        "completion": prices.completion,
-        "request": prices.request,
-        "image": prices.image,
-        "input_cache_read": prices.input_cache_read,
-        "input_cache_write": prices.input_cache_write,
-        "internal_reasoning": prices.internal_reasoning,
-    }
-    return {name: format(amount, "f") for name, amount in amounts.items() if amount is not None}
