@@ -6,18 +6,22 @@ what each step made. `LLMEngine` runs it on its thread; tests run it step by ste
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+import numpy.typing as npt
+
 from provider_core.engine.constraints import MaskWorker
 from provider_core.engine.faults import as_backend_error, check_finite, check_logits
 from provider_core.engine.logprobs import note_prompt_logprobs
 from provider_core.engine.outbox import Delivery, Outbox
 from provider_core.engine.prefix_reuse import PrefixReuse
 from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
-from provider_core.engine.scheduler import Move, Scheduled, Scheduler
+from provider_core.engine.scheduled import Move, Scheduled
+from provider_core.engine.scheduler import Scheduler
 from provider_core.engine.sequence import Sequence
 from provider_core.engine.speculation import Speculator, make_speculator
 from provider_core.engine.step_budget import StepBudget
 from provider_core.errors import DeadlineExceeded, EngineDead, StepFailed
-from provider_core.interfaces import Batch, Clock, ModelRunner
+from provider_core.interfaces import Batch, Clock, MixedRunner, ModelRunner
 from provider_core.types import EngineOutput, FinishReason
 
 MAX_CONSECUTIVE_FAILURES = 5
@@ -50,6 +54,9 @@ class EngineCore:
     ) -> None:
         info = runner.info
         self.runner = runner
+        mixes = False
+        if info.mixes_phases and isinstance(runner, MixedRunner):
+            mixes, self._execute_mixed = True, runner.execute_mixed
         self._prefixes = PrefixReuse(runner)
         self.scheduler = Scheduler(
             max_num_seqs=info.max_num_seqs,
@@ -57,6 +64,7 @@ class EngineCore:
             budget=StepBudget(max_tokens=prefill_chunk_tokens, target_itl_s=target_itl_s),
             max_kv_tokens=max_kv_tokens,
             prefix_cache=self._prefixes.cache,
+            mixes=mixes,
         )
         self.num_steps = 0
         self.num_prompt_tokens = 0  # computed
@@ -141,24 +149,30 @@ class EngineCore:
                 self.speculator.note_decode(duration_s)
 
     def _prefill(self, scheduled: Scheduled) -> None:
-        """Compute the next chunk of a prompt, behind what can be loaded."""
-        batch, (sequence,) = scheduled.batch, scheduled.rows
+        """Compute the next chunk of a prompt, behind what can be loaded, maybe beside a decode."""
+        batch, (sequence,), decode = scheduled.batch, scheduled.rows, scheduled.decode
         began_s = self._clock.monotonic()
         if scheduled.begins:
             self._announce(sequence, began_s)
         self._move(scheduled.moves)
-        num_tokens = 0
+        num_tokens, decode_s = 0, 0.0
         if sequence.slot >= 0 and self._load_prefix(sequence, scheduled):
             slot, loaded_s = sequence.slot, self._clock.monotonic()
-            if self._run(batch, scheduled.rows):
+            if self._run(batch, scheduled.rows) if decode is None else self._mix(scheduled, decode):
                 num_tokens = batch.token_ids.size
                 duration_s = self._clock.monotonic() - loaded_s
-                self.scheduler.budget.note_prefill(num_tokens, duration_s)
+                if decode is not None:
+                    decode_s = self.scheduler.budget.decode_share_s(num_tokens, duration_s)
+                self.scheduler.budget.note_prefill(num_tokens, duration_s - decode_s)
                 is_complete = sequence.num_computed_tokens >= sequence.num_prompt_tokens
                 if is_complete and sequence.block_keys:
                     self._on_urgent()  # the first token does not wait for the store
+                    # A row now, maybe elsewhere; or it ended, and its slot was not used again.
+                    slot = sequence.slot if sequence.slot >= 0 else slot
                     self._prefixes.save(slot, sequence.block_keys)
-        duration_s = self._clock.monotonic() - began_s
+        elif decode is not None:
+            self._decode(Scheduled(decode, self.scheduler.rows))
+        duration_s = self._clock.monotonic() - began_s - decode_s
         self.prefill_s += duration_s
         self.scheduler.note_time(num_tokens, duration_s)
 
@@ -179,10 +193,35 @@ class EngineCore:
         Whatever fails hurts only its rows, unless it fails for good.
         """
         try:
-            sampled = self._compute(batch, rows)
+            logits = self.runner.execute_model(batch)
+            check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
         except EngineDead:
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._fail(list(rows), error)
+            return False
+        return self._take(batch, rows, logits)
+
+    def _mix(self, scheduled: Scheduled, decode: Batch) -> bool:
+        """Run a prefill and the decode of all rows in one call; say whether the prefill worked."""
+        batch, rows = scheduled.batch, self.scheduler.rows
+        num_logits = batch.num_logits
+        try:
+            logits = self._execute_mixed(batch, decode)
+            check_logits(logits, (num_logits + len(rows), self._vocab_size))
+        except EngineDead:
+            raise
+        except Exception:  # noqa: BLE001 - a plugin may raise anything
+            self._run(decode, rows)  # apart, what fails again hurts its own rows only
+            return self._run(batch, scheduled.rows)
+        self._take(decode, rows, logits[num_logits:])
+        return self._take(batch, scheduled.rows, logits[:num_logits])
+
+    def _take(self, batch: Batch, rows: list[Sequence], logits: npt.NDArray[np.float32]) -> bool:
+        """Draw what follows from a batch and hand it out; say whether that worked."""
+        try:
+            sampled = self._draw(batch, rows, logits)
+        except Exception as error:  # noqa: BLE001 - logits of a plugin may be anything
             self._fail(list(rows), error)
             return False
         self._num_failures = 0
@@ -226,17 +265,16 @@ class EngineCore:
                 self._forget(sequence)
                 self._release([sequence])
 
-    def _compute(self, batch: Batch, rows: list[Sequence]) -> Sampled | None:
-        """Run the model and draw from what it says; `None` for a prefill that draws nothing.
+    def _draw(
+        self, batch: Batch, rows: list[Sequence], logits: npt.NDArray[np.float32]
+    ) -> Sampled | None:
+        """Draw from what the model says; `None` for a prefill that draws nothing.
 
         It is not complete, or the prompt is all that was wanted.
 
         Raises:
-            StepFailed: The logits have a wrong shape, or not one row is finite.
-            Exception: Whatever the runner raises.
+            StepFailed: Not one row of logits is finite.
         """
-        logits = self.runner.execute_model(batch)
-        check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
         if batch.phase == "decode":
             if self._metadata is None:
                 self._metadata = SamplingMetadata(rows, self._vocab_size)
@@ -280,7 +318,9 @@ class EngineCore:
             self._emit_end(rows[row], "error", error)
             finished.append(rows[row])
         if batch.phase == "prefill" and not finished:
-            self.scheduler.start_decoding(rows[0], int(sampled.token_ids[0]))
+            self._move(self.scheduler.close_up(rows[0]))
+            if rows[0].slot >= 0:
+                self.scheduler.start_decoding(rows[0], int(sampled.token_ids[0]))
             self._metadata = None
         elif finished:
             self._release(finished)
@@ -354,6 +394,7 @@ class EngineCore:
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
                 self._count_failure(error)
                 self._emit_end(sequence, "error", as_backend_error(error))
+                sequence.block_keys = []  # nobody knows what its slot holds
                 lost.append(sequence)
         if lost:
             self._release(lost)

@@ -1,22 +1,24 @@
 """The scheduler: which sequences run, in which slots, and what the next batch is.
 
 A step is at most one decode batch over all running rows, then prefill batches of one row each
-until the step's budget of prompt tokens is spent. The budget is what keeps the running rows'
-inter-token latency (`step_budget`); keys are served evenly (`waiting_queue`).
+until the step's budget of prompt tokens is spent. Where the runner mixes phases, a step that
+decodes is a single call, with one prefill batch beside the decode. The budget is what keeps the
+running rows' inter-token latency (`step_budget`); keys are served evenly (`waiting_queue`).
 
 A long prompt is cut at the budget and goes on in the next step. It does not hold up who came
-after it: the first in line is sure of half the budget, and the other half is the shortest
-prompt's, if that is much shorter. So several prompts may be half computed at a time.
+after it: the first in line is sure of half the budget, or of every other step where a step takes
+one prompt, and the other half is the shortest prompt's, if that is much shorter. So several prompts
+may be half computed at a time.
 """
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
-from typing import NamedTuple
 
 import numpy as np
 
 from provider_core.engine.kv_cache import SlotPool, plan_moves
 from provider_core.engine.prefix_cache import PrefixCache
+from provider_core.engine.scheduled import Move, Scheduled, can_be_mixed, move, prefill_batch
 from provider_core.engine.sequence import Sequence
 from provider_core.engine.step_budget import StepBudget
 from provider_core.engine.waiting_queue import GENERATED_TOKEN_WEIGHT, WaitingQueue
@@ -32,33 +34,6 @@ _OVERTAKES = 2  # how many times shorter than the rest of the first in line a pr
 _MAX_PROMPT_LOGITS = 2**24  # logits in one chunk whose every position is wanted: 64 MiB
 
 
-class Move(NamedTuple):
-    """A sequence's change of slot, of which the runner must copy `num_tokens` positions."""
-
-    sequence: Sequence
-    source: int
-    target: int
-    num_tokens: int
-
-
-class Scheduled(NamedTuple):
-    """The runner's next batch, and what must be done before it.
-
-    Attributes:
-        batch: What to run.
-        rows: Whom for.
-        moves: Changes of slots to make first, in order.
-        cached_blocks: Stored blocks to load then into the slot of a prompt's first chunk.
-        begins: It is a prompt's first chunk.
-    """
-
-    batch: Batch
-    rows: list[Sequence]
-    moves: Seq[Move] = ()
-    cached_blocks: Seq[int] = ()
-    begins: bool = False
-
-
 class Scheduler:
     """Decides each step's batches and keeps the decode rows dense. Calls no runner.
 
@@ -70,6 +45,7 @@ class Scheduler:
         budget: How many prompt tokens a step may compute, at least `MIN_CHUNK`.
         max_kv_tokens: Tokens that running sequences may reserve together.
         prefix_cache: Of the runner's block store, if it has one.
+        mixes: The runner takes a prefill beside a decode.
     """
 
     def __init__(
@@ -80,16 +56,19 @@ class Scheduler:
         budget: StepBudget,
         max_kv_tokens: int,
         prefix_cache: PrefixCache | None = None,
+        mixes: bool = False,
     ) -> None:
         self.waiting = WaitingQueue()
         self.rows: list[Sequence] = []  # decoding; the index is the slot
         self.prefilling: list[Sequence] = []  # first come first; those begun behind the rows
         self.budget = budget
         self.prefix_cache = prefix_cache
+        self._mixes = mixes
         self._pool = SlotPool(num_slots=max_num_seqs, max_kv_tokens=max_kv_tokens)
         self._logits_chunk = max(MIN_CHUNK, _MAX_PROMPT_LOGITS // vocab_size)
         self._num_left = 0  # prompt tokens this step may still compute
         self._num_promised = 0  # of them, those that only the first in line may have
+        self._was_overtaken = False  # the first in line, in the last step that computed a prompt
         self._is_decode_due = False
         self._slots = np.arange(max_num_seqs, dtype=np.int32)
         self._token_ids = np.zeros((max_num_seqs, 1), dtype=np.int64)
@@ -134,6 +113,8 @@ class Scheduler:
         self._is_decode_due = bool(self.rows)
         self._num_left = self.budget.num_tokens(is_decoding=self._is_decode_due)
         self._num_promised = max(self._num_left // 2, MIN_CHUNK)
+        if self._mixes and self._is_decode_due:
+            self._num_promised = self._num_left if self._was_overtaken else 0
         if len(self.waiting):
             for sequence in self.rows:
                 self._charge_generated(sequence)
@@ -149,17 +130,31 @@ class Scheduler:
             self._is_decode_due = False
             n = len(self.rows)
             batch = Batch("decode", self._slots[:n], self._token_ids[:n], self._positions[:n], 1)
-            return Scheduled(batch, self.rows)
+            return (self._schedule_prompt(batch) if self._mixes else None) or Scheduled(
+                batch, self.rows
+            )
+        return self._schedule_prompt()
+
+    def _schedule_prompt(self, decode: Batch | None = None) -> Scheduled | None:
+        """The next chunk of a prompt, if there is one; beside a decode none of it is left after.
+
+        Args:
+            decode: To run in the same call, which gives no logits but of a prompt's last token.
+        """
         chosen = self._choose() if self.has_prompts else None
         if chosen is None:
             return None
         sequence, num_granted = chosen
+        if decode is not None and not can_be_mixed(sequence):
+            return None
         begins = sequence.slot < 0
         cached_blocks = self._find_cached(sequence) if begins else ()
         num_tokens = self._chunk_size(sequence, num_granted)
         moves = self._place(sequence, completes=num_tokens == sequence.num_missing_tokens)
-        batch = _prefill_batch(sequence, num_tokens)
-        return Scheduled(batch, [sequence], moves, cached_blocks, begins)
+        batch = prefill_batch(sequence, num_tokens)
+        if decode is not None:
+            self._num_left = 0
+        return Scheduled(batch, [sequence], moves, cached_blocks, begins, decode)
 
     def advance(self, token_ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Take the ids that the decode batch's rows drew, `[n]`: they are fed next."""
@@ -202,6 +197,14 @@ class Scheduler:
         """Compute a prompt from its start, in the slot it has: its stored blocks are lost."""
         sequence.num_computed_tokens = sequence.num_cached_tokens = 0
 
+    def close_up(self, sequence: Sequence) -> list[Move]:
+        """Put a complete prompt behind the rows, which may have become fewer since it was placed.
+
+        Returns:
+            The moves the runner must make, in order.
+        """
+        return self._place(sequence, completes=True)
+
     def start_decoding(self, sequence: Sequence, token_id: int) -> None:
         """Turn the sequence whose prefill is complete into the last decode row.
 
@@ -238,7 +241,7 @@ class Scheduler:
             rows[target] = rows[source]
             self._token_ids[target] = self._token_ids[source]
             self._positions[target] = self._positions[source]
-            moves.append(_move(rows[target], target, int(self._positions[target])))
+            moves.append(move(rows[target], target, int(self._positions[target])))
         del rows[len(rows) - len(freed) :]
         if not self.has_work:
             self.waiting.forget()
@@ -255,8 +258,10 @@ class Scheduler:
         if num_spare >= MIN_CHUNK and first.num_missing_tokens > self._num_left:
             shorter = self._find_shorter(first, num_spare)
             if shorter is not None:
+                self._was_overtaken = True
                 return shorter, num_spare
         self._num_promised = 0
+        self._was_overtaken = False
         return first, self._num_left
 
     def _first_in_line(self) -> Sequence | None:
@@ -317,13 +322,13 @@ class Scheduler:
         moves = []
         holder = self._holder(last)
         if holder is not None and completes:
-            moves.append(_move(holder, self._highest_free_slot(), holder.num_computed_tokens))
+            moves.append(move(holder, self._highest_free_slot(), holder.num_computed_tokens))
             holder = None
         target = last if holder is None else self._highest_free_slot()
         if sequence.slot < 0:
             sequence.slot = target
         else:
-            moves.append(_move(sequence, target, sequence.num_computed_tokens))
+            moves.append(move(sequence, target, sequence.num_computed_tokens))
         return moves
 
     @property
@@ -367,23 +372,3 @@ def _usable_keys(sequence: Sequence, cache: PrefixCache) -> list[bytes]:
     if sequence.request.sampling.prompt_logprobs is not None:
         return []
     return sequence.block_keys[: max(0, sequence.num_prompt_tokens - 2) // cache.block_size]
-
-
-def _move(sequence: Sequence, target: int, num_tokens: int) -> Move:
-    """Put a sequence into another slot."""
-    source, sequence.slot = sequence.slot, target
-    return Move(sequence, source, target, num_tokens)
-
-
-def _prefill_batch(sequence: Sequence, num_tokens: int) -> Batch:
-    """The next chunk of a prompt, which asks for logits of its last token or of all."""
-    start, end = sequence.num_computed_tokens, sequence.num_computed_tokens + num_tokens
-    request = sequence.request
-    wants_all = request.sampling.prompt_logprobs is not None
-    return Batch(
-        "prefill",
-        np.array([sequence.slot], dtype=np.int32),
-        np.array([request.prompt_token_ids[start:end]], dtype=np.int64),
-        np.array([start], dtype=np.int32),
-        num_tokens if wants_all else int(end == sequence.num_prompt_tokens),
-    )

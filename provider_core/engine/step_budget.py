@@ -17,9 +17,9 @@ _MEMORY = 0.8  # weight of the past at each new measurement: about the last five
 class StepBudget:
     """Cuts prefill to what fits beside a decode between two tokens of the running sequences.
 
-    A step is one decode and, after it, prefill; its length is the inter-token latency of every row
-    that decodes. Both costs are measured as they occur, and old measurements fade: a decode costs
-    more the more rows it has, a prompt token the later it stands.
+    A step is one decode and, after it or in one call with it, prefill; its length is the
+    inter-token latency of every row that decodes. Both costs are measured as they occur, and old
+    measurements fade: a decode costs more the more rows it has, a prompt token the later it stands.
 
     Args:
         max_tokens: Most prompt tokens in one step, and what a step may have when nothing decodes.
@@ -41,6 +41,22 @@ class StepBudget:
         left_s = self._room_s - self._decode_s
         fitting = int(left_s * self._prefill_tokens / self._prefill_s)
         return min(max(fitting - fitting % _GRAIN, MIN_TOKENS), self.max_tokens)
+
+    def decode_share_s(self, num_tokens: int, duration_s: float) -> float:
+        """How much of a call that decoded and computed a prompt went to the decode, in seconds.
+
+        That is what a decode takes, but of what the prompt was expected to take at least half is
+        the prompt's: both are estimates, and a token that seems to cost nothing would make the
+        budget grow without bounds.
+
+        Args:
+            num_tokens: Of the prompt.
+            duration_s: Of the call.
+        """
+        expected_s = 0.0
+        if self._prefill_s:
+            expected_s = num_tokens * self._prefill_s / self._prefill_tokens
+        return max(0.0, min(self._decode_s, duration_s - expected_s / 2))
 
     def worth(self, duration_s: float) -> int:
         """How many prompt tokens could be computed in a time; 0 before any was measured."""

@@ -42,6 +42,7 @@ class ScriptedRunner:
         num_distributions: How many different rows of logits there are.
         num_cache_blocks: Blocks that it stores.
         cache_block_size: Tokens of a block.
+        mixes_phases: Take a prefill beside a decode.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ScriptedRunner:
         num_distributions: int = 257,
         num_cache_blocks: int = 0,
         cache_block_size: int = 16,
+        mixes_phases: bool = False,
     ) -> None:
         self.info = RunnerInfo(
             backend="scripted",
@@ -73,8 +75,9 @@ class ScriptedRunner:
             vocab_size=vocab_size,
             num_cache_blocks=num_cache_blocks,
             cache_block_size=cache_block_size,
+            mixes_phases=mixes_phases,
         )
-        self.num_calls = 0  # of execute_model
+        self.num_calls = 0  # of execute_model and execute_mixed
         self.is_warm = False
         self.is_closed = False
         self._scripted_ids = _index_scripts(scripts or {})
@@ -104,21 +107,37 @@ class ScriptedRunner:
         Raises:
             ValueError: A chunk of a longer prompt is of one token.
         """
+        self._begin_call(batch)
+        return self._compute(batch)
+
+    def execute_mixed(self, prefill: Batch, decode: Batch) -> npt.NDArray[np.float32]:
+        """Do both in one call; see `MixedRunner`.
+
+        Raises:
+            ValueError: The prompt is one of those that need a call of their own.
+        """
+        if not self.info.mixes_phases or prefill.num_logits > 1 or prefill.token_ids.size < 2:
+            raise ValueError("this prefill cannot be mixed; see `MixedRunner`")
+        self._begin_call(prefill, decode)
+        return np.concatenate([self._compute(prefill), self._compute(decode)])
+
+    def _begin_call(self, *batches: Batch) -> None:
+        """Check and show what is to be computed, and let time pass; raise what is to be raised."""
         call = self.num_calls
         self.num_calls += 1
-        if batch.phase == "prefill" and batch.token_ids.size == 1:
-            is_whole = batch.num_logits == 1 and batch.num_computed_tokens[0] == 0
-            if not is_whole:
-                raise ValueError("a prefill chunk of one token is not a whole prompt; see `Batch`")
-        if self._on_execute is not None:
-            self._on_execute(batch)
         duration_s = self._step_time_s
-        if batch.phase == "prefill":
-            duration_s += self._prefill_token_time_s * batch.token_ids.size
+        for batch in batches:
+            if batch.phase == "prefill":
+                _check_prefill(batch)
+                duration_s += self._prefill_token_time_s * batch.token_ids.size
+            if self._on_execute is not None:
+                self._on_execute(batch)
         if duration_s > 0:
             self._sleep(duration_s)
         if call in self._failures:
             raise self._failures[call]
+
+    def _compute(self, batch: Batch) -> npt.NDArray[np.float32]:
         hashes = self._store(batch)
         logits = self._table[(hashes >> np.uint64(33)) % np.uint64(len(self._table))]
         self._write_script(batch, hashes, logits)
@@ -188,6 +207,12 @@ class ScriptedRunner:
                 token_id = self._scripted_ids.get(history)
                 if token_id is not None:
                     logits[row, token_id] = 2 * _SCRIPTED_LOGIT
+
+
+def _check_prefill(batch: Batch) -> None:
+    is_whole = batch.num_logits == 1 and batch.num_computed_tokens[0] == 0
+    if batch.token_ids.size == 1 and not is_whole:
+        raise ValueError("a prefill chunk of one token is not a whole prompt; see `Batch`")
 
 
 def _index_scripts(scripts: Mapping[tuple[int, ...], Sequence[int]]) -> dict[int, int]:

@@ -17,8 +17,10 @@ MAX_MODEL_LEN = 96
 EOS = frozenset({3, 4, 5, 6, 7, 8})  # likely enough to come up in a vocabulary of 64
 
 
-def _runner(max_num_seqs: int) -> ScriptedRunner:
-    return ScriptedRunner(max_num_seqs=max_num_seqs, max_model_len=MAX_MODEL_LEN, vocab_size=64)
+def _runner(max_num_seqs: int, *, mixes: bool = False) -> ScriptedRunner:
+    return ScriptedRunner(
+        max_num_seqs=max_num_seqs, max_model_len=MAX_MODEL_LEN, vocab_size=64, mixes_phases=mixes
+    )
 
 
 def _request(name: str, length: int, params: SamplingParams, key: str = "") -> GenerationRequest:
@@ -66,16 +68,22 @@ ARRIVALS = st.lists(
     max_num_seqs=st.integers(1, 5),
     chunk=st.sampled_from([3, 7, 16, 64]),
     max_kv_tokens=st.sampled_from([54, 120, 10_000]),
+    mixes=st.booleans(),
 )
 def test_any_arrivals_end_once_with_the_text_they_make_alone(
     arrivals: list[tuple[int, int, int, int | None, str, float]],
     max_num_seqs: int,
     chunk: int,
     max_kv_tokens: int,
+    *,
+    mixes: bool,
 ) -> None:
     """Aborted ones have a beginning of it. At the end no slot and no token is held."""
     core = EngineCore(
-        _runner(max_num_seqs), prefill_chunk_tokens=chunk, max_kv_tokens=max_kv_tokens, clock=time
+        _runner(max_num_seqs, mixes=mixes),
+        prefill_chunk_tokens=chunk,
+        max_kv_tokens=max_kv_tokens,
+        clock=time,
     )
     requests, recorders = [], []
     for i, (_, length, max_tokens, _, key, temperature) in enumerate(arrivals):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from provider_core.engine.scheduler import MAX_PREFILLING, Move, Scheduler
+from provider_core.engine.scheduled import Move
+from provider_core.engine.scheduler import MAX_PREFILLING, Scheduler
 from provider_core.engine.sequence import Sequence
 from provider_core.engine.step_budget import StepBudget
 from provider_core.interfaces import Batch

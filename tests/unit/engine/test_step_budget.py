@@ -91,3 +91,27 @@ def test_a_time_is_worth_the_tokens_computed_in_it() -> None:
     """Nothing before anything was measured."""
     assert StepBudget(max_tokens=512, target_itl_s=0.1).worth(5.0) == 0
     assert _settled(decode_s=0.01, token_s=1 / 1024).worth(0.25) == 256
+
+
+@given(
+    decode_s=st.floats(0.005, 0.08),
+    token_s=st.floats(1e-4, 0.002),
+    stale_s=st.floats(0.0, 0.15),
+    start_s=st.floats(1e-4, 0.002),
+)
+def test_mixed_calls_come_to_last_as_long_as_they_may(
+    decode_s: float, token_s: float, stale_s: float, start_s: float
+) -> None:
+    """Whatever a decode was thought to take: none is run alone while prompts never end."""
+    budget = StepBudget(max_tokens=10_000, target_itl_s=0.2)
+    budget.note_decode(stale_s)
+    budget.note_prefill(100, 100 * start_s)
+    calls = []
+    for _ in range(100):
+        num_tokens = budget.num_tokens(is_decoding=True)
+        calls.append(decode_s + num_tokens * token_s)
+        share_s = budget.decode_share_s(num_tokens, calls[-1])
+        budget.note_prefill(num_tokens, calls[-1] - share_s)
+    least_s = decode_s + MIN_TOKENS * token_s
+    assert max(calls[50:]) <= max(0.18 * 1.15, least_s * 1.001)
+    assert stale_s > 0.17 or min(calls[50:]) >= min(0.18 * 0.7, 0.18 - 16 * token_s)
