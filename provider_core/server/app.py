@@ -27,6 +27,7 @@ from provider_core.server.connection import connection_factory
 from provider_core.server.dispatch import Dispatcher
 from provider_core.server.edge import Edge
 from provider_core.server.health import Health
+from provider_core.server.loading import BackendLoader
 from provider_core.server.models import Models, ServedModel
 from provider_core.server.ops import Ops
 from provider_core.server.pipeline import Pipeline
@@ -54,6 +55,7 @@ class Server:
         exit_now: Ends the process at once, for an engine that hangs.
         num_dropped_lines: Log lines dropped so far, for the metrics.
         disk: The operating system under the journal.
+        loader: Loads the backends, and has maybe begun to.
     """
 
     def __init__(
@@ -65,11 +67,12 @@ class Server:
         exit_now: ExitNow = sys.exit,
         num_dropped_lines: Callable[[], int] = lambda: 0,
         disk: Disk | None = None,
+        loader: BackendLoader | None = None,
     ) -> None:
         self.settings = settings
         self.plugins = plugins
         self.lifecycle = lifecycle
-        self.models = Models(plugins, settings, lifecycle, self._engine_died)
+        self.models = Models(plugins, settings, lifecycle, self._engine_died, loader)
         self.metrics = Metrics(
             lambda: {model.spec.id: model.engine for model in self.models}, num_dropped_lines
         )

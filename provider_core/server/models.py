@@ -10,10 +10,11 @@ import structlog
 
 from provider_core import hookspecs
 from provider_core.billing.money import price_list
-from provider_core.catalog import apply_runner_info, complete_spec
+from provider_core.catalog import apply_runner_info
 from provider_core.dialects.openai.logprobs import DecodeToken, make_decode_token
+from provider_core.encoders import Encoder
 from provider_core.engine.engine import LLMEngine
-from provider_core.errors import ConfigurationError, ModelNotFound, PluginError, Unavailable
+from provider_core.errors import ModelNotFound, PluginError, Unavailable
 from provider_core.interfaces import (
     ROUNDING_MARGIN,
     ChatTemplate,
@@ -25,6 +26,7 @@ from provider_core.interfaces import (
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
 from provider_core.server.admission import PrefillRate
+from provider_core.server.loading import Backend, BackendLoader
 from provider_core.settings import Settings
 from provider_core.types import ModelSpec
 
@@ -67,10 +69,11 @@ class Models:
     """Every model of the server.
 
     Args:
-        plugins: Asked to fetch and load.
-        settings: Engine settings and the cache's folder.
+        plugins: Asked for tokenizers and chat templates.
+        settings: Of the engines.
         lifecycle: Times the phases of loading.
         on_dead: Called on the loop when an engine cannot go on.
+        loader: Loads the backends, and has maybe begun to.
     """
 
     def __init__(
@@ -79,8 +82,10 @@ class Models:
         settings: Settings,
         lifecycle: Lifecycle,
         on_dead: Callable[[Exception], None],
+        loader: BackendLoader | None = None,
     ) -> None:
         self._plugins = plugins
+        self._loader = loader or BackendLoader(plugins, settings, lifecycle)
         self._settings = settings
         self._lifecycle = lifecycle
         self._on_dead = on_dead
@@ -138,16 +143,7 @@ class Models:
             ConfigurationError: The source cannot be had, its limits do not fit, or its prices
                 cannot be billed.
         """
-        with self._lifecycle.phase("fetch"):
-            model_dir = await asyncio.to_thread(
-                self._plugins.first,
-                hookspecs.fetch_model,
-                uri=spec.source,
-                cache_dir=self._settings.data_dir / "models",
-            )
-        if model_dir is None:
-            raise ConfigurationError(f"no plugin can fetch model source {spec.source!r}")
-        spec = complete_spec(spec, model_dir)
+        spec, model_dir = await asyncio.to_thread(self._loader.fetch, spec)
         price_list(spec.prices)
         return spec, model_dir
 
@@ -158,21 +154,15 @@ class Models:
             ConfigurationError: As `fetch`.
             PluginError: No plugin loads it.
         """
-        spec, model_dir = await self.fetch(spec)
-        plugins = self._plugins
-        with self._lifecycle.phase("load"):
-            tokenizer, template, backend = await asyncio.gather(
-                asyncio.to_thread(
-                    plugins.first, hookspecs.load_tokenizer, model=spec, model_dir=model_dir
-                ),
-                asyncio.to_thread(
-                    plugins.first, hookspecs.load_chat_template, model=spec, model_dir=model_dir
-                ),
-                asyncio.to_thread(
-                    plugins.first, hookspecs.load_model, model=spec, model_dir=model_dir
-                ),
-            )
-        engine = await self._make_engine(spec, backend)
+        loading = self._loader.load(spec)
+        spec, model_dir = await asyncio.wrap_future(loading.fetched)
+        price_list(spec.prices)
+        tokenizer, template, backend = await asyncio.gather(
+            asyncio.to_thread(self._load_tokenizer, spec, model_dir),
+            asyncio.to_thread(self._load_chat_template, spec, model_dir),
+            asyncio.wrap_future(loading.backend),
+        )
+        engine = self._make_engine(spec, backend)
         if tokenizer is None:
             await engine.close()
             raise PluginError(f"no plugin loads a tokenizer for the model {spec.id!r}")
@@ -191,16 +181,21 @@ class Models:
             chat=template is not None,
         )
 
-    async def _make_engine(self, spec: ModelSpec, backend: ModelRunner | Engine | None) -> Engine:
-        if backend is None:
-            asked = f" by backend {spec.backend!r}" if spec.backend else ""
-            names = ", ".join(info.name for info in self._plugins.describe())
-            raise PluginError(
-                f"no plugin loads the model {spec.id!r} of {spec.source!r}{asked}; asked: {names}"
+    def _load_tokenizer(self, spec: ModelSpec, model_dir: Path) -> Tokenizer | None:
+        with self._lifecycle.phase("tokenizer"):
+            return self._plugins.first(hookspecs.load_tokenizer, model=spec, model_dir=model_dir)
+
+    def _load_chat_template(self, spec: ModelSpec, model_dir: Path) -> ChatTemplate | None:
+        with self._lifecycle.phase("chat_template"):
+            return self._plugins.first(
+                hookspecs.load_chat_template, model=spec, model_dir=model_dir
             )
+
+    def _make_engine(self, spec: ModelSpec, backend: Backend) -> Engine:
+        if isinstance(backend, Encoder):
+            backend.close()
+            raise PluginError(f"the model {spec.id!r} is an encoder, which writes no text")
         if isinstance(backend, ModelRunner):
-            with self._lifecycle.phase("warm_up"):
-                await asyncio.to_thread(backend.warm_up)
             return LLMEngine(
                 backend,
                 loop=asyncio.get_running_loop(),

@@ -1,0 +1,133 @@
+"""Backends on their way, each in a thread of its own.
+
+A process imports little before this: while the first model's runtime reads its weights, for which
+it needs no interpreter lock, the main thread imports the server.
+"""
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+
+from provider_core import hookspecs
+from provider_core.catalog import complete_spec
+from provider_core.encoders import Encoder
+from provider_core.errors import ConfigurationError, PluginError
+from provider_core.interfaces import Engine, ModelRunner
+from provider_core.lifecycle import Lifecycle
+from provider_core.plugins import PluginManager
+from provider_core.settings import Settings
+from provider_core.types import ModelSpec
+
+Backend = ModelRunner | Engine | Encoder
+"""What `load_model` gives, in whichever socket it fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A model that is being loaded.
+
+    Attributes:
+        spec: As configured.
+        fetched: The spec with every limit filled in, and the folder; or why they cannot be had.
+        backend: What the plugins made of them, warm; or why it cannot be had.
+    """
+
+    spec: ModelSpec
+    fetched: Future[tuple[ModelSpec, Path]] = field(default_factory=Future)
+    backend: Future[Backend] = field(default_factory=Future)
+
+
+class BackendLoader:
+    """Fetches and loads models by hooks.
+
+    Args:
+        plugins: Asked to fetch and load.
+        settings: The cache's folder.
+        lifecycle: Times the phases of loading.
+    """
+
+    def __init__(self, plugins: PluginManager, settings: Settings, lifecycle: Lifecycle) -> None:
+        self._plugins = plugins
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._begun: list[Loading] = []  # and not asked for yet
+        self._threads: list[Thread] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is at work; it cannot be stopped."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def begin(self, spec: ModelSpec) -> None:
+        """Start to load a model that will be asked for."""
+        self._begun.append(self._start(spec))
+
+    def load(self, spec: ModelSpec) -> Loading:
+        """Load a model, or take up what was begun."""
+        for loading in self._begun:
+            if loading.spec == spec:
+                self._begun.remove(loading)
+                return loading
+        return self._start(spec)
+
+    def fetch(self, spec: ModelSpec) -> tuple[ModelSpec, Path]:
+        """Bring a model's folder here and check what can be checked without loading it.
+
+        Returns:
+            The spec with every limit filled in, and the folder.
+
+        Raises:
+            ConfigurationError: The source cannot be had, or its limits do not fit.
+        """
+        with self._lifecycle.phase("fetch"):
+            model_dir = self._plugins.first(
+                hookspecs.fetch_model,
+                uri=spec.source,
+                cache_dir=self._settings.data_dir / "models",
+            )
+        if model_dir is None:
+            raise ConfigurationError(f"no plugin can fetch model source {spec.source!r}")
+        return complete_spec(spec, model_dir), model_dir
+
+    def _start(self, spec: ModelSpec) -> Loading:
+        loading = Loading(spec)
+        for future in (loading.fetched, loading.backend):
+            future.set_running_or_notify_cancel()  # who waits may go; the thread cannot be stopped
+        # A daemon: a process that is told to stop does not wait for gigabytes.
+        thread = Thread(target=self._run, args=(loading,), name=f"load-{spec.id}", daemon=True)
+        self._threads = [*filter(Thread.is_alive, self._threads), thread]
+        thread.start()
+        return loading
+
+    def _run(self, loading: Loading) -> None:
+        try:
+            spec, model_dir = self.fetch(loading.spec)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            loading.fetched.set_exception(error)
+            loading.backend.set_exception(error)
+            return
+        loading.fetched.set_result((spec, model_dir))
+        try:
+            loading.backend.set_result(self._load(spec, model_dir))
+        except BaseException as error:  # noqa: BLE001 - as above
+            loading.backend.set_exception(error)
+
+    def _load(self, spec: ModelSpec, model_dir: Path) -> Backend:
+        """Ask the plugins, and run what the first request must not pay for.
+
+        Raises:
+            PluginError: No plugin loads it.
+        """
+        with self._lifecycle.phase("backend"):
+            backend = self._plugins.first(hookspecs.load_model, model=spec, model_dir=model_dir)
+        if backend is None:
+            asked = f" by backend {spec.backend!r}" if spec.backend else ""
+            names = ", ".join(info.name for info in self._plugins.describe())
+            raise PluginError(
+                f"no plugin loads the model {spec.id!r} of {spec.source!r}{asked}; asked: {names}"
+            )
+        if isinstance(backend, ModelRunner | Encoder):
+            with self._lifecycle.phase("warm_up"):
+                backend.warm_up()
+        return backend

@@ -1,0 +1,145 @@
+"""The server on its event loop: opens, loads, serves and drains until it is told to stop."""
+
+import asyncio
+import gc
+import shlex
+import signal
+import sys
+
+import structlog
+import uvloop
+
+from provider_core.access.keys import load_or_mint
+from provider_core.access.plugin import ApiKeyPlugin
+from provider_core.lifecycle import Lifecycle
+from provider_core.observability.line_writer import LineWriter
+from provider_core.plugins import PluginManager
+from provider_core.server.app import ExitNow, Server
+from provider_core.server.defaults import TextDefaults
+from provider_core.server.loading import BackendLoader
+from provider_core.server.reload import ConfigurationFile, Reloader
+from provider_core.settings import Settings
+
+log = structlog.get_logger()
+
+
+def serve_until_stopped(
+    settings: Settings,
+    plugins: PluginManager,
+    loader: BackendLoader,
+    lifecycle: Lifecycle,
+    writer: LineWriter,
+    exit_now: ExitNow,
+) -> int:
+    """Start, serve, drain.
+
+    Args:
+        settings: All of them.
+        plugins: Without the core's defaults.
+        loader: Loads the backends, and has maybe begun to.
+        lifecycle: Of the process.
+        writer: Of log and usage lines.
+        exit_now: Ends the process without waiting for any thread.
+
+    Returns:
+        The process's exit code.
+
+    Raises:
+        ProviderError: The server cannot start.
+    """
+    return uvloop.run(_serve(settings, plugins, loader, lifecycle, writer, exit_now))
+
+
+async def _serve(
+    settings: Settings,
+    plugins: PluginManager,
+    loader: BackendLoader,
+    lifecycle: Lifecycle,
+    writer: LineWriter,
+    exit_now: ExitNow,
+) -> int:
+    plugins.register(TextDefaults(settings), "core-text")
+    minted = _register_keys(settings, plugins)
+    server = Server(
+        settings,
+        plugins,
+        writer,
+        lifecycle,
+        exit_now,
+        num_dropped_lines=lambda: writer.num_dropped,
+        loader=loader,
+    )
+    loop = asyncio.get_running_loop()
+    reload = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)  # for good: its default would kill us
+    try:
+        with lifecycle.phase("bind"):
+            port = await server.open()
+        await _load_or_exit(server, exit_now)
+        gc.freeze()  # what is there now stays: no collection looks at it again
+        gc.enable()
+        _greet(settings, server.models.specs[0].id, port, minted)
+        file = ConfigurationFile(settings, plugins)
+        reloader = Reloader(server.models, file.read_specs, settings.config, reload)
+        async with reloader.watching():
+            await server.stopping.wait()
+        await server.drain()
+    finally:
+        await server.close()
+    return server.exit_code
+
+
+async def _load_or_exit(server: Server, exit_now: ExitNow) -> None:
+    """Load the models, unless a signal comes first: then do not wait for the loading thread."""
+    loading = asyncio.create_task(server.load())
+    stopping = asyncio.create_task(server.stopping.wait())
+    await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        log.info("server.stopped", exit_code=server.exit_code)
+        if server.journal is not None:
+            server.journal.close(timeout_s=1)
+        exit_now(server.exit_code)
+    stopping.cancel()
+    await loading
+
+
+def _register_keys(settings: Settings, plugins: PluginManager) -> str | None:
+    """Let keys in; the secret if one was minted just now."""
+    if not settings.access.require_key:
+        return None
+    store, minted = load_or_mint(settings.data_dir, settings.api_key)
+    plugins.register(ApiKeyPlugin(store), "core-keys")
+    if minted is not None:
+        _tell(f"API key (shown this once, stored hashed in {settings.data_dir}): {minted}")
+    return minted
+
+
+def _greet(settings: Settings, model_id: str, port: int, minted: str | None) -> None:
+    """Tell a person where the server is, with a command to paste."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    authorization = ""
+    if settings.access.require_key:
+        key = minted or ("$PROVIDER_API_KEY" if settings.api_key else "$KEY")
+        authorization = f' -H "Authorization: Bearer {key}"'
+    body = f'{{"model": "{model_id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    lines = [
+        f"provider-core listens on {url}",
+        "",
+        f"  curl {url}/v1/chat/completions{authorization} \\",
+        f"    -H 'Content-Type: application/json' -d {shlex.quote(body)}",
+        "",
+    ]
+    if settings.access.require_key and not (minted or settings.api_key):
+        lines += [
+            f"  KEY is the one shown at the first start; without it, remove {settings.data_dir}",
+            "  and start again, or set PROVIDER_API_KEY.",
+            "",
+        ]
+    _tell("\n".join(lines))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - for a person, not for a log

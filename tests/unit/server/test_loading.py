@@ -1,0 +1,142 @@
+"""Backends on their way: begun before they are asked for, taken up once, failures where awaited."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, current_thread
+
+import pytest
+
+from provider_core import ModelRunner, ModelSpec, hookimpl
+from provider_core.errors import ConfigurationError, PluginError
+from provider_core.lifecycle import Lifecycle
+from provider_core.plugins import make_plugin_manager
+from provider_core.server.loading import BackendLoader
+from provider_core.settings import Settings
+from provider_core.testing import ScriptedRunner
+from tests.serving import make_model_dir
+
+WAIT_S = 20
+
+
+class WarmedRunner(ScriptedRunner):
+    """Notes that it was warmed."""
+
+    is_warm = False
+
+    def warm_up(self) -> None:
+        """Note it."""
+        self.is_warm = True
+
+
+class SlowBackend:
+    """A plugin that loads when the test lets it."""
+
+    def __init__(self) -> None:
+        self.go_on = Event()
+        self.threads: list[str] = []
+
+    @hookimpl
+    def load_model(self, model: ModelSpec) -> ModelRunner | None:
+        """Load any model but `alien`."""
+        self.threads.append(current_thread().name)
+        assert self.go_on.wait(WAIT_S)
+        if model.id == "alien":
+            return None
+        return WarmedRunner(max_num_seqs=1, max_model_len=model.max_model_len, vocab_size=8)
+
+
+@pytest.fixture
+def backend() -> Iterator[SlowBackend]:
+    """A plugin whose threads end with the test."""
+    plugin = SlowBackend()
+    yield plugin
+    plugin.go_on.set()
+
+
+@pytest.fixture
+def lifecycle() -> Lifecycle:
+    """Whose phases are timed."""
+    return Lifecycle()
+
+
+@pytest.fixture
+def loader(backend: SlowBackend, lifecycle: Lifecycle, tmp_path: Path) -> BackendLoader:
+    """Of a server with one plugin."""
+    settings = Settings(plugins=(), data_dir=tmp_path / "data")
+    plugins = make_plugin_manager(settings)
+    plugins.register(backend, "slow")
+    return BackendLoader(plugins, settings, lifecycle)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ModelSpec:
+    """As configured."""
+    return ModelSpec(id="tiny", source=str(make_model_dir(tmp_path / "tiny", max_model_len=64)))
+
+
+def test_what_was_begun_is_taken_up_once(
+    loader: BackendLoader, backend: SlowBackend, spec: ModelSpec
+) -> None:
+    """Asking for it loads nothing again; asking twice, as a reload does, loads anew."""
+    loader.begin(spec)
+    first = loader.load(spec)
+    second = loader.load(spec)
+    assert second is not first
+    backend.go_on.set()
+    assert first.backend.result(WAIT_S) is not second.backend.result(WAIT_S)
+    assert backend.threads == ["load-tiny", "load-tiny"]
+
+
+def test_another_configuration_is_not_taken_up(
+    loader: BackendLoader, backend: SlowBackend, spec: ModelSpec, tmp_path: Path
+) -> None:
+    """The id alone says too little: its folder may be another."""
+    loader.begin(spec)
+    other = ModelSpec(id="tiny", source=str(make_model_dir(tmp_path / "b", max_model_len=32)))
+    backend.go_on.set()
+    fetched, folder = loader.load(other).fetched.result(WAIT_S)
+    assert (fetched.max_model_len, folder) == (32, tmp_path / "b")
+
+
+def test_the_folder_is_known_before_the_backend(
+    loader: BackendLoader, backend: SlowBackend, spec: ModelSpec, lifecycle: Lifecycle
+) -> None:
+    """The tokenizer need not wait for the weights; the backend comes warm."""
+    loading = loader.load(spec)
+    fetched, folder = loading.fetched.result(WAIT_S)
+    assert (fetched.max_model_len, str(folder)) == (64, spec.source)
+    assert loader.is_busy
+    assert not loading.backend.done()
+    backend.go_on.set()
+    runner = loading.backend.result(WAIT_S)
+    assert isinstance(runner, WarmedRunner)
+    assert runner.is_warm
+    assert {"fetch_ms", "backend_ms", "warm_up_ms"} < lifecycle.timings_ms().keys()
+
+
+def test_failures_are_raised_where_they_are_awaited(
+    loader: BackendLoader, backend: SlowBackend, spec: ModelSpec
+) -> None:
+    """A folder that is not there, and a model that no plugin takes."""
+    backend.go_on.set()
+    absent = loader.load(ModelSpec(id="absent", source="/no/such/folder"))
+    for future in (absent.fetched, absent.backend):
+        with pytest.raises(ConfigurationError, match="does not exist"):
+            future.result(WAIT_S)
+    alien = loader.load(ModelSpec(id="alien", source=spec.source))
+    with pytest.raises(PluginError, match=r"asked: slow, core"):
+        alien.backend.result(WAIT_S)
+
+
+def test_a_model_begins_to_load_before_the_server_is_imported() -> None:
+    """What a process needs to begin with imports no web server: that runs behind the weights."""
+    code = (
+        "import sys, provider_core.server.process; "
+        "print(*{'aiohttp', 'jinja2', 'tokenizers', 'prometheus_client'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout.split() == []
