@@ -54,6 +54,10 @@ class LimitSettings(Table):
     queue_wait_s: float = Field(10, gt=0, description="Longest predicted wait that is admitted.")
     max_n: int = Field(8, ge=1, le=128, description="Most choices of one request.")
     max_prompts: int = Field(64, ge=1, description="Most prompts of one completions request.")
+    max_inputs: int = Field(
+        2048, ge=1, description="Most texts of one embeddings or rerank request."
+    )
+    max_input_tokens: int = Field(300_000, ge=1, description="Most tokens of all of them together.")
     max_messages: int = Field(2048, ge=1, description="Most messages of one chat request.")
     template_timeout_s: float = Field(1, gt=0, description="Longest rendering of a chat template.")
 
@@ -116,6 +120,9 @@ class EngineSettings(Table):
     )
     max_kv_tokens: int | None = Field(
         None, ge=1, description="Tokens all running sequences may reserve; default: slots x length."
+    )
+    encoder_batch_tokens: int = Field(
+        4096, ge=1, description="Most tokens in one batch of an encoder, padding included."
     )
     speculation: Literal["auto", "prompt_lookup", "off"] = Field(
         "auto",
