@@ -103,6 +103,15 @@ class JournalSettings(Table):
     )
 
 
+class LedgerSettings(Table):
+    """`[ledger]`: what each generation used, kept to be looked up."""
+
+    enabled: bool = Field(True, description="`false`: nothing can be looked up.")  # noqa: FBT003
+    retention_days: float = Field(
+        35, ge=31, description="Then a generation is forgotten, but not what it cost."
+    )
+
+
 class AccessSettings(Table):
     """`[access]`: who may call."""
 
@@ -206,6 +215,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     access: AccessSettings = AccessSettings()
     journal: JournalSettings = JournalSettings()
+    ledger: LedgerSettings = LedgerSettings()
     logging: LoggingSettings = LoggingSettings()
     server: ServerSettings = ServerSettings()
 

@@ -7,7 +7,7 @@ reaches the log, or straight into the log where there is no journal.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
@@ -65,6 +65,8 @@ class Ledger:
         process: Facts every line repeats.
         on_settled: Told of each record once, after its line is with the sink; must not raise.
         journal: Takes the lines in the sink's place and brings them to the disk.
+        on_event: Told of every event, adjustments too, after its line was given away; must not
+            raise.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class Ledger:
         process: ProcessFacts,
         on_settled: Callable[[UsageRecord], None] | None = None,
         journal: UsageJournal | None = None,
+        on_event: Callable[[Mapping[str, object]], None] | None = None,
     ) -> None:
         self._sink = sink
         self._journal = journal
         self._clock = clock
         self._process = process
         self._on_settled = on_settled
+        self._on_event = on_event
         self._lock = threading.Lock()
         self._num_opened = 0
         self._last_seq = 0
@@ -174,6 +178,8 @@ class Ledger:
     def settle(self, facts: GenerationFacts, timeline: Timeline, outcome: Outcome) -> UsageRecord:
         """Write the line of a generation and tell who wants to know; for its `Settlement`."""
         record = self._emit(facts, timeline, outcome)
+        if self._on_event is not None:
+            self._on_event(record.event)
         if self._on_settled is not None:
             self._on_settled(record)
         return record
@@ -209,6 +215,8 @@ class Ledger:
             self._totals.adjustments += 1
             self._totals.cost -= record.cost
             self._journal.commit(self._last_seq, encode_event(adjustment))
+        if self._on_event is not None:
+            self._on_event(adjustment)
 
     def _emit(self, facts: GenerationFacts, timeline: Timeline, outcome: Outcome) -> UsageRecord:
         """Number, build and hand over one event: the single place a usage line comes from."""

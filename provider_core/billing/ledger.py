@@ -1,0 +1,331 @@
+"""The ledger: what each generation used and cost, to be looked up while the provider serves.
+
+A SQLite file in the data folder, filled from the usage events and never the truth itself: that is
+the journal, from which a start adds what a crash kept out. Numbers, ids and labels only, as in the
+events. One thread owns the connection, so nobody waits for a disk on the event loop, and whoever
+asks sees everything recorded before.
+
+Money is two integers, billionths of a dollar and billionths of those, so that sums are exact.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from provider_core.billing.journal import records
+from provider_core.billing.journal.frames import read_frames
+from provider_core.billing.journal.segment import segments_by_boot
+from provider_core.billing.ledger_rows import (
+    COLUMNS,
+    SCHEMA,
+    Activity,
+    Generation,
+    Owner,
+    Spending,
+    activity_of,
+    money,
+    row_of,
+    split_money,
+)
+from provider_core.errors import Unavailable
+from provider_core.interfaces import Clock
+
+log = structlog.get_logger()
+
+_DAY_S = 86400.0
+_PURGE_EVERY_S = 3600.0
+_BATCH = 500  # events of old journals in one transaction; lookups come in between
+_BUSY_S = 5.0  # another process of the same data folder may be writing
+_Batch = tuple[list[Mapping[str, object]], dict[str, int]]  # events, and files read to their end
+_T = TypeVar("_T")
+
+
+class UsageLedger:
+    """Generations of the last weeks, and what each key has spent in all.
+
+    Args:
+        path: Of the file; made if it is missing.
+        retention_days: After which a generation is forgotten and only its cost is kept.
+        clock: The time.
+    """
+
+    def __init__(self, path: Path, *, retention_days: float, clock: Clock = time) -> None:
+        self._path = path
+        self._retention_s = retention_days * _DAY_S
+        self._clock = clock
+        self._events: deque[Mapping[str, object]] = deque()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage-ledger")
+        self._db: sqlite3.Connection | None = None
+        self._next_purge_s = 0.0
+        self._has_lost = False  # an event that the journal still has
+        self._is_closed = False
+
+    def start(self, journal_dir: Path | None = None, boot_id: str = "") -> None:
+        """Open the file, and add what the journals of earlier boots have beyond it.
+
+        Returns at once. A file that cannot be used is logged, and every lookup then fails.
+
+        Args:
+            journal_dir: Of the journal, if one is kept.
+            boot_id: Whose events are recorded as they happen.
+        """
+        self._submit(self._open)
+        if journal_dir is not None:
+            refill = self._unread(journal_dir, boot_id)
+            self._submit(lambda: self._refill(refill))
+
+    def record(self, event: Mapping[str, object]) -> None:
+        """Take a `usage.final` or `usage.adjustment`. Never blocks, never raises."""
+        if not self._is_closed:
+            self._events.append(event)
+            self._submit(self._flush)
+
+    async def find(self, generation_id: str, owner: Owner) -> Generation | None:
+        """Look up a generation; `None` if there is none of this id, or it is somebody else's.
+
+        Raises:
+            Unavailable: The file cannot be read.
+        """
+        names = ", ".join(COLUMNS)
+        rows = await self._query(
+            f"SELECT {names} FROM generations"  # noqa: S608 - the names are ours
+            " WHERE generation_id = ? AND (api_key_id = ? OR account_id = ?)",
+            (generation_id, owner.api_key_id, owner.account_id),
+        )
+        return None if not rows else Generation(dict(zip(COLUMNS, rows[0], strict=True)))
+
+    async def spending(self, owner: Owner) -> Spending:
+        """What a key, or a whole account, has spent.
+
+        Raises:
+            Unavailable: The file cannot be read.
+        """
+        column, value = owner.scope
+        since = Spending.begins(self._clock.time())
+        sums = ", ".join(
+            f"SUM(cost_{unit}) FILTER (WHERE finished_s >= {limit:.0f})"
+            for limit in (0.0, *since)
+            for unit in ("nano", "atto")
+        )
+        ((*kept,),) = await self._query(
+            f"SELECT {sums} FROM generations WHERE {column} = ?",  # noqa: S608 - two names
+            (value,),
+        )
+        ((nano, atto),) = await self._query(
+            f"SELECT SUM(cost_nano), SUM(cost_atto) FROM archived WHERE {column} = ?",  # noqa: S608
+            (value,),
+        )
+        total, day, week, month = (money(*kept[i : i + 2]) for i in range(0, 8, 2))
+        return Spending(total=total + money(nano, atto), day=day, week=week, month=month)
+
+    async def activity(self, owner: Owner, since_s: float, until_s: float) -> list[Activity]:
+        """What was used of each model on each day, the newest day first.
+
+        Args:
+            owner: Whose.
+            since_s: Unix seconds, included.
+            until_s: Unix seconds, excluded.
+
+        Raises:
+            Unavailable: The file cannot be read.
+        """
+        column, value = owner.scope
+        rows = await self._query(
+            "SELECT date(finished_s, 'unixepoch') AS day, model, COUNT(*), SUM(prompt_tokens),"  # noqa: S608
+            " SUM(completion_tokens), SUM(reasoning_tokens), SUM(cost_nano), SUM(cost_atto)"
+            f" FROM generations WHERE {column} = ? AND finished_s >= ? AND finished_s < ?"
+            " GROUP BY day, model ORDER BY day DESC, model",
+            (value, since_s, until_s),
+        )
+        return [activity_of(row) for row in rows]
+
+    def close(self, journal_dir: Path | None = None, boot_id: str = "") -> None:
+        """Write what is left and close the file. Idempotent; blocks.
+
+        Args:
+            journal_dir: Of the journal, closed before: its files of this boot are known here.
+            boot_id: Of this boot.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._submit(self._flush)
+        if journal_dir is not None:
+            self._submit(lambda: self._mark_own(journal_dir, boot_id))
+        self._submit(self._close)
+        self._executor.shutdown()
+
+    def _submit(self, job: Callable[[], _T]) -> "Future[_T]":
+        return self._executor.submit(job)
+
+    async def _query(self, sql: str, values: tuple[object, ...]) -> list[Any]:  # rows
+        def run() -> list[Any]:
+            if self._db is None:
+                raise sqlite3.OperationalError("not open")
+            return self._db.execute(sql, values).fetchall()
+
+        try:
+            return await asyncio.wrap_future(self._submit(run))
+        except (sqlite3.Error, RuntimeError):  # RuntimeError: closed
+            log.exception("ledger.unreadable")
+            raise Unavailable(
+                "usage records cannot be read now", code="ledger_unavailable", retry_after_s=5
+            ) from None
+
+    def _open(self) -> None:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
+            db = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")  # what is lost is in the journal
+            db.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            log.error("ledger.unusable", error=str(error))  # noqa: TRY400 - of the operating system
+            return
+        self._db = db
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _flush(self) -> None:
+        """Write every event that waits, in one transaction."""
+        events = []
+        while self._events:
+            events.append(self._events.popleft())
+        if events:
+            self._write(events)
+            self._purge()
+
+    def _write(
+        self, events: Sequence[Mapping[str, object]], segments: Mapping[str, int] | None = None
+    ) -> bool:
+        db = self._db
+        if db is None:
+            self._has_lost = True
+            return False
+        horizon_s = self._clock.time() - self._retention_s
+        try:
+            with _transaction(db):
+                for event in events:
+                    if _finished_s(event) >= horizon_s:
+                        _insert(db, event)
+                db.executemany(
+                    "INSERT OR REPLACE INTO segments VALUES (?, ?)", (segments or {}).items()
+                )
+        except (sqlite3.Error, OverflowError) as error:
+            self._has_lost = True
+            log.error("ledger.failed", error=str(error), events=len(events))  # noqa: TRY400 - SQLite's own words
+            return False
+        return True
+
+    def _purge(self) -> None:
+        """Forget what is older than the retention, but not what it cost."""
+        now_s = self._clock.time()
+        db = self._db
+        if db is None or now_s < self._next_purge_s:
+            return
+        self._next_purge_s = now_s + _PURGE_EVERY_S
+        horizon = (now_s - self._retention_s,)
+        with suppress(sqlite3.Error), _transaction(db):  # an hour later is early enough
+            db.execute(
+                "INSERT INTO archived SELECT api_key_id, MAX(account_id), SUM(cost_nano),"
+                " SUM(cost_atto) FROM generations WHERE finished_s < ? GROUP BY api_key_id"
+                " ON CONFLICT (api_key_id) DO UPDATE SET"
+                " cost_nano = cost_nano + excluded.cost_nano,"
+                " cost_atto = cost_atto + excluded.cost_atto",
+                horizon,
+            )
+            db.execute("DELETE FROM generations WHERE finished_s < ?", horizon)
+            db.execute("DELETE FROM adjustments WHERE finished_s < ?", horizon)
+
+    def _unread(self, directory: Path, boot_id: str) -> Iterator[_Batch]:
+        """What the journals of other boots say, as far as they have grown since last read."""
+        if self._db is None:
+            return
+        known = dict(self._db.execute("SELECT name, size FROM segments"))
+        for boot, segments in segments_by_boot(directory).items():
+            for path in segments.values() if boot != boot_id else ():
+                with suppress(FileNotFoundError):  # too old meanwhile
+                    size = path.stat().st_size
+                    if known.get(path.name) == size:
+                        continue
+                    events = _events_of(path)
+                    while batch := list(islice(events, _BATCH)):
+                        yield batch, {}
+                    yield [], {path.name: size}
+
+    def _refill(self, unread: Iterator[_Batch]) -> None:
+        """Write one more batch, and come back for the next when others had their turn."""
+        try:
+            batch = next(unread, None)
+        except (OSError, sqlite3.Error) as error:
+            log.error("ledger.failed", error=str(error))  # noqa: TRY400 - of the operating system
+            return
+        if batch is not None and self._write(*batch) and not self._is_closed:
+            self._submit(lambda: self._refill(unread))
+
+    def _mark_own(self, directory: Path, boot_id: str) -> None:
+        """Note that the files of this boot hold nothing new."""
+        if self._has_lost:
+            return
+        with suppress(OSError):
+            own = segments_by_boot(directory).get(boot_id, {})
+            self._write([], {path.name: path.stat().st_size for path in own.values()})
+
+
+class _transaction:  # noqa: N801 - used as a function
+    """All or nothing; `sqlite3`'s own context does not begin one."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _insert(db: sqlite3.Connection, event: Mapping[str, Any]) -> None:
+    """Add an event; one that is known changes nothing."""
+    if event["event"] == "usage.final":
+        marks = ", ".join("?" * len(COLUMNS))
+        row = row_of(event, _finished_s(event))
+        db.execute(f"INSERT OR IGNORE INTO generations VALUES ({marks})", row)  # noqa: S608
+        return
+    nano, atto = split_money(event["cost_delta"])
+    added = db.execute(
+        "INSERT OR IGNORE INTO adjustments VALUES (?, ?)", (event["event_id"], _finished_s(event))
+    )
+    if added.rowcount == 1:
+        db.execute(
+            "UPDATE generations SET cost_nano = cost_nano + ?, cost_atto = cost_atto + ?"
+            " WHERE generation_id = ?",
+            (nano, atto, event["generation_id"]),
+        )
+
+
+def _events_of(path: Path) -> Iterator[Mapping[str, object]]:
+    """Every usage event of a journal's file, damage left out."""
+    for payload in read_frames(path):
+        if isinstance(payload, bytes):
+            record = records.decode(payload)
+            if record["rec"] == "F":
+                yield record["body"]
+
+
+def _finished_s(event: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(event["timestamp"]).replace(tzinfo=UTC).timestamp()

@@ -1,0 +1,158 @@
+"""What a row of the ledger holds, and what is asked of many."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal
+from typing import Any
+
+_EXACT = Context(prec=60)
+_NANO = 10**9
+
+_TEXT = (
+    "request_id",
+    "api_key_id",
+    "account_id",
+    "user_id",
+    "app_title",
+    "app_referer",
+    "session_id",
+    "model",
+    "endpoint",
+    "status",
+    "finish_reason",
+    "native_finish_reason",
+    "response_cache_source_id",
+)
+_NUMBERS = (
+    "stream",
+    "cancelled",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "image_count",
+    "ttft_ms",
+    "generation_ms",
+    "latency_ms",
+)
+COLUMNS = ("generation_id", "finished_s", *_TEXT, *_NUMBERS, "cost_nano", "cost_atto")
+"""Of a generation: the fields of its event by their names, the time in Unix seconds, the cost."""
+
+_TYPES = {
+    "generation_id": "TEXT PRIMARY KEY",
+    "finished_s": "REAL NOT NULL",
+    **dict.fromkeys(_TEXT, "TEXT"),
+    **dict.fromkeys(_NUMBERS, "NUMERIC"),
+    "cost_nano": "INTEGER NOT NULL",
+    "cost_atto": "INTEGER NOT NULL",
+}
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS generations (
+    {", ".join(f"{name} {_TYPES[name]}" for name in COLUMNS)}
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_key ON generations (api_key_id, finished_s);
+CREATE INDEX IF NOT EXISTS by_account ON generations (account_id, finished_s);
+CREATE INDEX IF NOT EXISTS by_time ON generations (finished_s);
+CREATE TABLE IF NOT EXISTS adjustments (
+    event_id TEXT PRIMARY KEY, finished_s REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS archived (
+    api_key_id TEXT PRIMARY KEY, account_id TEXT,
+    cost_nano INTEGER NOT NULL, cost_atto INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segments (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+"""
+"""`archived`: what forgotten generations cost. `segments`: files of journals that were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose generations are asked for: those of the account, if the key has one."""
+
+    api_key_id: str
+    account_id: str | None = None
+
+    @property
+    def scope(self) -> tuple[str, str]:
+        """The column that tells, and its value."""
+        if self.account_id is not None:
+            return "account_id", self.account_id
+        return "api_key_id", self.api_key_id
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation.
+
+    Attributes:
+        fields: By the names of `COLUMNS`.
+    """
+
+    fields: Mapping[str, Any]  # text, numbers or `None`
+
+    @property
+    def cost(self) -> Decimal:
+        """USD, exact, corrected by its adjustments."""
+        return money(self.fields["cost_nano"], self.fields["cost_atto"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """USD, exact: in all, and since the day, the week and the month began in UTC."""
+
+    total: Decimal
+    day: Decimal
+    week: Decimal
+    month: Decimal
+
+    @staticmethod
+    def begins(now_s: float) -> tuple[float, float, float]:
+        """Unix seconds at which the day, the week (on Monday) and the month began."""
+        now = datetime.fromtimestamp(now_s, UTC)
+        day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        week = day - timedelta(days=day.weekday())
+        return day.timestamp(), week.timestamp(), day.replace(day=1).timestamp()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What was used of a model on one day, `YYYY-MM-DD` in UTC."""
+
+    day: str
+    model: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cost: Decimal
+
+
+def row_of(event: Mapping[str, Any], finished_s: float) -> tuple[object, ...]:
+    """The columns of a `usage.final`."""
+    found = [event.get(name) for name in (*_TEXT, *_NUMBERS)]
+    return (event["generation_id"], finished_s, *found, *split_money(event["cost"]))
+
+
+def activity_of(row: Sequence[Any]) -> Activity:
+    """Read a row of the question by day and model."""
+    day, model, requests, prompt, completion, reasoning, nano, atto = row
+    return Activity(
+        day=day,
+        model=model,
+        requests=requests,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        reasoning_tokens=reasoning,
+        cost=money(nano, atto),
+    )
+
+
+def split_money(amount: str) -> tuple[int, int]:
+    """A decimal string of at most 18 decimals as billionths, and billionths of those."""
+    return divmod(int(Decimal(amount).scaleb(18, context=_EXACT)), _NANO)
+
+
+def money(nano: int | None, atto: int | None) -> Decimal:
+    """Undo `split_money`, of sums too; nothing is 0."""
+    return Decimal((nano or 0) * _NANO + (atto or 0)).scaleb(-18, context=_EXACT)
