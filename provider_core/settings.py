@@ -79,6 +79,10 @@ class ServerSettings(Table):
     ops_port: int | None = Field(None, ge=0, le=65535, description="Own port for /metrics.")
     metrics_public: bool = Field(False, description="Serve /metrics beyond loopback.")  # noqa: FBT003
     cors_origins: Names = Field((), description="Origins browsers may call from; `*` is any.")
+    reasoning_content: bool = Field(
+        False,  # noqa: FBT003
+        description="Name reasoning `reasoning_content`, too.",
+    )
     watchdog_s: float = Field(60, gt=0, description="A step longer than this ends the process.")
     region: str = Field("local", max_length=32, description="Region id in the usage event.")
     country: str | None = Field(None, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.")
