@@ -19,8 +19,9 @@ from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.interfaces import Engine, RunnerInfo
 from provider_core.observability import log_access, start_logging
 from provider_core.observability.metrics import Metrics
+from provider_core.prices import Prices
 from provider_core.settings import LoggingSettings
-from provider_core.types import ModelSpec, Prices, Principal, Usage, UsageRecord
+from provider_core.types import ModelSpec, Principal, Usage, UsageRecord
 
 CALLS = 2000
 ROUNDS = 7

@@ -35,12 +35,12 @@ from provider_core.interfaces import (
     TokenDecoder,
     Tokenizer,
 )
+from provider_core.prices import Prices
 from provider_core.types import (
     EngineOutput,
     FinishReason,
     GenerationRequest,
     ModelSpec,
-    Prices,
     Principal,
     SamplingParams,
     TokenLogprobs,

@@ -20,8 +20,9 @@ from provider_core.errors import ConfigurationError
 from provider_core.interfaces import RunnerInfo
 from provider_core.model_settings import ModelSettings, PricingSettings
 from provider_core.plugins import PluginManager
+from provider_core.prices import Prices, PriceTier, PriceWindow
 from provider_core.settings import Settings
-from provider_core.types import Capacity, ModelSpec, Prices, PriceTier, PriceWindow
+from provider_core.types import Capacity, ModelSpec
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, LiteralString, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from provider_core.types import Prices, PriceWindow
+from provider_core.prices import Prices, PriceWindow
 
 DecimalString = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]{1,18})?$")]
 """Money: digits with an optional fraction, never a float, so that it is exact."""

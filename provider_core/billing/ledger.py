@@ -227,7 +227,7 @@ class UsageLedger:
                 )
         except (sqlite3.Error, OverflowError) as error:
             self._has_lost = True
-            log.error("ledger.failed", error=str(error), events=len(events))  # noqa: TRY400 - SQLite's own words
+            log.error("ledger.failed", error=str(error))  # noqa: TRY400 - SQLite's own words
             return False
         return True
 

@@ -21,7 +21,8 @@ from types import MappingProxyType
 import orjson
 
 from provider_core.errors import ConfigurationError
-from provider_core.types import Prices, Usage
+from provider_core.prices import Prices
+from provider_core.types import Usage
 
 _EXACT = Context(prec=50, traps=[Inexact, Rounded, InvalidOperation, FloatOperation])
 _MAX_DECIMALS = 18

@@ -7,7 +7,7 @@ list of OpenAI's dialect carries it too.
 from decimal import Decimal
 from typing import Any
 
-from provider_core.types import Prices
+from provider_core.prices import Prices
 
 _ALWAYS = ("prompt", "completion", "request", "image")
 _IF_SET = ("input_cache_read", "input_cache_write", "internal_reasoning")

@@ -23,7 +23,8 @@ from provider_core.billing.events import Delivery, GenerationFacts
 from provider_core.billing.money import price_list
 from provider_core.interfaces import RunnerInfo
 from provider_core.json_lines import encode_line
-from provider_core.types import ModelSpec, Prices, Principal, Usage
+from provider_core.prices import Prices
+from provider_core.types import ModelSpec, Principal, Usage
 
 FORMAT_VERSION = 1
 Record = dict[str, Any]  # a JSON object that we wrote ourselves
@@ -89,7 +90,7 @@ def opened(facts: GenerationFacts, admitted_s: float) -> bytes:
 
 def facts_of(record: Record) -> GenerationFacts:
     """Undo `opened` as far as a bill shows it."""
-    prices = {name: Decimal(price) for name, price in record["prices"].items()}
+    prices: dict[str, Any] = {name: Decimal(price) for name, price in record["prices"].items()}
     return GenerationFacts(
         generation_id=record["generation_id"],
         request_id=record["request_id"],

@@ -16,8 +16,9 @@ from provider_core.dialects.openrouter.parameters import (
     sampling_parameters,
 )
 from provider_core.dialects.pricing import flat_pricing, price_string
+from provider_core.prices import Prices
 from provider_core.settings import ProviderSettings
-from provider_core.types import ModelSpec, Prices
+from provider_core.types import ModelSpec
 
 SCHEMA_VERSION = "2.4"
 

@@ -11,7 +11,8 @@ import pytest
 from provider_core.billing import ProcessFacts
 from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.interfaces import RunnerInfo
-from provider_core.types import ModelSpec, Prices, Principal
+from provider_core.prices import Prices
+from provider_core.types import ModelSpec, Principal
 
 GENERATION_ID = "gen-01JD5Z7Q3M8W9X0Y1Z2A3B4C5D"
 REQUEST_ID = "req-01JD5Z7Q2ZAAAAAAAAAAAAAAAA"

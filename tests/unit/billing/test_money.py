@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from provider_core.billing import cost_of, format_money, price_list
 from provider_core.errors import ConfigurationError
-from provider_core.types import Prices, PriceTier, PriceWindow, Usage
+from provider_core.prices import Prices, PriceTier, PriceWindow
+from provider_core.types import Usage
 
 MONEY = re.compile(r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,18})?$")
 

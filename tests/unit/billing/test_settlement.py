@@ -11,7 +11,8 @@ from typing import Any, cast
 import pytest
 
 from provider_core.billing.settlement import Ledger
-from provider_core.types import ModelSpec, Prices, PriceTier, PriceWindow, Usage, UsageRecord
+from provider_core.prices import Prices, PriceTier, PriceWindow
+from provider_core.types import ModelSpec, Usage, UsageRecord
 from tests.unit.billing.conftest import GENERATION_ID, HandClock, ListSink, Open
 
 USED = Usage(prompt_tokens=812, cached_tokens=640, completion_tokens=120, generated_tokens=120)

@@ -6,8 +6,9 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from provider_core.dialects.openrouter.monitor import ListedBy, Place
+from provider_core.prices import Prices, PriceTier, PriceWindow
 from provider_core.settings import ProviderSettings
-from provider_core.types import Capacity, Feature, ModelSpec, Prices, PriceTier, PriceWindow
+from provider_core.types import Capacity, Feature, ModelSpec
 
 FEATURES: list[Feature] = ["chat", "tools", "json_mode", "structured_outputs", "logprobs"]
 

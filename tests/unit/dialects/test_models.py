@@ -3,7 +3,8 @@
 from decimal import Decimal
 
 from provider_core.dialects.openai import model_item, model_list
-from provider_core.types import ModelSpec, Prices
+from provider_core.prices import Prices
+from provider_core.types import ModelSpec
 
 SPEC = ModelSpec(id="a/b", source="x", created=7, max_model_len=4096)
 

@@ -21,8 +21,9 @@ from provider_core.dialects.openrouter.monitor import (
     model_document,
     monitor_list,
 )
+from provider_core.prices import Prices, PriceTier, PriceWindow
 from provider_core.settings import ProviderSettings
-from provider_core.types import Capacity, ModelSpec, Prices, PriceTier, PriceWindow
+from provider_core.types import Capacity, ModelSpec
 from tests.unit.dialects.openrouter_specs import listers, specs
 
 SCHEMA = Path(__file__).parents[2] / "data" / "openrouter_monitor_2_4.schema.json"

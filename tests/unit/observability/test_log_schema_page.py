@@ -15,7 +15,8 @@ from provider_core.billing.adjustments import build_adjustment
 from provider_core.billing.settlement import Ledger
 from provider_core.interfaces import RunnerInfo
 from provider_core.observability import log_access
-from provider_core.types import ModelSpec, Prices, Principal, Usage
+from provider_core.prices import Prices
+from provider_core.types import ModelSpec, Principal, Usage
 from tests.unit.billing.journals import Log, boot
 from tests.unit.observability.conftest import ReadLines
 
