@@ -11,6 +11,9 @@ from tokenizers.decoders import DecodeStream
 
 from provider_core.text.chat_template import FolderChatTemplate
 from provider_core.text.generation import Event, Generation
+from provider_core.text.output_reader import OutputFormat
+from provider_core.text.reasoning import THINK
+from provider_core.text.tool_parsers import hermes
 from provider_core.types import EngineOutput, GenerationRequest, SamplingParams, TokenLogprobs
 from tests.unit.text.scripted_engine import ScriptedEngine
 from tests.unit.text.template_sources import CHATML, CHATML_CONTROL
@@ -57,7 +60,10 @@ def decode_by_library(ids: Sequence[int]) -> Callable[[], object]:
 
 
 def generate(
-    outputs: Sequence[EngineOutput], stop: Sequence[str] = (), logprobs: int | None = None
+    outputs: Sequence[EngineOutput],
+    stop: Sequence[str] = (),
+    logprobs: int | None = None,
+    output: OutputFormat | None = None,
 ) -> Callable[[], object]:
     """One choice through `Generation`, from the engine's callback to an empty `on_event`."""
 
@@ -70,7 +76,7 @@ def generate(
         prompt_token_ids=(5,),
         sampling=SamplingParams(max_tokens=NUM_TOKENS, logprobs=logprobs),
     )
-    Generation(engine, TOKENIZER, [request], stop=stop, on_event=on_event).start()
+    Generation(engine, TOKENIZER, [request], stop=stop, output=output, on_event=on_event).start()
 
     def work() -> None:
         for output in outputs:
@@ -85,6 +91,12 @@ def main() -> None:
     plain = [EngineOutput((token_id,)) for token_id in ids]
     entry = TokenLogprobs(5, -1.0)
     listed = [EngineOutput((token_id,), logprobs=(entry,)) for token_id in ids]
+    tools = OutputFormat(tool_parser=hermes.PARSER, reasoning=THINK)
+    opening = '<tool_call>{"name": "f", "arguments": {"text": "'
+    in_call = [
+        EngineOutput(tuple(TOKENIZER.encode(opening, allow_special=False))),
+        *[EngineOutput((token_id,)) for token_id in ids],
+    ]
     template = FolderChatTemplate({"default": CHATML}, control_tokens=CHATML_CONTROL)
     messages = [
         {"role": "user", "content": "Tell me about the sea, please. " * 10},
@@ -103,6 +115,8 @@ def main() -> None:
         ("the same by DecodeStream", best_us(lambda: decode_by_library(ids), len(ids))),
         ("Generation, plain", best_us(lambda: generate(plain), len(ids))),
         ("Generation, stop string", best_us(lambda: generate(plain, ["\n\nUser:"]), len(ids))),
+        ("Generation, with tools", best_us(lambda: generate(plain, output=tools), len(ids))),
+        ("Generation, arguments", best_us(lambda: generate(in_call, output=tools), len(ids))),
         ("Generation, log probabilities", best_us(lambda: generate(listed, (), 0), len(ids))),
         ("render ten messages", best_us(lambda: render, 20)),
         (f"encode {len(TEXT)} characters", best_us(lambda: encode, 100)),

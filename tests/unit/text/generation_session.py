@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from provider_core.interfaces import Engine
 from provider_core.text.generation import Event, Finished, Generation, fold
+from provider_core.text.output_reader import OutputFormat
 from provider_core.types import EngineOutput, GenerationRequest, SamplingParams, TokenLogprobs
 from tests.unit.text.scripted_engine import ScriptedEngine
 from tests.unit.text.tokenizer_folders import byte_level, served
@@ -39,6 +40,7 @@ class Session:
         stop: Sequence[str] = (),
         logprobs: int | None = None,
         num_choices: int = 1,
+        output: OutputFormat | None = None,
         answer: Callable[[Event], bool | None] = lambda _: None,
         engine: ScriptedEngine | None = None,
         now: Iterable[float] = (1.5, 2.5),
@@ -53,6 +55,7 @@ class Session:
             [request(index, logprobs=logprobs) for index in range(num_requests)],
             stop=stop,
             num_choices=num_choices,
+            output=output,
             on_event=self._on_event,
             monotonic=iter(now).__next__,
         )

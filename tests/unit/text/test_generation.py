@@ -81,9 +81,9 @@ def test_bug_06_text_ends_before_the_first_stop_string(stop: list[str], size: in
     for begin in range(0, len(ids), size):
         session.push(ids[begin : begin + size])
     session.end("abort")
-    places = sorted((text.find(s) + len(s), text.find(s)) for s in stop)
-    assert session.text == text[: places[0][1]]
-    assert session.finished == [Finished(0, "stop", "stop_string")]
+    _, begin, found = min((text.find(s) + len(s), text.find(s), s) for s in stop)
+    assert session.text == text[:begin]
+    assert session.finished == [Finished(0, "stop", "stop_string", stop_string=found)]
     assert session.engine.aborted == ["0"]
 
 
@@ -122,7 +122,7 @@ def test_a_stop_string_in_the_last_output_is_a_stop() -> None:
     session = Session(stop=["dog"]).start()
     session.push(ids_of("lazy dog"), finish_reason="length")
     assert session.text == "lazy "
-    assert session.finished == [Finished(0, "stop", "stop_string")]
+    assert session.finished == [Finished(0, "stop", "stop_string", stop_string="dog")]
     assert session.engine.aborted == []
 
 

@@ -119,7 +119,7 @@ async def test_bug_31_every_choice_finishes_exactly_once() -> None:
         Finished(0, "stop", "stop"),
         Finished(1, "error", "error", error),
         Finished(2, "abort", "abort"),
-        Finished(3, "stop", "stop_string"),
+        Finished(3, "stop", "stop_string", stop_string="dog"),
         Finished(4, "abort", "abort"),
     ]
     assert session.engine.aborted == ["3", "4"]

@@ -1,0 +1,93 @@
+"""How models write calls of tools: the protocol that a family's parser fills.
+
+A `ToolParser` knows one family's syntax in both directions. Reading, it turns a reply, piece by
+piece as it is generated, into content and calls. Writing, its `syntax` says how a call is spelled,
+so that the arguments can be constrained to the tools' schemas while the model writes them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """A call begins: which tool."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments:
+    """The next characters of the call's arguments; joined, they are a JSON object."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """The call is whole."""
+
+
+ToolPiece = str | CallStart | CallArguments | CallEnd
+"""What a reply consists of; a plain string is content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSyntax:
+    """How a family spells calls, for constrained decoding.
+
+    The calls of a reply are `begin`, one or more calls with `separator` between them, and `end`. A
+    call is `before_name`, the name, `after_name`, the arguments, `after_arguments`.
+
+    Attributes:
+        trigger: The beginning of `begin + before_name` that, wherever it occurs, can only be a
+            call. Empty if nothing is reserved: then a reply that begins exactly like a call of one
+            of the tools, up to its arguments, is one.
+        arguments: How arguments are written: as `json`, or as `xml`, one element for each.
+        control_tokens: Spellings that the parser wants to read although they may be control tokens,
+            which no text shows.
+    """
+
+    before_name: str
+    after_name: str
+    after_arguments: str
+    begin: str = ""
+    separator: str = ""
+    end: str = ""
+    trigger: str = ""
+    arguments: Literal["json", "xml"] = "json"
+    control_tokens: tuple[str, ...] = ()
+
+
+class ToolStream(Protocol):
+    """Reads one reply. The pieces depend on the text, not on how it was cut."""
+
+    @property
+    def num_held(self) -> int:
+        """Characters that were fed and are not decided yet: they may be the start of a call."""
+        ...
+
+    def feed(self, text: str) -> list[ToolPiece]:
+        """Take the next text in and return what it decided. Never raises, whatever the text."""
+        ...
+
+    def flush(self) -> list[ToolPiece]:
+        """Return what is left; no more text will come.
+
+        What only looked like the start of a call is content. A call that is not whole stays
+        without a `CallEnd`.
+        """
+        ...
+
+
+class ToolParser(Protocol):
+    """One request's way of reading calls, shared by its choices."""
+
+    @property
+    def syntax(self) -> ToolSyntax | None:
+        """How calls are written; `None` if they cannot be constrained."""
+        ...
+
+    def start(self) -> ToolStream:
+        """A reader of one reply."""
+        ...
