@@ -22,6 +22,7 @@ from provider_core.interfaces import UsageWriter
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.observability.metrics import Metrics
 from provider_core.plugins import PluginManager
+from provider_core.server.anthropic_routes import AnthropicRoutes
 from provider_core.server.auth import Authenticator
 from provider_core.server.connection import connection_factory
 from provider_core.server.dispatch import Dispatcher
@@ -116,6 +117,7 @@ class Server:
         Health(self.lifecycle, self.models, self.journal).add_routes(app)
         pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
         OpenAIRoutes(pipeline).add_routes(app)
+        AnthropicRoutes(pipeline).add_routes(app)
         self.plugins.every(hookspecs.setup_app, app=app)
         return app
 

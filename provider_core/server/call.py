@@ -20,15 +20,21 @@ Dialect = Literal["openai", "openrouter", "anthropic", "google"]
 
 
 def dialect_of(request: web.Request) -> Dialect:
-    """The dialect that a request speaks, by its path; `/v1/models` is OpenAI's by default."""
+    """The dialect that a request speaks, by its path.
+
+    Three dialects list models under one path; there a header says who asks.
+    """
     path = request.path
-    if path.startswith("/api/"):
-        return "openrouter"
-    if path.startswith("/v1/messages"):
+    if path.startswith(("/v1/messages", "/api/v1/messages")):
         return "anthropic"
+    if path.startswith(("/v1/models", "/api/v1/models")):
+        if "anthropic-version" in request.headers:
+            return "anthropic"
+        if "x-goog-api-key" in request.headers:
+            return "google"
     if path.startswith("/v1beta/") or (path.startswith("/v1/models/") and ":" in path):
         return "google"
-    return "openai"
+    return "openrouter" if path.startswith("/api/") else "openai"
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from provider_core.dialects.anthropic.errors import encode_error as encode_anthropic
 from provider_core.dialects.openai.errors import encode_error as encode_openai
 from provider_core.dialects.openrouter.errors import encode_error as encode_openrouter
 from provider_core.errors import ProviderError
@@ -25,11 +26,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ENCODERS: Mapping[Dialect, Callable[[ProviderError, str], tuple[int, dict[str, str], bytes]]] = {
     "openai": encode_openai,
     "openrouter": encode_openrouter,
-    "anthropic": encode_openai,
+    "anthropic": encode_anthropic,
     "google": encode_openai,
 }
 _CLOSING_STATUSES = {408, 413}  # what is left of such a body is not worth reading
-_CORS_EXPOSED_HEADERS = "X-Request-Id, X-Generation-Id, Retry-After, retry-after-ms"
+_CORS_EXPOSED_HEADERS = "X-Request-Id, request-id, X-Generation-Id, Retry-After, retry-after-ms"
 _CORS_HEADERS = "Authorization, *"  # the wildcard means all others, which SDKs add freely
 
 
@@ -145,6 +146,8 @@ class Edge:
         if call is not None:
             call.http_status = response.status
             headers["X-Request-Id"] = call.request_id
+            if call.dialect == "anthropic":  # whose clients know it by another name
+                headers["request-id"] = call.request_id
             if call.generation_id is not None:
                 headers["X-Generation-Id"] = call.generation_id
         origin = self._allowed_origin(request)

@@ -3,6 +3,7 @@
 import orjson
 from aiohttp import web
 
+from provider_core.dialects.anthropic.models import model_info, model_page
 from provider_core.dialects.openai.models import model_item, model_list
 from provider_core.dialects.openai.requests import ParsedCompletion, parse_chat, parse_completion
 from provider_core.dialects.sampling import check_token_ids
@@ -31,20 +32,27 @@ class OpenAIRoutes:
     async def models(self, request: web.Request) -> web.Response:
         """`GET /v1/models`."""
         await self._enter_models(request)
-        return _json(model_list(self._dispatcher.models.specs))
+        specs = self._dispatcher.models.specs
+        if request[CALL].dialect == "anthropic":
+            return _json(model_page(specs, request.query))
+        return _json(model_list(specs))
 
     async def model(self, request: web.Request) -> web.Response:
         """`GET /v1/models/{id}`; the id's slash may come encoded or raw."""
         await self._enter_models(request)
-        model = self._dispatcher.models.find(request.match_info["model"])
-        return _json(model_item(model.spec))
+        spec = self._dispatcher.models.find(request.match_info["model"]).spec
+        return _json(model_info(spec) if request[CALL].dialect == "anthropic" else model_item(spec))
 
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""
         call, body = await self._pipeline.enter(request)
         parsed = parse_chat(body, self._settings.limits)
+        alias = self._settings.server.reasoning_content
         return await self._pipeline.chat(
-            request, call, parsed, lambda model: OpenAIReply(call, model, parsed)
+            request,
+            call,
+            parsed,
+            lambda model: OpenAIReply(call, model, parsed, has_reasoning_content=alias),
         )
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
