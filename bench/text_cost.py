@@ -79,8 +79,8 @@ def generate(
     Generation(engine, TOKENIZER, [request], stop=stop, output=output, on_event=on_event).start()
 
     def work() -> None:
-        for output in outputs:
-            engine.push("0", output)
+        for step in outputs:
+            engine.push("0", step)
 
     return work
 
