@@ -19,7 +19,10 @@ EncoderTask = Literal["embed", "score"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderInfo(RunnerInfo):
-    """The facts of an encoder. `max_num_seqs` is the most rows of one call.
+    """The facts of an encoder.
+
+    Of those it shares with runners, `max_num_seqs` is the most rows of one call, `max_model_len`
+    the most tokens of a row, and `vocab_size` may be 0 for unknown.
 
     Attributes:
         task: What a row gives.

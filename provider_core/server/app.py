@@ -29,7 +29,7 @@ from provider_core.server.dispatch import Dispatcher
 from provider_core.server.edge import Edge
 from provider_core.server.health import Health
 from provider_core.server.loading import BackendLoader
-from provider_core.server.models import Models, ServedModel
+from provider_core.server.models import Models, Served
 from provider_core.server.ops import Ops
 from provider_core.server.pipeline import Pipeline
 from provider_core.server.routes import OpenAIRoutes
@@ -236,7 +236,7 @@ class Server:
         self.exit_code = EXIT_ENGINE_HUNG
         self.stop()
 
-    def _engine_hung(self, model: ServedModel) -> None:
+    def _engine_hung(self, model: Served) -> None:
         """An engine's step does not return: settle what runs on it and end without it."""
         error = EngineDead(f"the engine of `{model.spec.id}` does not answer")
         for run in list(self.dispatcher.runs):

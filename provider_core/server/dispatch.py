@@ -25,7 +25,7 @@ from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
 from provider_core.server.call import Call
 from provider_core.server.gate import Gate
-from provider_core.server.models import Models, ServedModel
+from provider_core.server.models import Models, Served, ServedModel
 from provider_core.server.open_run import OpenRun
 from provider_core.settings import Settings
 from provider_core.text.events import Event, Finished
@@ -202,7 +202,7 @@ class Dispatcher:
         return run
 
     def open_settlement(
-        self, call: Call, model: ServedModel, endpoint: Endpoint, *, n: int
+        self, call: Call, model: Served, endpoint: Endpoint, *, n: int
     ) -> Settlement:
         """Admit a generation at today's prices; whoever opens must settle."""
         return self._ledger.open(

@@ -8,7 +8,7 @@ from provider_core.errors import DeadlineExceeded, Unavailable
 from provider_core.plugins import PluginManager
 from provider_core.server.admission import check_queue
 from provider_core.server.call import Call
-from provider_core.server.models import ServedModel
+from provider_core.server.models import Served
 from provider_core.settings import Settings
 
 _JOURNAL_RETRY_S = 5.0
@@ -43,7 +43,7 @@ class Gate:
     async def admit(
         self,
         call: Call,
-        model: ServedModel,
+        model: Served,
         *,
         num_sequences: int,
         num_computed_tokens: int,

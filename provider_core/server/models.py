@@ -1,7 +1,7 @@
 """The models this process serves: loading them by hooks, letting them go."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +12,10 @@ from provider_core import hookspecs
 from provider_core.billing.money import price_list
 from provider_core.catalog import apply_runner_info
 from provider_core.dialects.openai.logprobs import DecodeToken, make_decode_token
-from provider_core.encoders import Encoder
+from provider_core.encoders import Encoder, EncoderTask
+from provider_core.engine.encoder_engine import EncoderEngine
 from provider_core.engine.engine import LLMEngine
-from provider_core.errors import ModelNotFound, PluginError, Unavailable
+from provider_core.errors import InvalidRequest, ModelNotFound, PluginError, Unavailable
 from provider_core.interfaces import (
     ROUNDING_MARGIN,
     ChatTemplate,
@@ -26,8 +27,9 @@ from provider_core.interfaces import (
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
 from provider_core.server.admission import PrefillRate
-from provider_core.server.loading import Backend, BackendLoader
+from provider_core.server.loading import BackendLoader
 from provider_core.settings import Settings
+from provider_core.text.encoder_tokenizer import EncoderTokenizer, load_encoder_tokenizer
 from provider_core.types import ModelSpec
 
 log = structlog.get_logger()
@@ -35,23 +37,17 @@ log = structlog.get_logger()
 _DRAIN_POLL_S = 0.05
 
 
-@dataclass(slots=True)
-class ServedModel:
-    """A listed model and what serves it.
+@dataclass(slots=True, kw_only=True)
+class _Listed:
+    """What all served models have.
 
     Attributes:
         spec: As clients see it now; exchanged whole.
-        decode_token: A token's string and bytes, for log probabilities.
-        chat_template: `None` for a model without one; it serves completions only.
         num_open: Requests that hold it; it is not closed before they end.
         prefill_rate: What its engine has shown lately.
     """
 
     spec: ModelSpec
-    engine: Engine
-    tokenizer: Tokenizer
-    chat_template: ChatTemplate | None
-    decode_token: DecodeToken
     num_open: int = 0
     prefill_rate: PrefillRate = field(default_factory=PrefillRate)
 
@@ -63,6 +59,34 @@ class ServedModel:
             yield
         finally:
             self.num_open -= 1
+
+
+@dataclass(slots=True, kw_only=True)
+class ServedModel(_Listed):
+    """A model that writes, and what serves it.
+
+    Attributes:
+        decode_token: A token's string and bytes, for log probabilities.
+        chat_template: `None` for a model without one; it serves completions only.
+    """
+
+    engine: Engine
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    decode_token: DecodeToken
+
+
+@dataclass(slots=True, kw_only=True)
+class ServedEncoder(_Listed):
+    """A model that makes vectors or scores, and what serves it."""
+
+    engine: EncoderEngine
+    tokenizer: EncoderTokenizer
+
+
+Served = ServedModel | ServedEncoder
+
+_ROUTES: Mapping[EncoderTask, str] = {"embed": "embeddings", "score": "rerank"}
 
 
 class Models:
@@ -89,15 +113,15 @@ class Models:
         self._settings = settings
         self._lifecycle = lifecycle
         self._on_dead = on_dead
-        self._models: dict[str, ServedModel] = {}
-        self._by_name: dict[str, ServedModel] = {}
-        self._leaving: dict[asyncio.Task[None], ServedModel] = {}  # removed, not closed yet
+        self._models: dict[str, Served] = {}
+        self._by_name: dict[str, Served] = {}
+        self._leaving: dict[asyncio.Task[None], Served] = {}  # removed, not closed yet
 
-    def __iter__(self) -> Iterator[ServedModel]:
+    def __iter__(self) -> Iterator[Served]:
         return iter(list(self._models.values()))
 
     @property
-    def loaded(self) -> list[ServedModel]:
+    def loaded(self) -> list[Served]:
         """All that hold memory: the listed ones, and those that wait for their last request."""
         return [*self._models.values(), *self._leaving.values()]
 
@@ -106,7 +130,7 @@ class Models:
         """What is listed, in order of loading."""
         return [model.spec for model in self]
 
-    def find(self, name: str) -> ServedModel:
+    def find(self, name: str) -> Served:
         """Look a model up by id or alias.
 
         Raises:
@@ -118,12 +142,32 @@ class Models:
         return model
 
     def find_ready(self, name: str) -> ServedModel:
-        """As `find`, for a request that wants an answer.
+        """As `find`, for a request that wants text.
 
         Raises:
             ModelNotFound: Nobody of that name.
+            InvalidRequest: The model writes no text.
             Unavailable: The model is listed and takes no requests now.
         """
+        model = self._find_available(name)
+        if isinstance(model, ServedEncoder):
+            raise _wrong_model(model, "does not generate text")
+        return model
+
+    def find_encoder(self, name: str, task: EncoderTask) -> ServedEncoder:
+        """As `find`, for a request that wants vectors or scores.
+
+        Raises:
+            ModelNotFound: Nobody of that name.
+            InvalidRequest: The model does something else.
+            Unavailable: The model is listed and takes no requests now.
+        """
+        model = self._find_available(name)
+        if isinstance(model, ServedModel) or model.engine.info.task != task:
+            raise _wrong_model(model, "embeds no text" if task == "embed" else "does not rerank")
+        return model
+
+    def _find_available(self, name: str) -> Served:
         model = self.find(name)
         if not model.spec.is_ready:
             raise Unavailable(
@@ -157,28 +201,59 @@ class Models:
         loading = self._loader.load(spec)
         spec, model_dir = await asyncio.wrap_future(loading.fetched)
         price_list(spec.prices)
-        tokenizer, template, backend = await asyncio.gather(
+        text = asyncio.gather(
             asyncio.to_thread(self._load_tokenizer, spec, model_dir),
             asyncio.to_thread(self._load_chat_template, spec, model_dir),
-            asyncio.wrap_future(loading.backend),
         )
+        waited = asyncio.wrap_future(loading.backend)
+        await asyncio.gather(text, waited, return_exceptions=True)
+        problem = text.exception()
+        backend = waited.result()
+        if isinstance(backend, Encoder):  # reads texts in another way, and no templates
+            self._list(await self._serve_encoder(spec, backend, model_dir))
+            return
+        if problem is not None:
+            raise problem
+        tokenizer, template = text.result()
         engine = self._make_engine(spec, backend)
         if tokenizer is None:
             await engine.close()
             raise PluginError(f"no plugin loads a tokenizer for the model {spec.id!r}")
-        spec = apply_runner_info(spec, engine.info)
-        self._models[spec.id] = ServedModel(
-            spec, engine, tokenizer, template, make_decode_token(tokenizer.token_bytes)
+        self._list(
+            ServedModel(
+                spec=apply_runner_info(spec, engine.info),
+                engine=engine,
+                tokenizer=tokenizer,
+                chat_template=template,
+                decode_token=make_decode_token(tokenizer.token_bytes),
+            )
         )
+
+    def _list(self, model: Served) -> None:
+        spec, info = model.spec, model.engine.info
+        self._models[spec.id] = model
         self._index()
         log.info(
             "model.loaded",
             model=spec.id,
-            backend=engine.info.backend,
-            device=engine.info.device,
+            backend=info.backend,
+            device=info.device,
             max_model_len=spec.max_model_len,
             max_num_seqs=spec.max_num_seqs,
-            chat=template is not None,
+            chat=isinstance(model, ServedModel) and model.chat_template is not None,
+        )
+
+    async def _serve_encoder(
+        self, spec: ModelSpec, encoder: Encoder, model_dir: Path
+    ) -> ServedEncoder:
+        tokenizer = await asyncio.to_thread(load_encoder_tokenizer, model_dir)
+        engine = EncoderEngine(
+            encoder,
+            max_batch_tokens=self._settings.engine.encoder_batch_tokens,
+            on_dead=self._on_dead,
+        )
+        return ServedEncoder(
+            spec=apply_runner_info(spec, engine.info), engine=engine, tokenizer=tokenizer
         )
 
     def _load_tokenizer(self, spec: ModelSpec, model_dir: Path) -> Tokenizer | None:
@@ -191,10 +266,7 @@ class Models:
                 hookspecs.load_chat_template, model=spec, model_dir=model_dir
             )
 
-    def _make_engine(self, spec: ModelSpec, backend: Backend) -> Engine:
-        if isinstance(backend, Encoder):
-            backend.close()
-            raise PluginError(f"the model {spec.id!r} is an encoder, which writes no text")
+    def _make_engine(self, spec: ModelSpec, backend: ModelRunner | Engine) -> Engine:
         if isinstance(backend, ModelRunner):
             return LLMEngine(
                 backend,
@@ -259,7 +331,7 @@ class Models:
         self._index()
         await asyncio.gather(*(model.engine.close() for model in models))
 
-    async def _close_when_idle(self, model: ServedModel) -> None:
+    async def _close_when_idle(self, model: Served) -> None:
         while model.num_open:  # noqa: ASYNC110 - rare, and an event would cost every request
             await asyncio.sleep(_DRAIN_POLL_S)
         await model.engine.close()
@@ -270,3 +342,13 @@ class Models:
         self._by_name = {
             name: model for model in self for name in (model.spec.id, *model.spec.aliases)
         }
+
+
+def _wrong_model(model: Served, lack: str) -> InvalidRequest:
+    """The error for a request that a model of another kind could serve."""
+    what_for = ""
+    if isinstance(model, ServedEncoder):
+        what_for = f"; it is for {_ROUTES[model.engine.info.task]}"
+    return InvalidRequest(
+        f"the model {model.spec.id!r} {lack}{what_for}", param="model", code="model_not_supported"
+    )

@@ -8,7 +8,7 @@ from time import monotonic
 
 import structlog
 
-from provider_core.server.models import ServedModel
+from provider_core.server.models import Served
 
 log = structlog.get_logger()
 
@@ -27,9 +27,9 @@ class Watchdog:
 
     def __init__(
         self,
-        models: Callable[[], Iterable[ServedModel]],
+        models: Callable[[], Iterable[Served]],
         limit_s: float,
-        on_hang: Callable[[ServedModel], None],
+        on_hang: Callable[[Served], None],
         interval_s: float = 1.0,
     ) -> None:
         self._models = models

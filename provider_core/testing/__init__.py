@@ -14,6 +14,7 @@ from provider_core.testing.generation import (
     succeeded,
 )
 from provider_core.testing.runner_contract import RunnerContract
+from provider_core.testing.scripted_encoder import ScriptedEncoder
 from provider_core.testing.scripted_runner import ScriptedRunner
 from provider_core.testing.wrapped_runners import BlockingRunner, FailingRunner
 
@@ -24,6 +25,7 @@ __all__ = [
     "FailingRunner",
     "Recorder",
     "RunnerContract",
+    "ScriptedEncoder",
     "ScriptedRunner",
     "decode_batch",
     "generate",
