@@ -5,6 +5,7 @@ Nothing is ever added to a text by `encode`. A raw completions prompt begins wit
 and the tokenizer's own post-processor puts an id first. Chat prompts begin as their template says.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -19,6 +20,7 @@ from provider_core.text.token_bound import TokenBound
 from provider_core.text.vocabulary import Vocabulary, VocabularyDecoder
 
 _DOCUMENT_SEPARATOR = "<|endoftext|>"  # of GPT-2's vocabulary and of all that follow its custom
+_ADDED_TOKENS = re.compile(rb'"added_tokens"\s*:\s*(\[)')  # in no string: its quotes are escaped
 _LONG_TEXT = 4096  # characters from which the interpreter lock is given up while encoding
 
 
@@ -58,9 +60,26 @@ def read_json_object(path: Path) -> Mapping[str, Any]:
 
 
 def read_special_tokens(model_dir: Path) -> tuple[str, ...]:
-    """Return the spellings of the control tokens in a folder's tokenizer.json, if it has one."""
-    added = read_json_object(model_dir / "tokenizer.json").get("added_tokens", ())
-    return tuple(token["content"] for token in added if token["special"])
+    """Return the spellings of the control tokens in a folder's tokenizer.json, if it has one.
+
+    Their section stands before megabytes of others that need not be parsed for it.
+
+    Raises:
+        ConfigurationError: The file is broken.
+    """
+    path = model_dir / "tokenizer.json"
+    if not path.exists():
+        return ()
+    definition = path.read_bytes()
+    section = _ADDED_TOKENS.search(definition)
+    try:
+        if section is None:
+            added = orjson.loads(definition).get("added_tokens", ())
+        else:
+            added, _ = json.JSONDecoder().raw_decode(definition[section.start(1) :].decode())
+        return tuple(token["content"] for token in added if token["special"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"{path} is broken") from error
 
 
 class FolderTokenizer:

@@ -52,6 +52,37 @@ def test_a_folder_without_a_readable_tokenizer_is_a_configuration_error(
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"added_tokens": [{"content": "<|é|>", "special": true}], "model": {}}',
+        (
+            '{"model":{"vocab":{"added_tokens":0,"[":1},"merges":["added_tokens"]},'
+            '"added_tokens":[{"content":"<|é|>","special":true},{"content":"x","special":false}]}'
+        ),
+        (
+            r'{"model":{"vocab":{"\"added_tokens\":[":0}},'
+            r'"added_tokens":[{"content":"<|\u00e9|>","special":true}]}'
+        ),
+        r'{"added\u005ftokens":[{"content":"<|é|>","special":true}]}',
+    ],
+)
+def test_control_tokens_are_found_without_reading_the_vocabulary(
+    tmp_path: Path, content: str
+) -> None:
+    """Wherever their section stands, and whatever else is called so."""
+    (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
+    assert read_special_tokens(tmp_path) == ("<|é|>",)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"added_tokens": [', '{"added_tokens": [1]}'])
+def test_broken_control_tokens_are_a_configuration_error(tmp_path: Path, content: str) -> None:
+    """A template without its control tokens would let users write them."""
+    (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"tokenizer\.json is broken"):
+        read_special_tokens(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]"])
 def test_a_broken_tokenizer_config_is_a_configuration_error(tmp_path: Path, content: bytes) -> None:
     """It is not silently taken for an empty one."""
