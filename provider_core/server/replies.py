@@ -8,6 +8,7 @@ import orjson
 
 import provider_core
 from provider_core.billing.events import Endpoint
+from provider_core.dialects.openai.chat_form import ChatForm
 from provider_core.dialects.openai.chunks import (
     ChatStreamEncoder,
     CompletionStreamEncoder,
@@ -29,6 +30,7 @@ class OpenAIReply:
         model: What runs.
         parsed: What was asked.
         echo: Each choice's prompt as text, if it is to be repeated.
+        has_reasoning_content: See `ChatForm`.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class OpenAIReply:
         model: ServedModel,
         parsed: ParsedChat | ParsedCompletion,
         echo: Sequence[str] = (),
+        *,
+        has_reasoning_content: bool = False,
     ) -> None:
         self._parsed = parsed
-        self._echo = echo
         wants_logprobs = parsed.sampling.logprobs is not None
         self._shared: dict[str, Any] = {  # keyword arguments of several types
             "generation_id": call.generation_id,
@@ -49,6 +52,15 @@ class OpenAIReply:
             "decode_token": model.decode_token if wants_logprobs else None,
             "openrouter": call.is_openrouter,
         }
+        if isinstance(parsed, ParsedChat):
+            self._shared["service_tier"] = parsed.service_tier
+            self._shared["form"] = ChatForm(
+                offers_tools=parsed.tool_choice.mode != "none",
+                is_legacy=parsed.has_functions,
+                has_reasoning_content=has_reasoning_content,
+            )
+        else:
+            self._shared["echo"] = echo
 
     @property
     def endpoint(self) -> Endpoint:
@@ -62,9 +74,8 @@ class OpenAIReply:
             "num_choices": num_choices,
             "include_usage": self._parsed.include_usage,
         }
-        if isinstance(self._parsed, ParsedChat):
-            return ChatStreamEncoder(**options)
-        return CompletionStreamEncoder(**options, echo=self._echo)
+        is_chat = isinstance(self._parsed, ParsedChat)
+        return ChatStreamEncoder(**options) if is_chat else CompletionStreamEncoder(**options)
 
     def whole(self, events: list[Event], usage: Usage, cost: str) -> bytes:
         """The whole body: a fold over the events a stream would have shown."""
@@ -72,11 +83,8 @@ class OpenAIReply:
         parsed = self._parsed
         if parsed.best_of > parsed.n:
             choices = pick_best(choices, best_of=parsed.best_of, n=parsed.n)
-        if isinstance(parsed, ParsedChat):
-            body = chat_completion(choices, usage, **self._shared, cost=cost)
-        else:
-            body = text_completion(choices, usage, **self._shared, cost=cost, echo=self._echo)
-        return orjson.dumps(body)
+        encode = chat_completion if isinstance(parsed, ParsedChat) else text_completion
+        return orjson.dumps(encode(choices, usage, **self._shared, cost=cost))
 
 
 def fingerprint(model: ServedModel) -> str:

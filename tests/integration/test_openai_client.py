@@ -176,7 +176,7 @@ async def test_models_are_listed_and_found_with_a_slash(served: Serving) -> None
         ({}, {"model": "nobody"}, openai.NotFoundError, "model_not_found"),
         ({}, {"temperature": 3}, openai.BadRequestError, None),
         ({}, {"messages": []}, openai.BadRequestError, None),
-        ({}, {"tools": [{"type": "function"}]}, openai.BadRequestError, "unsupported_parameter"),
+        ({}, {"tools": [{"type": "custom"}]}, openai.BadRequestError, "unsupported_parameter"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -2,7 +2,8 @@
 
 The messages that come out hold only known keys, text as one string, and no value a template could
 not expect. Text parts are joined by newlines, as vLLM and llama.cpp do for templates that take
-strings.
+strings. A `function_call` and the message that answers it become a call of a tool and its result,
+which is what templates know.
 """
 
 from typing import Any
@@ -45,7 +46,9 @@ def parse_messages(values: list[Any], max_messages: int) -> list[dict[str, Any]]
     )
     if num_parts > MAX_PARTS:
         raise bad_value("messages", f"must have at most {MAX_PARTS} content parts, not {num_parts}")
-    return [_message(value, f"messages[{index}]") for index, value in enumerate(values)]
+    messages = [_message(value, f"messages[{index}]") for index, value in enumerate(values)]
+    _modernise(messages)
+    return messages
 
 
 def _message(value: Any, param: str) -> dict[str, Any]:
@@ -78,6 +81,8 @@ def _content(content: Any, role: str, param: str) -> str | None:
         return content
     if content is None and role == "assistant":
         return None
+    if content is None and role == "function":
+        return ""
     if not isinstance(content, list):
         raise wrong_type(param, "a string or an array of content parts", content)
     if not content:
@@ -117,12 +122,8 @@ def _add_assistant_fields(message: dict[str, Any], value: dict[str, Any], param:
         raise wrong_type(f"{param}.refusal", "a string", refusal)
     if message["content"] is None and refusal:
         message["content"] = refusal
-    for field in ("reasoning", "reasoning_content"):
-        reasoning = value.get(field)
-        if reasoning is None:
-            continue
-        if not isinstance(reasoning, str):
-            raise wrong_type(f"{param}.{field}", "a string", reasoning)
+    reasoning = _reasoning(value, param)
+    if reasoning is not None:
         message["reasoning_content"] = reasoning
     if value.get("tool_calls"):
         message["tool_calls"] = _tool_calls(value["tool_calls"], f"{param}.tool_calls")
@@ -135,6 +136,46 @@ def _add_assistant_fields(message: dict[str, Any], value: dict[str, Any], param:
             param=f"{param}.content",
             code="invalid_type",
         )
+
+
+def _reasoning(value: dict[str, Any], param: str) -> str | None:
+    """What the assistant thought, under whichever of its names."""
+    details = _reasoning_text(value.get("reasoning_details") or [], f"{param}.reasoning_details")
+    said = None
+    for field in ("reasoning", "reasoning_content"):
+        text = value.get(field)
+        if text is not None and not isinstance(text, str):
+            raise wrong_type(f"{param}.{field}", "a string", text)
+        said = text or said
+    return said or details or None
+
+
+def _reasoning_text(details: Any, param: str) -> str:
+    """What `reasoning_details` say in words; encrypted items are another provider's."""
+    if not isinstance(details, list):
+        raise wrong_type(param, "an array", details)
+    texts = []
+    for index, item in enumerate(details):
+        if not isinstance(item, dict):
+            raise wrong_type(f"{param}[{index}]", "an object", item)
+        text = item.get("text") or item.get("summary") or ""
+        if not isinstance(text, str):
+            raise wrong_type(f"{param}[{index}].text", "a string", text)
+        texts.append(text)
+    return "".join(texts)
+
+
+def _modernise(messages: list[dict[str, Any]]) -> None:
+    """Turn functions into tools: each call gets an id, which the next result then has."""
+    call_id = ""
+    for index, message in enumerate(messages):
+        if "function_call" in message:
+            call_id = f"call_{index}"
+            function = message.pop("function_call")
+            call = {"id": call_id, "type": "function", "function": function}
+            message.setdefault("tool_calls", []).append(call)
+        elif message["role"] == "function":
+            message |= {"role": "tool", "tool_call_id": call_id}
 
 
 def _tool_calls(calls: Any, param: str) -> list[dict[str, Any]]:

@@ -2,9 +2,8 @@
 
 Everything is nullable, because the OpenAI specification lets null stand for absent nearly
 everywhere, and strict: `true` is no integer, `"5"` no number, `5.0` no integer. Fields that are
-known and not honoured are in `unsupported`; all others are ignored. `stop`, `logit_bias`,
-`messages` and `prompt` have shapes of their own and are checked in `sampling`, `messages` and
-`prompts`.
+known and not honoured are in `unsupported`; all others are ignored. What is `Any` here has a shape
+of its own and is checked in the module named beside it.
 
 Ranges: OpenAI's specification; `top_k`, `min_p`, `top_a`, `repetition_penalty` as OpenRouter's
 parameters page has them; `min_tokens`, `stop_token_ids`, `ignore_eos` as vLLM names them.
@@ -13,6 +12,9 @@ parameters page has them; `min_tokens`, `stop_token_ids`, `ignore_eos` as vLLM n
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from provider_core.dialects.chat_request import Effort
+from provider_core.dialects.openai.reasoning import ReasoningFields
 
 MAX_STOP_TOKEN_IDS = 64
 
@@ -65,8 +67,6 @@ class CompletionFields(BaseModel):
     prompt_cache_key: str | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     metadata: dict[str, Any] | None = None
-    include_reasoning: bool | None = None
-    parallel_tool_calls: bool | None = None
 
 
 class ChatCompletionRequest(CompletionFields):
@@ -77,6 +77,25 @@ class ChatCompletionRequest(CompletionFields):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    tools: Any = None  # `tools.parse_tools`
+    tool_choice: Any = None  # `tools.parse_tool_choice`
+    parallel_tool_calls: bool | None = None
+    functions: Any = None  # `tools.parse_functions`
+    function_call: Any = None  # `tools.parse_function_call`
+
+    response_format: Any = None  # this and the next five: `constraints.parse_constraint`
+    structured_outputs: Any = None
+    guided_json: Any = None
+    guided_regex: Any = None
+    guided_choice: Any = None
+    guided_grammar: Any = None
+
+    reasoning: ReasoningFields | None = None
+    reasoning_effort: Effort | None = None
+    include_reasoning: bool | None = None
+    # Accepted and without effect: a guess of the answer that could only make it faster.
+    prediction: dict[str, Any] | None = None
 
 
 class CompletionRequest(CompletionFields):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from provider_core.dialects.chat_request import ChatRequest, RequestFields
+from provider_core.dialects.openai.constraints import parse_constraint
 from provider_core.dialects.openai.messages import parse_messages
 from provider_core.dialects.openai.prompts import parse_prompts
 from provider_core.dialects.openai.protocol import (
@@ -12,11 +13,20 @@ from provider_core.dialects.openai.protocol import (
     CompletionFields,
     CompletionRequest,
 )
+from provider_core.dialects.openai.reasoning import parse_reasoning
 from provider_core.dialects.openai.sampling import parse_stop, pending_sampling
+from provider_core.dialects.openai.tools import (
+    parse_function_call,
+    parse_functions,
+    parse_tool_choice,
+    parse_tools,
+)
 from provider_core.dialects.openai.unsupported import refuse_unsupported
 from provider_core.dialects.validation import bad_value, validate
 from provider_core.settings import LimitSettings
+from provider_core.types import Tool, ToolChoice
 
+SERVICE_TIER = "default"  # whichever the client names
 DEFAULT_COMPLETION_TOKENS = 16  # of text completions; a chat's default is what fits
 MAX_USER = 128  # characters kept of `user`
 MAX_METADATA = 16  # pairs kept
@@ -30,9 +40,13 @@ class ParsedChat(ChatRequest):
 
     Attributes:
         include_usage: The client asked for usage as a chunk of its own; `False` unless streaming.
+        service_tier: Which one serves it, if the client named one.
+        has_functions: It offers `functions` and reads calls in their form.
     """
 
     include_usage: bool = False
+    service_tier: str | None = None
+    has_functions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +72,11 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
         InvalidRequest: A field is missing, malformed or out of range; `param` names it.
         UnsupportedParameter: A known field asks for what is not served.
     """
-    refuse_unsupported(body)
+    refuse_unsupported(body, is_chat=True)
     fields = validate(ChatCompletionRequest, body)
     messages = parse_messages(fields.messages, limits.max_messages)
+    tools, tool_choice = _tools(fields)
+    has_functions = bool(fields.functions)
     if len(messages) > 1 and _is_prefill(messages[-1]) and not messages[-1]["content"]:
         messages.pop()  # continuing nothing is answering
     logprobs = None
@@ -81,8 +97,31 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
             max_tokens=max_tokens,
             logprobs=logprobs,
         ),
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=fields.parallel_tool_calls is not False and not has_functions,
+        response_format=parse_constraint(body),
+        reasoning=parse_reasoning(
+            fields.reasoning,
+            effort=fields.reasoning_effort,
+            include=fields.include_reasoning,
+        ),
+        service_tier=None if fields.service_tier is None else SERVICE_TIER,
+        has_functions=has_functions,
         **_common(fields, limits),
     )
+
+
+def _tools(fields: ChatCompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
+    tools = parse_tools(fields.tools)
+    functions = parse_functions(fields.functions)
+    if not functions:
+        parse_function_call(fields.function_call, functions)
+        return tools, parse_tool_choice(fields.tool_choice, tools)
+    for name in ("tools", "tool_choice"):
+        if getattr(fields, name):
+            raise bad_value("functions", f"must not be given beside {name}, which replaced it")
+    return functions, parse_function_call(fields.function_call, functions)
 
 
 def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompletion:
@@ -92,7 +131,7 @@ def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompl
         InvalidRequest: A field is missing, malformed or out of range; `param` names it.
         UnsupportedParameter: A known field asks for what is not served.
     """
-    refuse_unsupported(body)
+    refuse_unsupported(body, is_chat=False)
     fields = validate(CompletionRequest, body)
     max_tokens = DEFAULT_COMPLETION_TOKENS if fields.max_tokens is None else fields.max_tokens
     return ParsedCompletion(
@@ -159,4 +198,4 @@ def _cut_metadata(metadata: dict[str, Any]) -> dict[str, str]:
 
 
 def _is_prefill(message: Mapping[str, Any]) -> bool:
-    return message["role"] == "assistant" and not message.keys() & {"tool_calls", "function_call"}
+    return message["role"] == "assistant" and "tool_calls" not in message

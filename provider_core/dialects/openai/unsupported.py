@@ -13,7 +13,7 @@ _IsNeutral = Callable[[Any], bool]  # of any JSON value
 
 
 def _one_of(*neutral: str) -> _IsNeutral:
-    return lambda value: value in neutral
+    return lambda value: isinstance(value, str) and value in neutral
 
 
 def _is_false(value: Any) -> bool:
@@ -49,30 +49,15 @@ def _is_text_modality(value: Any) -> bool:
     return value in (["text"], [])
 
 
-_TOOLS = "needs a later version of this server"
-_REASONING = "is not supported by this model, which does not reason"
+_CHAT = "is not supported for text completions; use chat completions"
 _MEDIA = "is not supported by this model, which reads and writes text only"
-_CONSTRAINTS = "needs a later version of this server: output cannot be constrained yet"
 _SERVER = "is not supported by this server"
 
 UNSUPPORTED_FIELDS: Mapping[str, tuple[_IsNeutral, str]] = {
-    "tools": (_is_empty, _TOOLS),
-    "tool_choice": (_one_of("none", "auto"), _TOOLS),
-    "functions": (_is_empty, _TOOLS),
-    "function_call": (_one_of("none", "auto"), _TOOLS),
-    "response_format": (_is_text_format, _CONSTRAINTS),
-    "structured_outputs": (_is_empty, _CONSTRAINTS),
-    "guided_json": (_is_empty, _CONSTRAINTS),
-    "guided_regex": (_is_empty, _CONSTRAINTS),
-    "guided_choice": (_is_empty, _CONSTRAINTS),
-    "guided_grammar": (_is_empty, _CONSTRAINTS),
-    "reasoning": (_asks_no_reasoning, _REASONING),
-    "reasoning_effort": (_one_of("none"), _REASONING),
     "verbosity": (_one_of("medium"), "is not supported by this model"),
     "modalities": (_is_text_modality, _MEDIA),
     "audio": (_is_empty, _MEDIA),
     "web_search_options": (_never, "is not supported by this server, which has no search"),
-    "prediction": (_is_empty, _SERVER),
     "moderation": (_is_empty, _SERVER),
     "store": (_is_false, "is not supported by this server, which stores no content"),
     "suffix": (_is_empty, "is not supported by this model, which cannot insert"),
@@ -84,23 +69,45 @@ UNSUPPORTED_FIELDS: Mapping[str, tuple[_IsNeutral, str]] = {
     "logits_processors": (_is_empty, _SERVER),
     "bad_words": (_is_empty, _SERVER),
     "allowed_token_ids": (_is_empty, _SERVER),
+    "guided_decoding_backend": (_is_empty, _SERVER),
+    "guided_whitespace_pattern": (_is_empty, _SERVER),
     "use_beam_search": (_is_false, _SERVER),
     "include_stop_str_in_output": (_is_false, _SERVER),
     "skip_special_tokens": (_is_true, _SERVER),
     "prompt_logprobs": (_never, "is not supported by this server; use echo with logprobs"),
     "truncate_prompt_tokens": (_never, _SERVER),
 }
+"""What asks nothing, and why everything else is refused."""
+
+CHAT_ONLY_FIELDS: Mapping[str, tuple[_IsNeutral, str]] = {
+    "tools": (_is_empty, _CHAT),
+    "tool_choice": (_one_of("none", "auto"), _CHAT),
+    "functions": (_is_empty, _CHAT),
+    "function_call": (_one_of("none", "auto"), _CHAT),
+    "response_format": (_is_text_format, _CHAT),
+    "structured_outputs": (_is_empty, _CHAT),
+    "guided_json": (_is_empty, _CHAT),
+    "guided_regex": (_is_empty, _CHAT),
+    "guided_choice": (_is_empty, _CHAT),
+    "guided_grammar": (_is_empty, _CHAT),
+    "reasoning": (_asks_no_reasoning, _CHAT),
+    "reasoning_effort": (_one_of("none"), _CHAT),
+}
+"""The same for what chats have and text completions have not."""
 
 
-def refuse_unsupported(body: Mapping[str, Any]) -> None:
-    """Check a request body.
+def refuse_unsupported(body: Mapping[str, Any], *, is_chat: bool) -> None:
+    """Check the body of a chat or of a text completion.
 
     Raises:
         UnsupportedParameter: A field asks for what is not served; `param` names it.
     """
     for name, value in body.items():
-        if value is None or name not in UNSUPPORTED_FIELDS:
+        refused = UNSUPPORTED_FIELDS.get(name)
+        if refused is None and not is_chat:
+            refused = CHAT_ONLY_FIELDS.get(name)
+        if value is None or refused is None:
             continue
-        is_neutral, reason = UNSUPPORTED_FIELDS[name]
+        is_neutral, reason = refused
         if not is_neutral(value):
             raise UnsupportedParameter(f"{name} {reason}", param=name)

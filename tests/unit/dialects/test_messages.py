@@ -24,7 +24,7 @@ def refused(*messages: Any) -> InvalidRequest:
     return refused_chat(messages=list(messages))
 
 
-@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "function"])
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
 def test_every_role_takes_text(role: str) -> None:
     """A string is the usual content."""
     message = {"role": role, "content": "hi", "name": "ann"}
@@ -212,3 +212,69 @@ def test_p8_top_logprobs_needs_logprobs() -> None:
         assert refused_chat(logprobs=True, top_logprobs=value).param == "top_logprobs"
     for value in (1, 5, "true"):
         assert refused_chat(logprobs=value).param == "logprobs"
+
+
+def test_a_function_call_becomes_a_call_of_a_tool() -> None:
+    """Templates know tools only: each call gets an id, and the next result the same."""
+    call = {"name": "f", "arguments": "{}"}
+    first, second = ({"role": "assistant", "function_call": call} for _ in range(2))
+    result = {"role": "function", "name": "f", "content": "1"}
+    messages = parsed(USER, first, result, second, {**result, "content": None})
+    assert [message["role"] for message in messages[1:]] == ["assistant", "tool"] * 2
+    ids = [messages[index]["tool_calls"][0]["id"] for index in (1, 3)]
+    assert [messages[index]["tool_call_id"] for index in (2, 4)] == ids
+    assert ids[0] != ids[1]
+    assert messages[1]["tool_calls"][0]["function"] == call
+    assert [messages[2]["content"], messages[4]["content"]] == ["1", ""]
+
+
+def test_bug_17_tool_history_keeps_ids_order_and_parts() -> None:
+    """BUG-17: several turns of several calls, with empty, missing and broken arguments."""
+    arguments = ["", None, "{", '{"a": 1}']
+    calls = [
+        {"id": f"c{i}", "type": "function", "function": {"name": "f", "arguments": argument}}
+        for i, argument in enumerate(arguments)
+    ]
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    results = [
+        {"role": "tool", "tool_call_id": f"c{i}", "content": parts if i == 1 else ""}
+        for i in (1, 0, 3, 2)
+    ]
+    turn = [{"role": "assistant", "content": None, "tool_calls": calls}, *results]
+    messages = parsed(USER, *turn, *turn, USER)
+    assert [message.get("tool_call_id") for message in messages[1:6]] == [
+        None,
+        "c1",
+        "c0",
+        "c3",
+        "c2",
+    ]
+    assert messages[1:6] == messages[6:11]
+    assert messages[2]["content"] == "a\nb"
+    given = [call["function"]["arguments"] for call in messages[1]["tool_calls"]]
+    assert given == ["{}", "{}", "{", '{"a": 1}']
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning": "hm"},
+        {"reasoning_content": "hm"},
+        {"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "h"}, {"summary": "m"}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}, {"text": "hm"}]},
+    ],
+)
+def test_reasoning_comes_back_under_any_name(fields: dict[str, Any]) -> None:
+    """What clients replay reaches the template under the name that templates know."""
+    (message,) = parsed({"role": "assistant", "content": "x", **fields})[:1]
+    assert message == {"role": "assistant", "content": "x", "reasoning_content": "hm"}
+
+
+@pytest.mark.parametrize("details", ["hm", [5], [{"text": 5}]])
+def test_malformed_reasoning_details_are_refused(details: Any) -> None:
+    """A shape that nobody writes."""
+    message = {"role": "assistant", "content": "x", "reasoning_details": details}
+    error = refused(USER, message)
+    assert error.param is not None
+    assert error.param.startswith("messages[1].reasoning_details")

@@ -244,11 +244,12 @@ def test_hints_without_effect_are_accepted() -> None:
         "prompt_cache_key": "k",
         "prompt_cache_retention": "24h",
         "prompt_cache_options": {"mode": "x"},
-        "service_tier": "auto",
         "parallel_tool_calls": True,
         "include_reasoning": True,
+        "prediction": {"type": "content", "content": "x"},
     }
     assert chat(**hints) == chat()
+    assert chat(service_tier="flex").service_tier == "default"
     assert refused_chat(service_tier="gold").param == "service_tier"
 
 

@@ -13,7 +13,7 @@ from tests.unit.dialects.request_bodies import (
 )
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
-ASKS: list[tuple[str, Any]] = [
+CHAT_ONLY: list[tuple[str, Any]] = [
     ("tools", [TOOL]),
     ("tool_choice", "required"),
     ("tool_choice", {"type": "function", "function": {"name": "f"}}),
@@ -34,12 +34,14 @@ ASKS: list[tuple[str, Any]] = [
     ("reasoning", True),
     ("reasoning_effort", "low"),
     ("reasoning_effort", 1),
+]
+ASKS: list[tuple[str, Any]] = [
     ("verbosity", "high"),
     ("modalities", ["text", "audio"]),
     ("modalities", "audio"),
     ("audio", {"voice": "alloy", "format": "wav"}),
     ("web_search_options", {}),
-    ("prediction", {"type": "content", "content": "x"}),
+    ("guided_decoding_backend", "outlines"),
     ("store", True),
     ("store", 1),
     ("prompt_embeds", "gASV"),
@@ -65,9 +67,7 @@ ASKS_NOTHING: list[tuple[str, Any]] = [
     ("function_call", "auto"),
     ("response_format", {"type": "text"}),
     ("reasoning", {}),
-    ("reasoning", {"effort": "none", "exclude": True}),
-    ("reasoning", {"enabled": False, "max_tokens": None}),
-    ("reasoning_effort", "none"),
+    ("prediction", {"type": "content", "content": "x"}),
     ("verbosity", "medium"),
     ("modalities", ["text"]),
     ("store", False),
@@ -82,11 +82,20 @@ ASKS_NOTHING: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("field", "value"), ASKS)
 def test_what_cannot_be_honoured_is_refused_by_name(field: str, value: Any) -> None:
-    """P2, P11, P15, P17, P19: 400 `unsupported_parameter` on both endpoints."""
+    """P2, P11, P15, P17, P19, S10: 400 `unsupported_parameter` on both endpoints."""
     for error in (refused_chat(**{field: value}), refused_completion(**{field: value})):
         assert isinstance(error, UnsupportedParameter)
         assert (error.status, error.param, error.code) == (400, field, "unsupported_parameter")
         assert error.message.startswith(f"{field} ")
+
+
+@pytest.mark.parametrize(("field", "value"), CHAT_ONLY)
+def test_what_only_chats_have_is_refused_for_completions(field: str, value: Any) -> None:
+    """The answer would silently lack it; the message says where it is served."""
+    error = refused_completion(**{field: value})
+    assert isinstance(error, UnsupportedParameter)
+    assert error.param == field
+    assert "use chat completions" in error.message
 
 
 @pytest.mark.parametrize(("field", "value"), ASKS_NOTHING)
@@ -96,19 +105,14 @@ def test_the_value_that_changes_nothing_is_accepted(field: str, value: Any) -> N
     assert completion(**{field: value}) == completion()
 
 
-@pytest.mark.parametrize("field", sorted({field for field, _ in ASKS}))
+@pytest.mark.parametrize("field", sorted({field for field, _ in ASKS + CHAT_ONLY}))
 def test_null_asks_for_nothing(field: str) -> None:
     """Null is absent here, too."""
     assert chat(**{field: None}) == chat()
+    assert completion(**{field: None}) == completion()
 
 
 def test_the_first_field_of_the_request_is_named() -> None:
     """With several at fault the answer does not depend on chance."""
-    assert refused_chat(tools=[TOOL], store=True).param == "tools"
-    assert refused_chat(store=True, tools=[TOOL]).param == "store"
-
-
-def test_tools_say_that_a_later_version_is_needed() -> None:
-    """Who needs tools learns that waiting helps."""
-    assert "later version" in refused_chat(tools=[TOOL]).message
-    assert "later version" in refused_chat(response_format={"type": "json_object"}).message
+    assert refused_chat(suffix="x", store=True).param == "suffix"
+    assert refused_chat(store=True, suffix="x").param == "store"
