@@ -36,6 +36,14 @@ from provider_core.interfaces import (
     Tokenizer,
 )
 from provider_core.prices import Prices
+from provider_core.tool_calling import (
+    CallArguments,
+    CallEnd,
+    CallStart,
+    ToolParser,
+    ToolStream,
+    ToolSyntax,
+)
 from provider_core.types import (
     EngineOutput,
     FinishReason,
@@ -44,6 +52,7 @@ from provider_core.types import (
     Principal,
     SamplingParams,
     TokenLogprobs,
+    Tool,
     Usage,
     UsageRecord,
 )
@@ -58,6 +67,9 @@ __all__ = [
     "BackendError",
     "Batch",
     "BlockStore",
+    "CallArguments",
+    "CallEnd",
+    "CallStart",
     "ChatTemplate",
     "ConfigurationError",
     "Encoder",
@@ -87,6 +99,10 @@ __all__ = [
     "TokenDecoder",
     "TokenLogprobs",
     "Tokenizer",
+    "Tool",
+    "ToolParser",
+    "ToolStream",
+    "ToolSyntax",
     "Unavailable",
     "UnsupportedParameter",
     "Usage",

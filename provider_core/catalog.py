@@ -53,6 +53,8 @@ _LOADED = (
     "max_num_seqs",
     "prefix_cache_mib",
     "deterministic",
+    "tool_parser",
+    "reasoning_parser",
     "options",
 )
 

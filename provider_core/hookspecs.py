@@ -5,7 +5,7 @@ Hooks are called at start-up and at the edges of a request, never per token. A h
 Implementations name only the arguments they use, and may be `async` only where the hook says so.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ import typer
 from provider_core.encoders import Encoder
 from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
 from provider_core.settings import Settings
-from provider_core.types import ModelSpec, Principal, UsageRecord
+from provider_core.tool_calling import ToolParser
+from provider_core.types import ModelSpec, Principal, Tool, UsageRecord
 
 if TYPE_CHECKING:  # not a cycle, but 0.1 s of each start: models begin to load before it is needed
     from aiohttp import web
@@ -65,6 +66,15 @@ def load_chat_template(model: ModelSpec, model_dir: Path) -> ChatTemplate | None
 
     Called at start-up in a worker thread, once per model. A model for which nobody answers serves
     completions and refuses chat.
+    """
+
+
+@hookspec(firstresult=True)
+def make_tool_parser(model: ModelSpec, tools: Sequence[Tool]) -> ToolParser | None:
+    """Say how a model's calls of tools are read and written. First.
+
+    Called on the event loop once per request that may call a tool. If nobody answers, the model's
+    `tool_parser` decides, or what its chat template shows.
     """
 
 

@@ -320,6 +320,11 @@ class Tokenizer(Protocol):
 class ChatTemplate(Protocol):
     """Messages to prompt text."""
 
+    @property
+    def source(self) -> str:
+        """Its text, which shows how the model writes calls and reasoning; empty if unknown."""
+        ...
+
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],  # OpenAI's message objects, JSON values

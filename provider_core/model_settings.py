@@ -181,6 +181,12 @@ class ModelSettings(Table):
         False,  # noqa: FBT003 - the default's place in pydantic
         description="`true`: what runs beside a request never changes its text, even by rounding.",
     )
+    tool_parser: str | None = Field(
+        None, description="How it writes calls of tools; default: as its chat template shows."
+    )
+    reasoning_parser: str | None = Field(
+        None, description="How it marks its reasoning; default: as its chat template shows."
+    )
     hugging_face_id: str = Field("", description="Where the model is on Hugging Face, if it is.")
     tokenizer: str | None = Field(
         None, description="Family of its tokenizer in listings, such as `Llama3`."

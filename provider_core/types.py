@@ -63,6 +63,8 @@ class ModelSpec:
         input_modalities: What its messages may hold, in OpenRouter's vocabulary.
         output_modalities: What it makes.
         features: What it can be asked for; the loaded model decides.
+        tool_parser: How it writes calls of tools; `None` as its chat template shows.
+        reasoning_parser: How it marks its reasoning; `None` as its chat template shows.
         capacity: What listings say it can take.
         options: Backend-specific settings, passed through untouched.
     """
@@ -96,6 +98,8 @@ class ModelSpec:
     input_modalities: tuple[str, ...] = ("text",)
     output_modalities: tuple[str, ...] = ("text",)
     features: frozenset[Feature] = frozenset()
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
     capacity: Capacity = field(default_factory=Capacity)
     prices: Prices = field(default_factory=Prices)
     options: Mapping[str, object] = field(default_factory=dict)

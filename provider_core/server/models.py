@@ -304,6 +304,7 @@ class Models:
             max_model_len=known.max_model_len,
             eos_token_ids=spec.eos_token_ids or known.eos_token_ids,
             quantization=spec.quantization or known.quantization,
+            features=known.features,
         )
         model.spec = apply_runner_info(spec, model.engine.info)
         self._index()

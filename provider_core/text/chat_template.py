@@ -106,6 +106,7 @@ class FolderChatTemplate:
     ) -> None:
         self._environment = BoundedEnvironment()
         self._templates = {name: self._environment.load(text) for name, text in sources.items()}
+        self._source = "\n".join(sources.values())
         self._variables = dict(variables or {})
         self._control_tokens = ControlTokens(control_tokens)
         self._timeout_s = timeout_s
@@ -119,6 +120,11 @@ class FolderChatTemplate:
         self._has_system = self._shows({"role": "system"}, {"role": "user"})
         self._has_system_alone = self._shows({"role": "system"})
         self._has_parts = self._shows({"role": "user"}, as_parts=True)
+
+    @property
+    def source(self) -> str:
+        """The text of all its sources."""
+        return self._source
 
     def render(
         self,
@@ -205,11 +211,15 @@ class FolderChatTemplate:
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         name = "tool_use" if tools and "tool_use" in self._templates else "default"
-        known = dict(variables or {}) | self._variables | {
-            "messages": messages,
-            "tools": tools,
-            "add_generation_prompt": ends_open,
-        }
+        known = (
+            dict(variables or {})
+            | self._variables
+            | {
+                "messages": messages,
+                "tools": tools,
+                "add_generation_prompt": ends_open,
+            }
+        )
         try:
             return self._environment.render_bounded(
                 self._templates[name],

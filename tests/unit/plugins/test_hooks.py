@@ -18,6 +18,7 @@ from provider_core import (
     Principal,
     RateLimited,
     Tokenizer,
+    ToolParser,
     Usage,
     UsageRecord,
     hookimpl,
@@ -39,6 +40,7 @@ class Thing:
 RUNNER: Any = Thing()
 TOKENIZER: Any = Thing()
 TEMPLATE: Any = Thing()
+PARSER: Any = Thing()
 
 
 class Acme:
@@ -74,6 +76,11 @@ class Acme:
         """Load."""
         template: ChatTemplate = TEMPLATE
         return template
+
+    @hookimpl
+    def make_tool_parser(self, model: ModelSpec) -> ToolParser | None:
+        """Know one model's syntax."""
+        return PARSER if model.id == "tiny" else None
 
     @hookimpl
     def authenticate(
@@ -184,6 +191,16 @@ def test_load_chat_template(plugins: PluginManager, tmp_path: Path) -> None:
     )
 
     assert loaded is TEMPLATE
+
+
+@pytest.mark.parametrize(("model_id", "expected"), [("tiny", PARSER), ("other", None)])
+def test_make_tool_parser(
+    plugins: PluginManager, model_id: str, expected: ToolParser | None
+) -> None:
+    """A plugin knows how its models write calls, and leaves others to the core."""
+    model = ModelSpec(id=model_id, source="x")
+
+    assert plugins.first(hookspecs.make_tool_parser, model=model, tools=[]) is expected
 
 
 @pytest.mark.parametrize(
