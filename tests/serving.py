@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from provider_core import hookimpl
 from provider_core.access.keys import load_or_mint
 from provider_core.access.plugin import ApiKeyPlugin
 from provider_core.billing.journal import Disk
+from provider_core.encoders import Encoder
 from provider_core.interfaces import Engine, ModelRunner
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager, make_plugin_manager
@@ -41,6 +42,9 @@ def make_model_dir(folder: Path, *, max_model_len: int = 2048, chat: bool = True
     tokenizer = Tokenizer(models.BPE({char: i for i, char in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair="$A $B:1", special_tokens=[]
+    )
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -66,11 +70,11 @@ def ids_of(text: str) -> list[int]:
 class ScriptedBackend:
     """A plugin that loads a runner the test made."""
 
-    def __init__(self, make_runner: Callable[[ModelSpec], ModelRunner | Engine]) -> None:
+    def __init__(self, make_runner: Callable[[ModelSpec], ModelRunner | Engine | Encoder]) -> None:
         self._make_runner = make_runner
 
     @hookimpl
-    def load_model(self, model: ModelSpec) -> ModelRunner | Engine:
+    def load_model(self, model: ModelSpec) -> ModelRunner | Engine | Encoder:
         """Load any model."""
         return self._make_runner(model)
 
@@ -160,7 +164,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    make_runner: Callable[[ModelSpec], ModelRunner | Engine] | None = None,
+    make_runner: Callable[[ModelSpec], ModelRunner | Engine | Encoder] | None = None,
     *,
     plugins: tuple[object, ...] = (),
     max_model_len: int = 2048,

@@ -19,7 +19,13 @@ from provider_core.json_lines import encode_line, format_timestamp, sanitize
 from provider_core.types import ModelSpec, Principal, Usage
 
 Endpoint = Literal[
-    "chat.completions", "completions", "messages", "responses", "generate_content", "embeddings"
+    "chat.completions",
+    "completions",
+    "messages",
+    "responses",
+    "generate_content",
+    "embeddings",
+    "rerank",
 ]
 Status = Literal["ok", "cancelled", "error", "interrupted"]
 ClientFinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"]
@@ -52,6 +58,7 @@ _OPERATIONS = {
     "responses": "chat",
     "generate_content": "generate_content",
     "embeddings": "embeddings",
+    "rerank": "rerank",
 }
 
 

@@ -27,6 +27,7 @@ from provider_core.server.auth import Authenticator
 from provider_core.server.connection import connection_factory
 from provider_core.server.dispatch import Dispatcher
 from provider_core.server.edge import Edge
+from provider_core.server.encoder_routes import EncoderRoutes
 from provider_core.server.health import Health
 from provider_core.server.loading import BackendLoader
 from provider_core.server.models import Models, Served
@@ -117,6 +118,7 @@ class Server:
         Health(self.lifecycle, self.models, self.journal).add_routes(app)
         pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
         OpenAIRoutes(pipeline).add_routes(app)
+        EncoderRoutes(pipeline).add_routes(app)
         AnthropicRoutes(pipeline).add_routes(app)
         self.plugins.every(hookspecs.setup_app, app=app)
         return app
