@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,15 @@ class DeviceArray:
     def of(cls, array: npt.NDArray[Any]) -> Self:
         """A numpy array's own memory."""
         return cls("cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+def bind_input(binding: ort.IOBinding, name: str, array: DeviceArray) -> None:
+    """Let a session read an input where it lies."""
+    binding.bind_input(name, array.device, array.device_id, array.dtype, array.shape, array.pointer)
+
+
+def bind_output(binding: ort.IOBinding, name: str, array: DeviceArray) -> None:
+    """Let a session write an output where it shall lie."""
+    binding.bind_output(
+        name, array.device, array.device_id, array.dtype, array.shape, array.pointer
+    )

@@ -121,12 +121,21 @@ def read_rewritten(decoder: DecoderFile, path: Path) -> DecoderIO:
     Raises:
         ConfigurationError: The file is malformed, unsafe, or no decoder any more.
     """
+    return _describe(decoder.folder, check_rewritten(path))
+
+
+def check_rewritten(path: Path) -> OnnxFile:
+    """Check a graph that was written here, and maybe changed since, before it is run.
+
+    Raises:
+        ConfigurationError: The file is malformed or unsafe.
+    """
     file = read_onnx_file(path)
     check_operators(file)
     check_external_data(path.parent, path, file.weights)
     for weight in file.weights:
         check_prepacked(path, weight)
-    return _describe(decoder.folder, file)
+    return file
 
 
 def check_prepacked(path: Path, weight: StoredTensor) -> None:

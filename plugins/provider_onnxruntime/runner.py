@@ -13,6 +13,7 @@ from provider_onnxruntime.cuda_kv_pool import CudaKvPool
 from provider_onnxruntime.growing_cache import GrowingCacheDecoder
 from provider_onnxruntime.hybrid_decoder import Decoder, HybridDecoder
 from provider_onnxruntime.kv_pool import HostKvPool
+from provider_onnxruntime.mixed_loading import BackgroundMixedDecoder
 from provider_onnxruntime.model_folder import DecoderFile
 from provider_onnxruntime.optimise.prepare import open_decoder
 from provider_onnxruntime.settings import OnnxRuntimeSettings
@@ -78,6 +79,11 @@ class OnnxRuntimeRunner:
         if len(decoders) > 1:
             few, many = decoders
             self._decoder = HybridDecoder(few, many, settings.hybrid_max_int4_rows)
+        self._mixed: BackgroundMixedDecoder | None = None
+        if opened[-1].mixed_path is not None and max_num_seqs > 1:
+            self._mixed = BackgroundMixedDecoder(
+                opened[-1].mixed_path, settings, opened[-1].io, self._pool
+            )
         self._store: HostBlockStore | None = None
         if prefix_cache_mib and isinstance(self._pool, HostKvPool):
             self._store = HostBlockStore(self._pool, prefix_cache_mib * 2**20)
@@ -93,6 +99,7 @@ class OnnxRuntimeRunner:
             num_cache_blocks=self._store.num_blocks if self._store is not None else 0,
             cache_block_size=BLOCK_SIZE,
             verify_margin=verify_margin(plan, io.cache_dtype),
+            mixes_phases=self._mixed is not None,
         )
 
     @property
@@ -112,6 +119,8 @@ class OnnxRuntimeRunner:
             if self._info.device != "cpu":
                 decoder.run(0, prompt, start, 1)
             decoder.run(0, prompt[:, :1], start, 1)
+        if self._mixed is not None:
+            self._mixed.start()
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""
@@ -119,6 +128,26 @@ class OnnxRuntimeRunner:
         return run(
             int(batch.slots[0]), batch.token_ids, batch.num_computed_tokens, batch.num_logits
         )
+
+    def execute_mixed(self, prefill: Batch, decode: Batch) -> npt.NDArray[np.float32]:
+        """Compute both in one call, or in two as long as that is not ready."""
+        mixed = self._mixed.get() if self._mixed is not None else None
+        if mixed is None:
+            first = self.execute_model(prefill).copy()
+            return np.concatenate([first, self.execute_model(decode)])
+        return mixed.run(
+            int(prefill.slots[0]),
+            prefill.token_ids,
+            prefill.num_computed_tokens,
+            prefill.num_logits,
+            decode.token_ids,
+            decode.num_computed_tokens,
+        )
+
+    def wait_until_mixed(self) -> None:
+        """Return when calls are mixed, if they ever are."""
+        if self._mixed is not None:
+            self._mixed.wait()
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
@@ -137,6 +166,8 @@ class OnnxRuntimeRunner:
     def close(self) -> None:
         """Give the memory back. Idempotent."""
         self._decoder.close()
+        if self._mixed is not None:
+            self._mixed.close()
         if self._store is not None:
             self._store.close()
         self._pool.close()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from provider_core.decoder_io import CacheTensor, DecoderIO, InputRole
-from provider_onnxruntime.device_array import DeviceArray
+from provider_onnxruntime.device_array import DeviceArray, bind_input, bind_output
 from provider_onnxruntime.kv_pool import KvPool
 from provider_onnxruntime.step_inputs import fill_inputs, make_inputs, make_length_mask
 
@@ -104,12 +104,12 @@ class _BoundStep:
         # Binding to a session on another device copies there and then: bind again at every step.
         self._binds_once = session.get_providers()[0] == CPU_PROVIDER
         self._bind_inputs()
-        self._bind_output(io.logits.name, DeviceArray.of(logits))
+        bind_output(self._binding, io.logits.name, DeviceArray.of(logits))
 
     def bind_cache(self, cache: CacheTensor, memory: DeviceArray) -> None:
         """Bind the same memory as past and as present."""
-        self._bind_input(cache.past, memory)
-        self._bind_output(cache.present, memory)
+        bind_input(self._binding, cache.past, memory)
+        bind_output(self._binding, cache.present, memory)
 
     def run(
         self, token_ids: npt.NDArray[np.int64], starts: npt.NDArray[np.int32], num_logits: int
@@ -121,21 +121,11 @@ class _BoundStep:
         if self._mask is not None:
             num_new = token_ids.shape[1]
             mask = make_length_mask(starts + num_new, self._mask.dtype)
-            self._bind_input(self._mask.name, DeviceArray.of(mask))
+            bind_input(self._binding, self._mask.name, DeviceArray.of(mask))
         self._session.run_with_iobinding(self._binding)
         wanted = self.logits[:, self.logits.shape[1] - num_logits :]
         return wanted.reshape(-1, wanted.shape[-1]).astype(np.float32, copy=False)
 
     def _bind_inputs(self) -> None:
         for role, name in self._names.items():
-            self._bind_input(name, DeviceArray.of(self.inputs[role]))
-
-    def _bind_input(self, name: str, array: DeviceArray) -> None:
-        self._binding.bind_input(
-            name, array.device, array.device_id, array.dtype, array.shape, array.pointer
-        )
-
-    def _bind_output(self, name: str, array: DeviceArray) -> None:
-        self._binding.bind_output(
-            name, array.device, array.device_id, array.dtype, array.shape, array.pointer
-        )
+            bind_input(self._binding, name, DeviceArray.of(self.inputs[role]))

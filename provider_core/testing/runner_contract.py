@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from provider_core.engine import LLMEngine
-from provider_core.interfaces import BlockStore, Engine, ModelRunner, RunnerInfo
+from provider_core.interfaces import BlockStore, Engine, MixedRunner, ModelRunner, RunnerInfo
 from provider_core.testing.batches import decode_batch, prefill_batch, prefill_batches
 from provider_core.testing.engine_contract import EngineContract
 from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
@@ -153,6 +153,30 @@ class RunnerContract(EngineContract):
                 rest = prefill_batch(slot, texts[i][2 * size :], num_computed_tokens=2 * size)
                 if not np.array_equal(runner.execute_model(rest), expected[i]):
                     raise ContractViolation(f"slot {slot} filled from blocks gives other logits")
+
+    def test_a_mixed_call_does_what_two_do(self) -> None:
+        """For the prompt and for every row, then and later; if the runner mixes at all."""
+        with closing(self._warm_runner()) as runner:
+            if not isinstance(runner, MixedRunner) or not runner.info.mixes_phases:
+                return
+            texts = [self._prompt(runner, 9), self._prompt(runner, 12)[::-1]]
+            prompt = self._prompt(runner, 14)[::-1]
+            made = []
+            for is_mixed in (True, False):  # the slots are fresh for the first
+                for slot, text in enumerate(texts):
+                    self._first(runner, slot, text)
+                runner.execute_model(prefill_batch(2, prompt[:5], num_logits=0))
+                rest = prefill_batch(2, prompt[5:], num_computed_tokens=5)
+                rows = decode_batch([3, 1], [len(text) for text in texts])
+                if is_mixed:
+                    ids = runner.execute_mixed(rest, rows).argmax(axis=1).tolist()
+                else:
+                    ids = runner.execute_model(rest).argmax(axis=1).tolist()
+                    ids += runner.execute_model(rows).argmax(axis=1).tolist()
+                lengths = [*(len(text) + 1 for text in texts), len(prompt)]
+                after = runner.execute_model(decode_batch([*ids[1:], ids[0]], lengths))
+                made.append(ids + after.argmax(axis=1).tolist())
+            _compare(made[1], made[0], "what two calls make", "in one call")
 
     def test_a_failed_step_hurts_only_its_batch(self) -> None:
         """After one failure the next sequence makes what it would have made."""

@@ -22,11 +22,19 @@ class TestScriptedRunner(RunnerContract):
         return ScriptedRunner(max_num_seqs=3, max_model_len=128)
 
 
+class TestMixingRunner(RunnerContract):
+    """So is one that takes a prompt beside a decode."""
+
+    def make_runner(self) -> ModelRunner:
+        """Few slots, so that sequences wait."""
+        return ScriptedRunner(max_num_seqs=3, max_model_len=128, mixes_phases=True)
+
+
 class _Careless(ScriptedRunner):
     """A runner that makes one mistake."""
 
     def __init__(self) -> None:
-        super().__init__(max_num_seqs=3, max_model_len=128)
+        super().__init__(max_num_seqs=3, max_model_len=128, mixes_phases=True)
 
 
 class _ForgetsMoves(_Careless):
@@ -88,6 +96,21 @@ class _PrefersSlots(_Careless):
         return logits
 
 
+class _PutsRowsFirst(_Careless):
+    def execute_mixed(self, prefill: Batch, decode: Batch) -> npt.NDArray[np.float32]:
+        """Return the prompt's logits last."""
+        return np.roll(super().execute_mixed(prefill, decode), -prefill.num_logits, axis=0)
+
+
+class _StoresNoRows(_Careless):
+    def execute_mixed(self, prefill: Batch, decode: Batch) -> npt.NDArray[np.float32]:
+        """Forget what the rows' new tokens add to their slots."""
+        stored = self._hashes.copy()
+        logits = super().execute_mixed(prefill, decode)
+        self._hashes[decode.slots] = stored[decode.slots]
+        return logits
+
+
 @pytest.mark.parametrize(
     ("make_runner", "test"),
     [
@@ -102,6 +125,8 @@ class _PrefersSlots(_Careless):
         (_GivesAllLogits, "test_logits_have_the_promised_shape"),
         (_GivesDoubles, "test_logits_have_the_promised_shape"),
         (_PrefersSlots, "test_every_slot_is_alike"),
+        (_PutsRowsFirst, "test_a_mixed_call_does_what_two_do"),
+        (_StoresNoRows, "test_a_mixed_call_does_what_two_do"),
     ],
 )
 def test_a_careless_runner_violates_the_contract(

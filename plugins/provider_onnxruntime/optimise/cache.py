@@ -1,8 +1,9 @@
 """Graphs made ready for this runtime and this processor, kept on disk.
 
 An entry is a folder named after its key: the graph, its weights in the layout that the kernels
-want, and a manifest. It comes to be in a folder beside, is flushed to the disk and renamed, so that
-an entry is whole or not there; a lock makes a second server wait for the first one's work.
+want, maybe a second graph over them, and a manifest. It comes to be in a folder beside, is flushed
+to the disk and renamed, so that an entry is whole or not there; a lock makes a second server wait
+for the first one's work.
 
 What is on disk is not trusted. The manifest says what the files were when they were written, and
 they are used only if they still are, belong to us (or to root) and can be written by nobody else.
@@ -27,6 +28,7 @@ except ImportError:  # Windows: two servers may do the same work, the last one's
     fcntl = None  # type: ignore[assignment]
 
 GRAPH, DATA, MANIFEST, LOCK = "decoder.onnx", "decoder.onnx.data", "manifest.json", "lock"
+MIXED = "mixed.onnx"  # over the same data
 BUILDING = "building-"
 MAX_ENTRIES = 4  # two weight sets, before and after an update
 MAX_MANIFEST_BYTES = 2**16
@@ -72,7 +74,8 @@ class GraphCache:
 
         Args:
             key: Of the entry.
-            make: Writes GRAPH and maybe DATA, and nothing else, into the folder it is given.
+            make: Writes GRAPH and maybe DATA and MIXED, and nothing else, into the folder it is
+                given.
 
         Raises:
             OSError: The disk is full, or the folder cannot be written or is somebody else's.
@@ -224,7 +227,7 @@ def _check_files(entry: Path, key: str, *, is_thorough: bool) -> None:
         raise InvalidEntry("its manifest is too large")
     manifest = json.loads(path.read_bytes())
     files = manifest["files"]
-    if manifest["key"] != key or GRAPH not in files or not files.keys() <= {GRAPH, DATA}:
+    if manifest["key"] != key or GRAPH not in files or not files.keys() <= {GRAPH, DATA, MIXED}:
         raise InvalidEntry("its manifest is of another entry")
     for name, written in files.items():
         _check_owner(entry / name, stat.S_ISREG)

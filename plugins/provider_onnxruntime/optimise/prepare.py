@@ -7,18 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 import structlog
 
 import provider_core
 from provider_core import ConfigurationError
 from provider_core.decoder_io import DecoderIO
-from provider_onnxruntime.growing_cache import GrowingCacheDecoder
-from provider_onnxruntime.kv_pool import HostKvPool
-from provider_onnxruntime.model_folder import DecoderFile, read_rewritten
+from provider_onnxruntime.model_folder import DecoderFile, check_rewritten, read_rewritten
 from provider_onnxruntime.optimise.cache import (
     GRAPH,
+    MIXED,
     GraphCache,
     InvalidEntry,
     fingerprint_source,
@@ -26,14 +24,13 @@ from provider_onnxruntime.optimise.cache import (
     make_key,
     read_processor_features,
 )
+from provider_onnxruntime.optimise.probe import mixes_exactly, probe
 from provider_onnxruntime.session import open_session
 from provider_onnxruntime.settings import OnnxRuntimeSettings
-from provider_onnxruntime.shared_cache import SharedCacheDecoder
 from provider_onnxruntime.weight_sets import WeightSet
 
 CACHE_FOLDER = ".provider-cache"
 MIN_CACHED_BYTES = 2**26  # smaller models load in an instant
-PROBED_TOKENS, PROBED_POSITIONS = 8, 2**15  # the latter more than any sliding window; not touched
 CODE = (
     *sorted(Path(__file__).parent.glob("*.py")),
     Path(provider_core.__file__).parent / "quantization.py",
@@ -45,10 +42,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class OpenedDecoder:
-    """A session and what it takes and gives, which a rewritten graph says anew."""
+    """A session and what it takes and gives, which a rewritten graph says anew.
+
+    Attributes:
+        mixed_path: The same decoder for mixed calls, if there is one on disk.
+    """
 
     session: ort.InferenceSession
     io: DecoderIO
+    mixed_path: Path | None = None
 
 
 def open_decoder(
@@ -122,8 +124,12 @@ def _open_cached(
         try:
             session = open_session(path, settings, save_as=folder / GRAPH)
             align_weights(folder / GRAPH)
-            expected = OpenedDecoder(session, read_rewritten(decoder, path))
-            _compare(expected, _open_entry(decoder, settings, folder / GRAPH))
+            expected = probe(session, read_rewritten(decoder, path))
+            opened = _open_entry(decoder, settings, folder / GRAPH)
+            if not np.array_equal(probe(opened.session, opened.io), expected, equal_nan=True):
+                raise OSError("what was saved gives other logits than the session that saved it")
+            if weight_set is not None and weight_set.precision == "int8":
+                _add_mixed(opened, settings, folder)
         except ConfigurationError as error:
             # The disk may be full, which the runtime does not always notice. If it is the model,
             # opening it without a cache says so.
@@ -135,26 +141,35 @@ def _open_cached(
 
 def _open_entry(decoder: DecoderFile, settings: OnnxRuntimeSettings, path: Path) -> OpenedDecoder:
     io = read_rewritten(decoder, path)
-    return OpenedDecoder(open_session(path, settings, is_optimised=True), io)
+    mixed = path.with_name(MIXED)
+    session = open_session(path, settings, is_optimised=True)
+    return OpenedDecoder(session, io, mixed if mixed.exists() else None)
 
 
-def _compare(expected: OpenedDecoder, found: OpenedDecoder) -> None:
-    """Run a few tokens: weights that are read wrongly give other logits, and no error.
+def open_mixed(path: Path, settings: OnnxRuntimeSettings) -> ort.InferenceSession:
+    """Load an entry's graph for mixed calls.
 
     Raises:
-        OSError: The logits differ.
+        ConfigurationError: The file is malformed or unsafe, or is no model that runs here.
     """
-    if not np.array_equal(_probe(expected), _probe(found), equal_nan=True):
-        raise OSError("what was saved gives other logits than the session that saved it")
+    check_rewritten(path)
+    return open_session(path, settings, is_optimised=True)
 
 
-def _probe(opened: OpenedDecoder) -> npt.NDArray[np.float32]:
-    io = opened.io
-    pool = HostKvPool(io.caches, io.cache_dtype, 1, io.max_cache_len or PROBED_POSITIONS)
-    is_growing = io.convention == "optimum"
-    decoder = (GrowingCacheDecoder if is_growing else SharedCacheDecoder)(opened.session, io, pool)
-    token_ids = np.arange(PROBED_TOKENS)[np.newaxis] % io.vocab_size
-    return decoder.run(0, token_ids, np.zeros(1, np.int32), 1).copy()
+def _add_mixed(opened: OpenedDecoder, settings: OnnxRuntimeSettings, folder: Path) -> None:
+    """Write the decoder for mixed calls, if one can be made and gives the same bits."""
+    from provider_onnxruntime.optimise.mixed_graph import write_mixed_graph  # noqa: PLC0415
+
+    path = folder / MIXED
+    if write_mixed_graph(folder / GRAPH, path, opened.io):
+        try:
+            if mixes_exactly(opened.session, open_mixed(path, settings), opened.io):
+                return
+            reason = "other bits than calls apart"
+        except ConfigurationError as error:
+            reason = str(error)
+        log.warning("mixed.unavailable", reason=reason)
+        path.unlink()
 
 
 def _rewrite(decoder: DecoderFile, folder: Path, weight_set: WeightSet | None) -> Path:
