@@ -1,15 +1,15 @@
-"""ModelRunner on ONNX Runtime, on the CPU or on CUDA: the plugin `onnxruntime`."""
+"""Decoders and encoders on ONNX Runtime, on the CPU or on CUDA: the plugin `onnxruntime`."""
 
 from pathlib import Path
 
-from provider_core import ConfigurationError, ModelRunner, ModelSpec, hookimpl
+from provider_core import ConfigurationError, Encoder, ModelRunner, ModelSpec, hookimpl
 
 NAME = "onnxruntime"
 
 
 @hookimpl
-def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
-    """Load a folder that holds an ONNX decoder, unless another backend is named for it."""
+def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Encoder | None:
+    """Load a folder that holds an ONNX model, unless another backend is named for it."""
     if model.backend not in {None, NAME}:
         return None
     from provider_onnxruntime.model_folder import find_decoder_file, holds_onnx, read_decoder
@@ -19,11 +19,22 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
             return None
         raise ConfigurationError(f"{model_dir} holds no ONNX decoder (model.onnx)")
 
+    from provider_onnxruntime.encoder_folder import find_encoder
+    from provider_onnxruntime.onnx_file import read_onnx_file
     from provider_onnxruntime.settings import read_settings
     from provider_onnxruntime.weight_sets import choose_weights
 
     settings = read_settings(model.options)
-    decoder = read_decoder(model_dir, find_decoder_file(model_dir, settings.model_file))
+    path = find_decoder_file(model_dir, settings.model_file)
+    file = read_onnx_file(path)
+    encoder = find_encoder(model_dir, path, file, settings)
+    if encoder is not None:
+        from provider_onnxruntime.encoder import OnnxRuntimeEncoder
+
+        return OnnxRuntimeEncoder(
+            encoder, settings, max_num_seqs=model.max_num_seqs, max_model_len=model.max_model_len
+        )
+    decoder = read_decoder(model_dir, path, file)
     plan = choose_weights(
         decoder,
         model.precision,

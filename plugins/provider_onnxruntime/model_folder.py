@@ -87,17 +87,18 @@ def find_decoder_file(folder: Path, name: str | None = None) -> Path:
     )
 
 
-def read_decoder(folder: Path, path: Path) -> DecoderFile:
+def read_decoder(folder: Path, path: Path, file: OnnxFile | None = None) -> DecoderFile:
     """Describe a decoder and refuse what must not be opened.
 
     Args:
         folder: The model's folder; nothing outside it is ever opened.
         path: The decoder's file in it.
+        file: Its skeleton, if it was read before.
 
     Raises:
         ConfigurationError: The file is malformed, unsafe, or no decoder we know.
     """
-    file = read_onnx_file(path)
+    file = file or read_onnx_file(path)
     check_operators(file)
     check_external_data(folder, path, file.weights)
     locations = {weight.external["location"] for weight in file.weights if weight.external}

@@ -47,6 +47,9 @@ def _read_number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
+"""How an encoder's vectors of tokens become one, by Sentence Transformers' names."""
+
 BlockSize = Annotated[Literal[32, 128], BeforeValidator(_read_number)]
 """A literal compares without converting, and the environment holds strings only."""
 
@@ -92,6 +95,16 @@ class OnnxRuntimeSettings(BaseSettings):
     )
     hybrid_max_int4_rows: int = Field(
         4, ge=0, description="With precision hybrid, up to so many rows are decoded in int4."
+    )
+    pooling: Pooling | None = Field(
+        None, description="How an encoder's tokens become one vector; default: as its folder says."
+    )
+    normalize: bool | None = Field(
+        None, description="Bring an encoder's vectors to length 1; default: as its folder says."
+    )
+    matryoshka_dimensions: tuple[int, ...] | None = Field(
+        None,
+        description="Sizes to which an encoder's vectors may be cut; default: as its folder says.",
     )
 
 
