@@ -56,11 +56,23 @@ class UsageLedger:
     Args:
         path: Of the file; made if it is missing.
         retention_days: After which a generation is forgotten and only its cost is kept.
+        journal_dir: Of the journal, if one is kept.
+        boot_id: Whose events are recorded as they happen.
         clock: The time.
     """
 
-    def __init__(self, path: Path, *, retention_days: float, clock: Clock = time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        retention_days: float,
+        journal_dir: Path | None = None,
+        boot_id: str = "",
+        clock: Clock = time,
+    ) -> None:
         self._path = path
+        self._journal_dir = journal_dir
+        self._boot_id = boot_id
         self._retention_s = retention_days * _DAY_S
         self._clock = clock
         self._events: deque[Mapping[str, object]] = deque()
@@ -70,19 +82,14 @@ class UsageLedger:
         self._has_lost = False  # an event that the journal still has
         self._is_closed = False
 
-    def start(self, journal_dir: Path | None = None, boot_id: str = "") -> None:
+    def start(self) -> None:
         """Open the file, and add what the journals of earlier boots have beyond it.
 
         Returns at once. A file that cannot be used is logged, and every lookup then fails.
-
-        Args:
-            journal_dir: Of the journal, if one is kept.
-            boot_id: Whose events are recorded as they happen.
         """
         self._submit(self._open)
-        if journal_dir is not None:
-            refill = self._unread(journal_dir, boot_id)
-            self._submit(lambda: self._refill(refill))
+        refill = self._unread()
+        self._submit(lambda: self._refill(refill))
 
     def record(self, event: Mapping[str, object]) -> None:
         """Take a `usage.final` or `usage.adjustment`. Never blocks, never raises."""
@@ -149,20 +156,13 @@ class UsageLedger:
         )
         return [activity_of(row) for row in rows]
 
-    def close(self, journal_dir: Path | None = None, boot_id: str = "") -> None:
-        """Write what is left and close the file. Idempotent; blocks.
-
-        Args:
-            journal_dir: Of the journal, closed before: its files of this boot are known here.
-            boot_id: Of this boot.
-        """
+    def close(self) -> None:
+        """Write what is left and close, after the journal. Idempotent; blocks."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._submit(self._flush)
-        if journal_dir is not None:
-            self._submit(lambda: self._mark_own(journal_dir, boot_id))
-        self._submit(self._close)
+        for job in (self._flush, self._mark_own, self._close):
+            self._submit(job)
         self._executor.shutdown()
 
     def _submit(self, job: Callable[[], _T]) -> "Future[_T]":
@@ -251,13 +251,13 @@ class UsageLedger:
             db.execute("DELETE FROM generations WHERE finished_s < ?", horizon)
             db.execute("DELETE FROM adjustments WHERE finished_s < ?", horizon)
 
-    def _unread(self, directory: Path, boot_id: str) -> Iterator[_Batch]:
+    def _unread(self) -> Iterator[_Batch]:
         """What the journals of other boots say, as far as they have grown since last read."""
-        if self._db is None:
+        if self._db is None or self._journal_dir is None:
             return
         known = dict(self._db.execute("SELECT name, size FROM segments"))
-        for boot, segments in segments_by_boot(directory).items():
-            for path in segments.values() if boot != boot_id else ():
+        for boot, segments in segments_by_boot(self._journal_dir).items():
+            for path in segments.values() if boot != self._boot_id else ():
                 with suppress(FileNotFoundError):  # too old meanwhile
                     size = path.stat().st_size
                     if known.get(path.name) == size:
@@ -277,12 +277,12 @@ class UsageLedger:
         if batch is not None and self._write(*batch) and not self._is_closed:
             self._submit(lambda: self._refill(unread))
 
-    def _mark_own(self, directory: Path, boot_id: str) -> None:
+    def _mark_own(self) -> None:
         """Note that the files of this boot hold nothing new."""
-        if self._has_lost:
+        if self._has_lost or self._journal_dir is None:
             return
         with suppress(OSError):
-            own = segments_by_boot(directory).get(boot_id, {})
+            own = segments_by_boot(self._journal_dir).get(self._boot_id, {})
             self._write([], {path.name: path.stat().st_size for path in own.values()})
 
 

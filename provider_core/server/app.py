@@ -15,6 +15,7 @@ from provider_core import hookspecs
 from provider_core.billing.events import ProcessFacts
 from provider_core.billing.identifiers import make_ulid
 from provider_core.billing.journal import Disk, UsageJournal
+from provider_core.billing.ledger import UsageLedger
 from provider_core.billing.settlement import Ledger
 from provider_core.catalog import specs_from_settings
 from provider_core.errors import ConfigurationError, EngineDead, Unavailable
@@ -31,6 +32,7 @@ from provider_core.server.encoder_routes import EncoderRoutes
 from provider_core.server.health import Health
 from provider_core.server.loading import BackendLoader
 from provider_core.server.models import Models, Served
+from provider_core.server.openrouter_routes import OpenRouterRoutes
 from provider_core.server.ops import Ops
 from provider_core.server.pipeline import Pipeline
 from provider_core.server.routes import OpenAIRoutes
@@ -79,9 +81,10 @@ class Server:
             lambda: {model.spec.id: model.engine for model in self.models}, num_dropped_lines
         )
         process = _process_facts(settings)
+        journal_dir = settings.journal.dir or settings.data_dir / "journal"
         self.journal = (
             UsageJournal(
-                settings.journal.dir or settings.data_dir / "journal",
+                journal_dir,
                 settings.journal,
                 process,
                 sink,
@@ -90,7 +93,24 @@ class Server:
             if settings.journal.enabled
             else None
         )
-        self.ledger = Ledger(sink, time, process, self.metrics.observe, self.journal)
+        self.usage_ledger = (
+            UsageLedger(
+                settings.data_dir / "ledger.sqlite",
+                retention_days=settings.ledger.retention_days,
+                journal_dir=journal_dir if settings.journal.enabled else None,
+                boot_id=process.boot_id,
+            )
+            if settings.ledger.enabled
+            else None
+        )
+        self.ledger = Ledger(
+            sink,
+            time,
+            process,
+            self.metrics.observe,
+            self.journal,
+            on_event=None if self.usage_ledger is None else self.usage_ledger.record,
+        )
         self.dispatcher = Dispatcher(
             settings=settings,
             plugins=plugins,
@@ -117,6 +137,7 @@ class Server:
             ops.add_routes(app)
         Health(self.lifecycle, self.models, self.journal).add_routes(app)
         pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
+        OpenRouterRoutes(pipeline, self.usage_ledger).add_routes(app)
         OpenAIRoutes(pipeline).add_routes(app)
         EncoderRoutes(pipeline).add_routes(app)
         AnthropicRoutes(pipeline).add_routes(app)
@@ -132,6 +153,8 @@ class Server:
         if self.journal is not None:
             with self.lifecycle.phase("journal"):
                 await asyncio.to_thread(self.journal.start, self.ledger.totals)
+        if self.usage_ledger is not None:
+            self.usage_ledger.start()
         runner = web.AppRunner(
             self.make_app(), handler_cancellation=True, shutdown_timeout=_FLUSH_S
         )
@@ -214,6 +237,8 @@ class Server:
             self._ops_runner = None
         if self.journal is not None:  # every run is settled by now
             await asyncio.to_thread(self.journal.close, _FLUSH_S / 2)
+        if self.usage_ledger is not None:
+            await asyncio.to_thread(self.usage_ledger.close)
         try:
             async with asyncio.timeout(_FLUSH_S):
                 await self.models.close()

@@ -6,8 +6,11 @@ from aiohttp import web
 from provider_core.dialects.anthropic.models import model_info, model_page
 from provider_core.dialects.openai.models import model_item, model_list
 from provider_core.dialects.openai.requests import ParsedCompletion, parse_chat, parse_completion
+from provider_core.dialects.openrouter.models import model_object
+from provider_core.dialects.openrouter.models import model_page as openrouter_page
 from provider_core.dialects.sampling import check_token_ids
 from provider_core.server.edge import CALL
+from provider_core.server.features import listed
 from provider_core.server.models import ServedModel
 from provider_core.server.pipeline import Pipeline
 from provider_core.server.replies import OpenAIReply
@@ -30,18 +33,28 @@ class OpenAIRoutes:
             app.router.add_get(f"{base}/models/{{model:.+}}", self.model)
 
     async def models(self, request: web.Request) -> web.Response:
-        """`GET /v1/models`."""
+        """`GET /v1/models`, in the dialect of whoever asks."""
         await self._enter_models(request)
-        specs = self._dispatcher.models.specs
-        if request[CALL].dialect == "anthropic":
-            return _json(model_page(specs, request.query))
-        return _json(model_list(specs))
+        specs = [listed(model) for model in self._dispatcher.models]
+        match request[CALL].dialect:
+            case "anthropic":
+                return _json(model_page(specs, request.query))
+            case "openrouter":
+                return _json(openrouter_page(specs, request.query))
+            case _:
+                return _json(model_list(specs))
 
     async def model(self, request: web.Request) -> web.Response:
         """`GET /v1/models/{id}`; the id's slash may come encoded or raw."""
         await self._enter_models(request)
-        spec = self._dispatcher.models.find(request.match_info["model"]).spec
-        return _json(model_info(spec) if request[CALL].dialect == "anthropic" else model_item(spec))
+        spec = listed(self._dispatcher.models.find(request.match_info["model"]))
+        match request[CALL].dialect:
+            case "anthropic":
+                return _json(model_info(spec))
+            case "openrouter":  # only OpenAI's clients ask this of OpenRouter
+                return _json({**model_item(spec), **model_object(spec)})
+            case _:
+                return _json(model_item(spec))
 
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""

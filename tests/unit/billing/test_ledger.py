@@ -183,13 +183,19 @@ async def test_a_start_adds_what_the_journals_have(
     path = journal_file(directory, make_ulid(), record.event, other.event)
     path.write_bytes(path.read_bytes() + b"torn")
     for _ in range(2):
-        again = UsageLedger(tmp_path / "other.sqlite", retention_days=35, clock=clock)
-        again.start(directory, "own")
+        again = UsageLedger(
+            tmp_path / "other.sqlite",
+            retention_days=35,
+            journal_dir=directory,
+            boot_id="own",
+            clock=clock,
+        )
+        again.start()
         async with asyncio.timeout(10):
             while await again.find(other.generation_id, MINE) is None:  # noqa: ASYNC110 - another thread
                 await asyncio.sleep(0)
         assert (await again.spending(MINE)).total == record.cost + other.cost
-        again.close(directory, "own")
+        again.close()
 
 
 async def test_a_file_that_was_read_is_not_read_again(
@@ -199,9 +205,15 @@ async def test_a_file_that_was_read_is_not_read_again(
     directory = tmp_path / "journal"
     own = make_ulid()
     path = journal_file(directory, own, settle().event)
-    first = UsageLedger(tmp_path / "other.sqlite", retention_days=35, clock=clock)
-    first.start(directory, own)
-    first.close(directory, own)
+    first = UsageLedger(
+        tmp_path / "other.sqlite",
+        retention_days=35,
+        journal_dir=directory,
+        boot_id=own,
+        clock=clock,
+    )
+    first.start()
+    first.close()
     with sqlite3.connect(tmp_path / "other.sqlite") as db:
         assert db.execute("SELECT name, size FROM segments").fetchall() == [
             (path.name, path.stat().st_size)
