@@ -41,7 +41,7 @@ def test_a_past_of_unknown_size_is_refused() -> None:
 def test_a_vector_of_zeros_stays() -> None:
     """It has no direction."""
     vectors = np.array([[0, 0], [3, 4]], np.float32)
-    assert np.allclose(normalize(vectors), [[0, 0], [0.6, 0.8]])
+    assert np.allclose(normalize(vectors), [[0.0, 0.0], [0.6, 0.8]])
 
 
 def test_the_sigmoid_does_not_overflow() -> None:
