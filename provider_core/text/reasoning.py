@@ -19,7 +19,7 @@ class ReasoningSyntax:
 
 
 THINK = ReasoningSyntax("<think>", "</think>")
-FAMILIES = {
+REASONING_FAMILIES = {
     "think": THINK,
     "mistral": ReasoningSyntax("[THINK]", "[/THINK]"),
     "seed": ReasoningSyntax("<seed:think>", "</seed:think>"),
