@@ -16,7 +16,7 @@ from provider_core.encoders import Encoder
 from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
 from provider_core.settings import Settings
 from provider_core.tool_calling import ToolParser
-from provider_core.types import ModelSpec, Principal, Tool, UsageRecord
+from provider_core.types import Constraint, Grammar, ModelSpec, Principal, Tool, UsageRecord
 
 if TYPE_CHECKING:  # not a cycle, but 0.1 s of each start: models begin to load before it is needed
     from aiohttp import web
@@ -75,6 +75,19 @@ def make_tool_parser(model: ModelSpec, tools: Sequence[Tool]) -> ToolParser | No
 
     Called on the event loop once per request that may call a tool. If nobody answers, the model's
     `tool_parser` decides, or what its chat template shows.
+    """
+
+
+@hookspec(firstresult=True)
+def compile_grammar(
+    model: ModelSpec, tokenizer: Tokenizer, constraint: Constraint
+) -> Grammar | None:
+    """Compile what a text has to look like. First. The core's own, tried last, is llguidance.
+
+    Called in a worker thread, once for each constraint of a model that is not remembered; several
+    at a time. `None` means that you do not enforce such a constraint; if nobody does, the request
+    is a 400. Raise `InvalidRequest` with the code `invalid_schema` or `schema_too_complex` to
+    refuse one, and finish within `limits.grammar_timeout_s`.
     """
 
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import typer
@@ -13,6 +13,8 @@ from aiohttp import web
 from provider_core import (
     ChatTemplate,
     ConfigurationError,
+    Constraint,
+    Grammar,
     ModelRunner,
     ModelSpec,
     Principal,
@@ -40,6 +42,7 @@ class Thing:
 RUNNER: Any = Thing()
 TOKENIZER: Any = Thing()
 TEMPLATE: Any = Thing()
+GRAMMAR: Any = Thing()
 PARSER: Any = Thing()
 
 
@@ -81,6 +84,12 @@ class Acme:
     def make_tool_parser(self, model: ModelSpec) -> ToolParser | None:
         """Know one model's syntax."""
         return PARSER if model.id == "tiny" else None
+
+    @hookimpl
+    def compile_grammar(self, constraint: Constraint) -> Grammar | None:
+        """Enforce one kind."""
+        grammar: Grammar = GRAMMAR
+        return grammar if constraint.kind == "lark" else None
 
     @hookimpl
     def authenticate(
@@ -191,6 +200,20 @@ def test_load_chat_template(plugins: PluginManager, tmp_path: Path) -> None:
     )
 
     assert loaded is TEMPLATE
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("lark", GRAMMAR), ("regex", None)])
+def test_compile_grammar(
+    plugins: PluginManager, kind: Literal["lark", "regex"], expected: Grammar | None
+) -> None:
+    """A plugin enforces what it knows, and leaves other constraints to the core."""
+    constraint = Constraint(kind=kind, source="x")
+
+    grammar: Grammar | None = plugins.first(
+        hookspecs.compile_grammar, model=SPEC, tokenizer=TOKENIZER, constraint=constraint
+    )
+
+    assert grammar is expected
 
 
 @pytest.mark.parametrize(("model_id", "expected"), [("tiny", PARSER), ("other", None)])

@@ -1,0 +1,114 @@
+"""Grammars for requests: compiled off the loop, in bounded time, and kept for the next request."""
+
+import asyncio
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+from provider_core import hookspecs
+from provider_core.errors import InvalidRequest, Overloaded, UnsupportedParameter
+from provider_core.interfaces import Tokenizer
+from provider_core.plugins import PluginManager
+from provider_core.server.models import ServedModel
+from provider_core.settings import LimitSettings
+from provider_core.types import Constraint, Grammar
+
+_NUM_THREADS = 2
+_GRAMMAR_BYTES = 65_536  # of a small grammar; measured are 45 KiB
+_BYTES_PER_CHARACTER = 16  # of its source, more
+_RETRY_S = 1.0
+_FIRST_TIMEOUT_S = 30.0  # for a model's first, which reads its vocabulary
+
+_Key = tuple[str, Constraint]
+
+
+class GrammarCompiler:
+    """Asks the `compile_grammar` hook, once for each model and constraint.
+
+    Args:
+        plugins: Who is asked.
+        limits: How long one compilation may last, and how much is kept.
+    """
+
+    def __init__(self, plugins: PluginManager, limits: LimitSettings) -> None:
+        self._plugins = plugins
+        self._timeout_s = limits.grammar_timeout_s
+        self._max_bytes = limits.grammar_cache_mib * 2**20
+        self._executor = ThreadPoolExecutor(_NUM_THREADS, "grammar-compiler")
+        self._kept: OrderedDict[_Key, tuple[Tokenizer, Grammar]] = OrderedDict()
+        self._num_bytes = 0
+        self._known: dict[str, Tokenizer] = {}  # for which something was compiled, by model
+        self._running: dict[_Key, asyncio.Task[Grammar]] = {}
+
+    async def compile(self, model: ServedModel, constraint: Constraint) -> Grammar:
+        """The grammar of a constraint.
+
+        Raises:
+            InvalidRequest: `invalid_schema` or `schema_too_complex`; `param` says what is at fault.
+            UnsupportedParameter: Nobody enforces such a constraint for this model.
+            Overloaded: Too many others are being compiled.
+        """
+        key = (model.spec.id, constraint)
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] is model.tokenizer:
+            self._kept.move_to_end(key)
+            return kept[1]
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.create_task(self._compile(model, constraint))
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(task)  # others may wait for it, too
+
+    def close(self) -> None:
+        """Compile no more. Idempotent."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _compile(self, model: ServedModel, constraint: Constraint) -> Grammar:
+        work = self._executor.submit(
+            self._plugins.first,
+            hookspecs.compile_grammar,
+            model=model.spec,
+            tokenizer=model.tokenizer,
+            constraint=constraint,
+        )
+        is_first = self._known.get(model.spec.id) is not model.tokenizer
+        timeout_s = max(self._timeout_s, _FIRST_TIMEOUT_S) if is_first else self._timeout_s
+        try:
+            grammar = await asyncio.wait_for(asyncio.wrap_future(work), timeout_s)
+        except TimeoutError:
+            if work.cancelled():  # it never began
+                raise Overloaded(
+                    "too many schemas are being compiled", retry_after_s=_RETRY_S
+                ) from None
+            raise InvalidRequest(
+                f"this takes longer than {timeout_s:g} s to compile",
+                param=constraint.param,
+                code="schema_too_complex",
+            ) from None
+        if grammar is None:
+            raise UnsupportedParameter(
+                f"the model {model.spec.id!r} cannot enforce it", param=constraint.param
+            )
+        self._known[model.spec.id] = model.tokenizer
+        self._keep((model.spec.id, constraint), model.tokenizer, grammar)
+        return grammar
+
+    def _keep(self, key: _Key, tokenizer: Tokenizer, grammar: Grammar) -> None:
+        """Remember a grammar, and forget those that were not used for longest."""
+        if key in self._kept:  # of a tokenizer that is gone
+            self._num_bytes -= _size(key)
+        self._kept[key] = (tokenizer, grammar)
+        self._kept.move_to_end(key)
+        self._num_bytes += _size(key)
+        while self._num_bytes > self._max_bytes:
+            oldest, _ = self._kept.popitem(last=False)
+            self._num_bytes -= _size(oldest)
+
+    def _forget(self, key: _Key, task: asyncio.Task[Grammar]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; nobody may be left
+
+
+def _size(key: _Key) -> int:
+    return _GRAMMAR_BYTES + _BYTES_PER_CHARACTER * len(key[1].source)

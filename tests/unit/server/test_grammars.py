@@ -1,0 +1,161 @@
+"""Compiling for requests: once, in bounded time, and kept in bounded memory."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import Any
+
+import pytest
+
+from provider_core import Constraint, Grammar, ModelSpec, hookimpl
+from provider_core.errors import InvalidRequest, Overloaded, UnsupportedParameter
+from provider_core.plugins import PluginManager
+from provider_core.server.defaults import TextDefaults
+from provider_core.server.grammars import GrammarCompiler
+from provider_core.server.models import ServedModel
+from provider_core.settings import LimitSettings, Settings
+from tests.unit.text.byte_tokenizer import END, ByteTokenizer
+from tests.unit.text.writing import reads
+
+NOT_NEEDED: Any = None  # what serves a model besides its tokenizer
+
+
+class Compiling:
+    """A plugin that compiles everything, and counts."""
+
+    def __init__(
+        self,
+        answer: Callable[[Constraint], Any] = lambda _: object(),  # no grammar is started here
+    ) -> None:
+        self.num_compiled = 0
+        self._answer = answer
+
+    @hookimpl
+    def compile_grammar(self, constraint: Constraint) -> Grammar | None:
+        """Answer."""
+        self.num_compiled += 1
+        grammar: Grammar | None = self._answer(constraint)
+        return grammar
+
+
+def _model(model_id: str = "m") -> ServedModel:
+    return ServedModel(
+        spec=ModelSpec(id=model_id, source="x", eos_token_ids=frozenset({END})),
+        engine=NOT_NEEDED,
+        tokenizer=ByteTokenizer(),
+        chat_template=None,
+        decode_token=NOT_NEEDED,
+    )
+
+
+def _constraint(source: str = "a", param: str = "response_format") -> Constraint:
+    return Constraint(kind="regex", source=source, param=param)
+
+
+def _compiler(plugin: object, **limits: Any) -> GrammarCompiler:  # whatever LimitSettings takes
+    plugins = PluginManager()
+    plugins.register(plugin, "compiling")
+    return GrammarCompiler(plugins, LimitSettings(**limits))
+
+
+@pytest.fixture
+def gate() -> Iterator[Event]:
+    """What a compilation waits for; opened at the end, so that no thread is left behind."""
+    event = Event()
+    yield event
+    event.set()
+
+
+async def test_a_constraint_is_compiled_once_a_model() -> None:
+    """And again when the model's tokenizer is another."""
+    plugin = Compiling()
+    compiler = _compiler(plugin)
+    model = _model()
+    first = await compiler.compile(model, _constraint())
+    assert await compiler.compile(model, _constraint()) is first
+    assert plugin.num_compiled == 1
+    assert await compiler.compile(_model("other"), _constraint()) is not first
+    assert await compiler.compile(_model(), _constraint()) is not first
+    assert plugin.num_compiled == 3
+    compiler.close()
+
+
+async def test_requests_that_come_together_share_one_compilation(gate: Event) -> None:
+    """Whoever leaves takes nothing from the others."""
+    plugin = Compiling(lambda _: gate.wait(60) and object())
+    compiler = _compiler(plugin)
+    model = _model()
+    waiting = [asyncio.create_task(compiler.compile(model, _constraint())) for _ in range(5)]
+    await asyncio.sleep(0)
+    waiting.pop().cancel()
+    gate.set()
+    grammars = await asyncio.gather(*waiting)
+    assert plugin.num_compiled == 1
+    assert len(set(map(id, grammars))) == 1
+    compiler.close()
+
+
+async def test_s5_what_is_kept_is_bounded_in_bytes() -> None:
+    """The least recently used go."""
+    plugin = Compiling()
+    compiler = _compiler(plugin, grammar_cache_mib=1)
+    model = _model()
+    first = await compiler.compile(model, _constraint("0"))
+    for i in range(1, 100):
+        await compiler.compile(model, _constraint(str(i)))
+        assert await compiler.compile(model, _constraint("0")) is first
+    assert plugin.num_compiled == 100
+    await compiler.compile(model, _constraint("1"))
+    assert plugin.num_compiled == 101
+    await compiler.compile(model, _constraint("2" * 60_000))
+    await compiler.compile(model, _constraint("0"))
+    assert plugin.num_compiled == 103
+    compiler.close()
+
+
+async def test_what_takes_too_long_is_the_requests_fault(gate: Event) -> None:
+    """Once the vocabulary was read, for which there is more time."""
+    plugin = Compiling(lambda constraint: constraint.source == "a" or gate.wait(60))
+    compiler = _compiler(plugin, grammar_timeout_s=0.05)
+    model = _model()
+    await compiler.compile(model, _constraint("a"))
+    slow = [compiler.compile(model, _constraint(f"{i}", f"param {i}")) for i in range(3)]
+    *began, waited = await asyncio.gather(*slow, return_exceptions=True)
+    for i, error in enumerate(began):
+        assert isinstance(error, InvalidRequest)
+        assert (error.code, error.param) == ("schema_too_complex", f"param {i}")
+    assert isinstance(waited, Overloaded)  # both threads were taken
+    compiler.close()
+
+
+async def test_errors_are_told_and_not_kept() -> None:
+    """The same constraint may come from another field."""
+
+    def refuse(constraint: Constraint) -> None:
+        raise InvalidRequest("no", param=constraint.param, code="invalid_schema")
+
+    plugin = Compiling(refuse)
+    compiler = _compiler(plugin)
+    for param in ("one", "two"):
+        with pytest.raises(InvalidRequest) as caught:
+            await compiler.compile(_model(), _constraint(param=param))
+        assert caught.value.param == param
+    assert plugin.num_compiled == 2
+    compiler.close()
+
+
+async def test_a_constraint_that_nobody_enforces_is_unsupported() -> None:
+    """If all plugins decline."""
+    compiler = _compiler(Compiling(lambda _: None))
+    with pytest.raises(UnsupportedParameter):
+        await compiler.compile(_model(), _constraint())
+    compiler.close()
+
+
+async def test_the_cores_own_answer_enforces() -> None:
+    """With any tokenizer."""
+    compiler = _compiler(TextDefaults(Settings()))
+    grammar = await compiler.compile(_model(), _constraint("a+b"))
+    assert reads(grammar, list(b"aab"), end=END)
+    assert not reads(grammar, list(b"aa"), end=END)
+    compiler.close()
