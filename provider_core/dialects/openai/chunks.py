@@ -13,7 +13,7 @@ on the last finish chunk, which is held back until the counts are final.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, assert_never
+from typing import ClassVar, assert_never
 
 import orjson
 
@@ -26,6 +26,7 @@ from provider_core.dialects.openai.logprobs import (
 )
 from provider_core.dialects.openai.usage import usage_object
 from provider_core.dialects.openrouter.errors import error_object as openrouter_error_object
+from provider_core.dialects.sse_json import dumps
 from provider_core.text.events import (
     Event,
     Finished,
@@ -39,13 +40,6 @@ from provider_core.types import TokenLogprobs, Usage
 
 KEEPALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
-
-# Clients that split a stream by `str.splitlines` would cut an event at these.
-_LINE_BREAKS = (
-    ("\u0085".encode(), b"\\u0085"),
-    ("\u2028".encode(), b"\\u2028"),
-    ("\u2029".encode(), b"\\u2029"),
-)
 
 
 class StreamEncoder(ABC):
@@ -98,7 +92,7 @@ class StreamEncoder(ABC):
         }
         if service_tier is not None:
             envelope["service_tier"] = service_tier
-        self._head = b"data: " + _dumps(envelope)[:-1]
+        self._head = b"data: " + dumps(envelope)[:-1]
         self._choices_head = self._head + b',"choices":['
         # OpenAI's own streams say null until usage comes; OpenRouter's libraries reject that.
         says_null_usage = include_usage and not openrouter
@@ -188,14 +182,11 @@ class StreamEncoder(ABC):
             _choice(index, self._error_body, b'"error"') for index in sorted(self._unfinished)
         ]
         error_object = openrouter_error_object if self._openrouter else openai_error_object
-        head = b'%b,"error":%b,"choices":[' % (self._head, _dumps(error_object(error)))
+        head = b'%b,"error":%b,"choices":[' % (self._head, dumps(error_object(error)))
         return head + b",".join(choices) + tail + DONE
 
     def _text(self, index: int, text: str) -> bytes:
-        json = orjson.dumps(text)
-        if not json.isascii():
-            json = _escape_line_breaks(json)
-        return self._text_heads[index] + json + self._text_tail
+        return self._text_heads[index] + dumps(text) + self._text_tail
 
     def _text_with_logprobs(
         self, index: int, text: str, logprobs: Sequence[TokenLogprobs]
@@ -204,17 +195,17 @@ class StreamEncoder(ABC):
             return self._text(index, text)
         return b'%b%b%b,"logprobs":%b,"finish_reason":null}%b' % (
             self._text_heads[index],
-            _dumps(text),
+            dumps(text),
             self._after_text,
-            _dumps(self._logprobs.encode(index, logprobs)),
+            dumps(self._logprobs.encode(index, logprobs)),
             self._tail,
         )
 
     def _finish(self, event: Finished, tail: bytes) -> bytes:
         self._unfinished.discard(event.index)
-        reason = _dumps(self._form.finish_reason(event.finish_reason))
+        reason = dumps(self._form.finish_reason(event.finish_reason))
         if self._openrouter:
-            reason += b',"native_finish_reason":' + _dumps(event.native_finish_reason)
+            reason += b',"native_finish_reason":' + dumps(event.native_finish_reason)
         return self._choices_head + _choice(event.index, self._finish_body, reason) + tail
 
     def _usage_tail(self, usage: Usage, cost: str | None) -> bytes:
@@ -248,11 +239,11 @@ class ChatStreamEncoder(StreamEncoder):
     def _structure(self, event: ReasoningDelta | ToolCallStart | ToolCallDelta) -> bytes:
         logprobs = b"null"
         if self._logprobs is not None:
-            logprobs = _dumps(self._logprobs.encode(event.index, event.logprobs))
+            logprobs = dumps(self._logprobs.encode(event.index, event.logprobs))
         return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":null}%b' % (
             self._choices_head,
             event.index,
-            _dumps(self._form.delta(event)),
+            dumps(self._form.delta(event)),
             logprobs,
             self._tail,
         )
@@ -281,13 +272,3 @@ class CompletionStreamEncoder(StreamEncoder):
 
 def _choice(index: int, body: bytes, finish_reason: bytes) -> bytes:
     return b'{"index":%d,%b,"logprobs":null,"finish_reason":%b}' % (index, body, finish_reason)
-
-
-def _dumps(value: Any) -> bytes:  # any JSON value
-    return _escape_line_breaks(orjson.dumps(value))
-
-
-def _escape_line_breaks(json: bytes) -> bytes:
-    for character, escape in _LINE_BREAKS:
-        json = json.replace(character, escape)
-    return json

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from provider_core.dialects.openai.tools import parse_name
+from provider_core.dialects.declared_tools import check_tool_name
 from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 from provider_core.types import Constraint
@@ -94,7 +94,7 @@ def schema_constraint(value: dict[str, Any], param: str) -> Constraint:
     Raises:
         InvalidRequest: One of them is missing or malformed; `param` is the beginning of its name.
     """
-    parse_name(value.get("name"), f"{param}.name")
+    check_tool_name(value.get("name"), f"{param}.name")
     for name, kind, words in (("description", str, "a string"), ("strict", bool, "a boolean")):
         if value.get(name) is not None and not isinstance(value[name], kind):
             raise wrong_type(f"{param}.{name}", words, value[name])

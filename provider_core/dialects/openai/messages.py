@@ -37,21 +37,31 @@ def parse_messages(values: list[Any], max_messages: int) -> list[dict[str, Any]]
         InvalidRequest: A message has the wrong shape; `param` says which and where.
         UnsupportedParameter: A message holds an image, audio, video or a file.
     """
+    check_sizes(values, max_messages, "messages")
+    messages = [parse_message(value, f"messages[{index}]") for index, value in enumerate(values)]
+    _modernise(messages)
+    return messages
+
+
+def check_sizes(values: list[Any], max_messages: int, param: str) -> None:
+    """Check how many messages there are, and how many parts they have together.
+
+    Raises:
+        InvalidRequest: Too many.
+    """
     if len(values) > max_messages:
-        raise bad_value("messages", f"must have at most {max_messages} items, not {len(values)}")
+        raise bad_value(param, f"must have at most {max_messages} items, not {len(values)}")
     num_parts = sum(
         len(value["content"])
         for value in values
         if isinstance(value, dict) and isinstance(value.get("content"), list)
     )
     if num_parts > MAX_PARTS:
-        raise bad_value("messages", f"must have at most {MAX_PARTS} content parts, not {num_parts}")
-    messages = [_message(value, f"messages[{index}]") for index, value in enumerate(values)]
-    _modernise(messages)
-    return messages
+        raise bad_value(param, f"must have at most {MAX_PARTS} content parts, not {num_parts}")
 
 
-def _message(value: Any, param: str) -> dict[str, Any]:
+def parse_message(value: Any, param: str) -> dict[str, Any]:
+    """Check one message of a chat, which `param` names in errors; see `parse_messages`."""
     if not isinstance(value, dict):
         raise wrong_type(param, "an object", value)
     role = value.get("role")

@@ -31,18 +31,14 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool | None = None  # accepted: padding against traffic analysis, not sent
 
 
-class CompletionFields(BaseModel):
-    """What chat and text completions share."""
+class GenerationFields(BaseModel):
+    """What every request for a generation has."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
     model: str = Field(min_length=1)
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1)
-    best_of: int | None = Field(None, ge=0, le=20)
 
-    max_tokens: int | None = Field(None, ge=0)
     min_tokens: int | None = Field(None, ge=0)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -67,6 +63,15 @@ class CompletionFields(BaseModel):
     prompt_cache_key: str | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     metadata: dict[str, Any] | None = None
+
+
+class CompletionFields(GenerationFields):
+    """What chat and text completions share."""
+
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1)
+    best_of: int | None = Field(None, ge=0, le=20)
+    max_tokens: int | None = Field(None, ge=0)
 
 
 class ChatCompletionRequest(CompletionFields):

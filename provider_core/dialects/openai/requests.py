@@ -12,6 +12,7 @@ from provider_core.dialects.openai.protocol import (
     ChatCompletionRequest,
     CompletionFields,
     CompletionRequest,
+    GenerationFields,
 )
 from provider_core.dialects.openai.reasoning import parse_reasoning
 from provider_core.dialects.openai.sampling import parse_stop, pending_sampling
@@ -148,18 +149,39 @@ def parse_completion(body: dict[str, Any], limits: LimitSettings) -> ParsedCompl
     )
 
 
-class _Common(TypedDict):
-    """The fields of both but `sampling`."""
+class SharedFields(TypedDict):
+    """The fields of `RequestFields` that are read alike everywhere."""
 
     model: str
     stream: bool
-    include_usage: bool
-    n: int
-    best_of: int
     stop: tuple[str, ...]
     user: str | None
     metadata: Mapping[str, str]
     cache_salt: str
+
+
+class _Common(SharedFields):
+    """The fields of both completions but `sampling`."""
+
+    include_usage: bool
+    n: int
+    best_of: int
+
+
+def shared_fields(fields: GenerationFields) -> SharedFields:
+    """Read what requests of every kind have.
+
+    Raises:
+        InvalidRequest: `stop` is malformed.
+    """
+    return {
+        "model": fields.model,
+        "stream": bool(fields.stream),
+        "stop": parse_stop(fields.stop),
+        "user": None if fields.user is None else fields.user[:MAX_USER],
+        "metadata": _cut_metadata(fields.metadata) if fields.metadata else {},
+        "cache_salt": fields.cache_salt or "",
+    }
 
 
 def _common(fields: CompletionFields, limits: LimitSettings) -> _Common:
@@ -177,17 +199,7 @@ def _common(fields: CompletionFields, limits: LimitSettings) -> _Common:
     include_usage = bool(
         fields.stream and fields.stream_options and fields.stream_options.include_usage
     )
-    return {
-        "model": fields.model,
-        "stream": bool(fields.stream),
-        "include_usage": include_usage,
-        "n": n,
-        "best_of": best_of,
-        "stop": parse_stop(fields.stop),
-        "user": None if fields.user is None else fields.user[:MAX_USER],
-        "metadata": _cut_metadata(fields.metadata) if fields.metadata else {},
-        "cache_salt": fields.cache_salt or "",
-    }
+    return {**shared_fields(fields), "include_usage": include_usage, "n": n, "best_of": best_of}
 
 
 def _cut_metadata(metadata: dict[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from provider_core.dialects.openai.protocol import CompletionFields
+from provider_core.dialects.openai.protocol import GenerationFields
 from provider_core.dialects.sampling import PendingSampling, min_above_max
 from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 
@@ -12,9 +12,9 @@ MAX_LOGIT_BIAS = 1024
 
 
 def pending_sampling(
-    fields: CompletionFields,
+    fields: GenerationFields,
     *,
-    prompt_param: Literal["messages", "prompt"],
+    prompt_param: Literal["messages", "prompt", "input"],
     max_tokens: int | None,
     logprobs: int | None,
     prompt_logprobs: int | None = None,

@@ -1,17 +1,13 @@
 """The tools that a chat offers and the calls that it wants, under their new and old names."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from provider_core.dialects.declared_tools import MAX_TOOLS, check_tool_name
 from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 from provider_core.types import Tool, ToolChoice
 
-MAX_TOOLS = 128
-MAX_TOOL_NAME = 64
-
-_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_TOOL_NAME}}}")
 _MODES = ("none", "auto", "required")
 
 
@@ -22,7 +18,7 @@ def parse_tools(value: Any) -> tuple[Tool, ...]:
         InvalidRequest: Another shape; `param` says which and where.
         UnsupportedParameter: A tool is no function.
     """
-    return _unique(
+    return check_names(
         [
             parse_function(_function(item, f"tools[{index}]"), f"tools[{index}].function")
             for index, item in enumerate(check_list(value, "tools"))
@@ -32,7 +28,7 @@ def parse_tools(value: Any) -> tuple[Tool, ...]:
 
 def parse_functions(value: Any) -> tuple[Tool, ...]:
     """Read `functions`, which `tools` replaced; see `parse_tools`."""
-    return _unique(
+    return check_names(
         [
             parse_function(item, f"functions[{index}]")
             for index, item in enumerate(check_list(value, "functions"))
@@ -70,7 +66,7 @@ def parse_function(value: Any, param: str) -> Tool:
     if strict is not None and not isinstance(strict, bool):
         raise wrong_type(f"{param}.strict", "a boolean", strict)
     return Tool(
-        name=parse_name(value.get("name"), f"{param}.name"),
+        name=check_tool_name(value.get("name"), f"{param}.name"),
         description=description,
         parameters=_parameters(value.get("parameters"), f"{param}.parameters"),
         strict=bool(strict),
@@ -78,19 +74,19 @@ def parse_function(value: Any, param: str) -> Tool:
     )
 
 
-def parse_name(value: Any, param: str) -> str:
-    """Read a name of a tool or of a schema.
+def check_names(tools: list[Tool]) -> tuple[Tool, ...]:
+    """Check that no two tools have one name.
 
     Raises:
-        InvalidRequest: It is no string of 1 to 64 letters, digits, underscores and dashes.
+        InvalidRequest: Two have; the second one's place is named.
     """
-    if not isinstance(value, str):
-        raise wrong_type(param, "a string", value)
-    if not _NAME.fullmatch(value):
-        raise bad_value(
-            param, f"must have 1 to {MAX_TOOL_NAME} letters a-z, A-Z, digits, '_' and '-'"
-        )
-    return value
+    names: set[str] = set()
+    for tool in tools:
+        if tool.name in names:
+            param = tool.param.removesuffix("parameters") + "name"
+            raise bad_value(param, f"must differ from all others, but {tool.name!r} came before")
+        names.add(tool.name)
+    return tuple(tools)
 
 
 def parse_tool_choice(value: Any, tools: Sequence[Tool]) -> ToolChoice:
@@ -204,7 +200,7 @@ def _some(value: Any, param: str) -> list[Any]:
 def _named(value: Any, tools: Sequence[Tool], param: str) -> str:
     if not isinstance(value, dict):
         raise wrong_type(param, "an object", value)
-    name = parse_name(value.get("name"), f"{param}.name")
+    name = check_tool_name(value.get("name"), f"{param}.name")
     if name not in {tool.name for tool in tools}:
         raise bad_value(f"{param}.name", f"must be that of a tool of this request, not {name!r}")
     return name
@@ -222,13 +218,3 @@ def _parameters(value: Any, param: str) -> Mapping[str, Any] | None:
             code="invalid_schema",
         )
     return value
-
-
-def _unique(tools: list[Tool]) -> tuple[Tool, ...]:
-    names: set[str] = set()
-    for tool in tools:
-        if tool.name in names:
-            param = tool.param.removesuffix("parameters") + "name"
-            raise bad_value(param, f"must differ from all others, but {tool.name!r} came before")
-        names.add(tool.name)
-    return tuple(tools)
