@@ -35,6 +35,7 @@ from provider_core.server.models import Models, Served
 from provider_core.server.openrouter_routes import OpenRouterRoutes
 from provider_core.server.ops import Ops
 from provider_core.server.pipeline import Pipeline
+from provider_core.server.responses_routes import ResponsesRoutes
 from provider_core.server.routes import OpenAIRoutes
 from provider_core.server.watchdog import EXIT_ENGINE_HUNG, Watchdog
 from provider_core.settings import Settings
@@ -139,6 +140,7 @@ class Server:
         pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
         OpenRouterRoutes(pipeline, self.usage_ledger).add_routes(app)
         OpenAIRoutes(pipeline).add_routes(app)
+        ResponsesRoutes(pipeline).add_routes(app)
         EncoderRoutes(pipeline).add_routes(app)
         AnthropicRoutes(pipeline).add_routes(app)
         self.plugins.every(hookspecs.setup_app, app=app)

@@ -7,7 +7,9 @@ from provider_core.dialects.openai.protocol import (
     ChatCompletionRequest,
     CompletionFields,
     CompletionRequest,
+    GenerationFields,
 )
+from provider_core.dialects.openai.responses_api.protocol import ResponseRequest
 from provider_core.dialects.openai.unsupported import CHAT_ONLY_FIELDS, UNSUPPORTED_FIELDS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
@@ -26,4 +28,6 @@ def test_every_field_is_on_the_page_and_nothing_else() -> None:
     assert names_in("Both endpoints") == shared
     assert names_in("Chat only") == set(ChatCompletionRequest.model_fields) - shared
     assert names_in("Completions only") == set(CompletionRequest.model_fields) - shared
+    own = set(ResponseRequest.model_fields) - set(GenerationFields.model_fields)
+    assert names_in("Responses") == own
     assert names_in("Refused") == {*UNSUPPORTED_FIELDS, *CHAT_ONLY_FIELDS}
