@@ -8,6 +8,7 @@
         ContextLengthExceeded         400 code context_length_exceeded
         ModelNotFound                 404 code model_not_found
         NotFound                      404 code not_found
+          NoEndpoints                 404 code no_endpoints
         MethodNotAllowed              405 code method_not_allowed
         RequestTimeout                408 code request_timeout
         RequestTooLarge               413 code request_too_large
@@ -41,6 +42,9 @@ class ProviderError(Exception):
         param: The request's field at fault, as the client spelled it.
         code: Overrides the class's code.
         retry_after_s: Seconds after which trying again makes sense.
+
+    Attributes:
+        models: What the request asked for, as the client spelled it; noted where it is known.
     """
 
     status: ClassVar[int] = 500
@@ -60,6 +64,7 @@ class ProviderError(Exception):
         self.param = param
         self.code = code if code is not None else self.default_code
         self.retry_after_s = retry_after_s
+        self.models: tuple[str, ...] = ()
 
 
 class InvalidRequest(ProviderError):
@@ -94,6 +99,30 @@ class NotFound(InvalidRequest):
 
     status = 404
     default_code = "not_found"
+
+
+class NoEndpoints(NotFound):
+    """The model is served, but not as the request wants it.
+
+    Args:
+        message: For the client.
+        param: The preference that rules it out.
+        code: Which kind of preference, in OpenRouter's vocabulary of availability.
+        excluded_by: The same in its vocabulary of filters, if it has a word for it.
+    """
+
+    default_code = "no_endpoints"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        excluded_by: str | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        self.excluded_by = excluded_by
 
 
 class MethodNotAllowed(InvalidRequest):

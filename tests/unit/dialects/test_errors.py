@@ -7,6 +7,7 @@ import pytest
 
 from provider_core import errors
 from provider_core.dialects import openai, openrouter
+from provider_core.dialects.failures import INTERNAL_MESSAGE
 from provider_core.errors import (
     AuthenticationFailed,
     BackendError,
@@ -16,6 +17,7 @@ from provider_core.errors import (
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
+    NoEndpoints,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -46,6 +48,7 @@ TABLE: list[tuple[ProviderError, int, str, str | None, int, str]] = [
     ),
     (ModelNotFound("m"), 404, INVALID, "model_not_found", 400, "invalid_request"),
     (NotFound("m"), 404, INVALID, "not_found", 404, "not_found"),
+    (NoEndpoints("m"), 404, INVALID, "no_endpoints", 404, "not_found"),
     (MethodNotAllowed("m"), 405, INVALID, "method_not_allowed", 405, "invalid_request"),
     (RequestTimeout("m"), 408, INVALID, "request_timeout", 408, "timeout"),
     (RequestTooLarge("m"), 413, INVALID, "request_too_large", 413, "payload_too_large"),
@@ -99,7 +102,8 @@ def test_openrouter_errors(row: tuple[ProviderError, int, str, str | None, int, 
     assert got_status == status
     assert headers["X-Request-Id"] == "req-1"
     shown = orjson.loads(body)["error"]
-    assert (shown["code"], shown["message"]) == (status, error.message)
+    message = INTERNAL_MESSAGE if status == 500 else error.message
+    assert (shown["code"], shown["message"]) == (status, message)
     assert shown["metadata"]["error_type"] == error_type
     check_error_object(shown, openrouter=True)
 
