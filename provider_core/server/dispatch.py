@@ -6,9 +6,8 @@ a settlement is open; from there every exit goes through `Run.settle`.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from provider_core import hookspecs
 from provider_core.billing.events import ClientFinishReason, Endpoint, Status
@@ -18,18 +17,20 @@ from provider_core.errors import (
     ContextLengthExceeded,
     InvalidRequest,
     ProviderError,
-    UnsupportedParameter,
 )
 from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
 from provider_core.server.call import Call
+from provider_core.server.chat_plan import ChatPlanner, ReplyPlan
 from provider_core.server.gate import Gate
+from provider_core.server.grammars import GrammarCompiler
 from provider_core.server.models import Models, Served, ServedModel
 from provider_core.server.open_run import OpenRun
 from provider_core.settings import Settings
 from provider_core.text.events import Event, Finished
 from provider_core.text.generation import Generation
+from provider_core.text.output_reader import OutputFormat
 from provider_core.text.prompt import encode_prompt
 from provider_core.types import GenerationRequest, Principal, SamplingParams, Usage, UsageRecord
 
@@ -46,6 +47,7 @@ class Prepared:
     model: ServedModel
     requests: tuple[GenerationRequest, ...]
     stop: tuple[str, ...]
+    output: OutputFormat | None
     num_choices: int  # generated of each prompt
     num_returned: int  # of them all
 
@@ -56,6 +58,7 @@ class Dispatcher:
     Attributes:
         runs: Whatever is not settled.
         gate: The last that can refuse a request.
+        planner: Turns conversations into prompts and grammars.
     """
 
     def __init__(
@@ -73,35 +76,16 @@ class Dispatcher:
         self.lifecycle = lifecycle
         self.runs: set[OpenRun] = set()
         self.gate = Gate(settings, plugins, journal)
+        self.planner = ChatPlanner(plugins, GrammarCompiler(plugins, settings.limits))
         self._plugins = plugins
         self._ledger = ledger
 
-    async def render_chat(
-        self,
-        model: ServedModel,
-        messages: Sequence[Mapping[str, Any]],  # OpenAI's message objects
-        *,
-        continue_final_message: bool,
-    ) -> tuple[int, ...]:
-        """Messages to prompt ids.
+    async def encode_chat(self, model: ServedModel, prompt: RenderedPrompt) -> tuple[int, ...]:
+        """A rendered conversation to ids.
 
         Raises:
-            UnsupportedParameter: The model has no chat template.
-            InvalidRequest: The template refuses the messages.
             ContextLengthExceeded: More tokens than the model takes.
         """
-        template = model.chat_template
-        if template is None:
-            raise UnsupportedParameter(
-                f"the model {model.spec.id!r} has no chat template; use completions",
-                param="messages",
-            )
-
-        # In a thread, however short: a model folder's template may be hostile, and then only its
-        # own request may wait until it is stopped.
-        prompt = await asyncio.to_thread(
-            template.render, messages, continue_final_message=continue_final_message
-        )
         return await _encode(model, prompt, "messages")
 
     async def encode_prompt(self, model: ServedModel, text: str) -> tuple[int, ...]:
@@ -123,6 +107,7 @@ class Dispatcher:
         best_of: int,
         stop: tuple[str, ...],
         cache_salt: str = "",
+        plan: ReplyPlan | None = None,
     ) -> Prepared:
         """Pass the second gate and freeze the engine's requests.
 
@@ -135,12 +120,14 @@ class Dispatcher:
             best_of: Choices of each prompt to generate, at least `n`.
             stop: Stop strings.
             cache_salt: The client's own division of its cached prompts.
+            plan: How the replies are constrained and read; by default free text.
 
         Raises:
             ProviderError: Of any kind: context, sampling, limits, overload, deadline, or no way
                 to keep the bill.
         """
         self.gate.check_billing()
+        plan = plan or ReplyPlan()
         generation_id = call.begin_generation()
         requests: list[GenerationRequest] = []
         for prompt in prompts:
@@ -154,6 +141,7 @@ class Dispatcher:
                     deadline_s=call.deadline_s,
                     fairness_key=call.principal.api_key_id,
                     cache_salt=f"{_tenant(call.principal)}/{cache_salt}",
+                    grammar=plan.grammar,
                 )
                 for choice in range(best_of)
             ]
@@ -170,6 +158,7 @@ class Dispatcher:
             model=model,
             requests=tuple(requests),
             stop=stop,
+            output=plan.output,
             num_choices=best_of,
             num_returned=n * len(prompts),
         )
@@ -255,6 +244,7 @@ class Run:
             prepared.requests,
             stop=prepared.stop,
             num_choices=prepared.num_choices,
+            output=prepared.output,
             on_event=self._observe,
         )
         # Last: from here somebody must settle.

@@ -15,7 +15,13 @@ from provider_core.dialects.openai.logprobs import DecodeToken, make_decode_toke
 from provider_core.encoders import Encoder, EncoderTask
 from provider_core.engine.encoder_engine import EncoderEngine
 from provider_core.engine.engine import LLMEngine
-from provider_core.errors import InvalidRequest, ModelNotFound, PluginError, Unavailable
+from provider_core.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    ModelNotFound,
+    PluginError,
+    Unavailable,
+)
 from provider_core.interfaces import (
     ROUNDING_MARGIN,
     ChatTemplate,
@@ -29,8 +35,9 @@ from provider_core.plugins import PluginManager
 from provider_core.server.admission import PrefillRate
 from provider_core.server.loading import BackendLoader
 from provider_core.settings import Settings
+from provider_core.text.chat_syntax import ChatSyntax, read_chat_syntax
 from provider_core.text.encoder_tokenizer import EncoderTokenizer, load_encoder_tokenizer
-from provider_core.types import ModelSpec
+from provider_core.types import Feature, ModelSpec
 
 log = structlog.get_logger()
 
@@ -68,12 +75,14 @@ class ServedModel(_Listed):
     Attributes:
         decode_token: A token's string and bytes, for log probabilities.
         chat_template: `None` for a model without one; it serves completions only.
+        syntax: How it writes reasoning and calls.
     """
 
     engine: Engine
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
     decode_token: DecodeToken
+    syntax: ChatSyntax = field(default_factory=ChatSyntax)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -219,6 +228,12 @@ class Models:
         if tokenizer is None:
             await engine.close()
             raise PluginError(f"no plugin loads a tokenizer for the model {spec.id!r}")
+        try:
+            syntax = read_chat_syntax(spec, template, tokenizer)
+        except ConfigurationError:
+            await engine.close()
+            raise
+        spec = replace(spec, features=spec.features | _features(syntax, engine))
         self._list(
             ServedModel(
                 spec=apply_runner_info(spec, engine.info),
@@ -226,6 +241,7 @@ class Models:
                 tokenizer=tokenizer,
                 chat_template=template,
                 decode_token=make_decode_token(tokenizer.token_bytes),
+                syntax=syntax,
             )
         )
 
@@ -353,3 +369,15 @@ def _wrong_model(model: Served, lack: str) -> InvalidRequest:
     return InvalidRequest(
         f"the model {model.spec.id!r} {lack}{what_for}", param="model", code="model_not_supported"
     )
+
+
+def _features(syntax: ChatSyntax, engine: Engine) -> frozenset[Feature]:
+    """What a model can be asked for because of how it writes and what runs it."""
+    found: set[Feature] = set()
+    if syntax.tools is not None:
+        found.add("tools")
+    if syntax.reasoning is not None:
+        found.add("reasoning")
+    if isinstance(engine, LLMEngine):  # others may ignore a grammar
+        found |= {"json_mode", "structured_outputs"}
+    return frozenset(found)

@@ -20,6 +20,7 @@ from provider_core.server.admission import check_any_room
 from provider_core.server.auth import Authenticator
 from provider_core.server.body import check_body_headers, read_body
 from provider_core.server.call import Call
+from provider_core.server.chat_plan import ReplyPlan
 from provider_core.server.dispatch import Dispatcher, Prepared
 from provider_core.server.edge import CALL
 from provider_core.server.models import ServedModel
@@ -132,8 +133,11 @@ class Pipeline:
         """
         model = self.find(call, chat)
         with model.held():
-            prompt = await self._render(model, chat)
-            prepared = await self.prepare(call, model, chat, [prompt])
+            prompt = await self.dispatcher.planner.render(model, chat)
+            prompt_ids = await self.dispatcher.encode_chat(model, prompt)
+            sampling = _complete_sampling(model, chat, len(prompt_ids))
+            plan = await self.dispatcher.planner.plan(model, chat, prompt, sampling.max_tokens)
+            prepared = await self.prepare(call, model, chat, [prompt_ids], plan=plan)
             return await self.reply(request, call, prepared, make_reply(model))
 
     async def count_prompt_tokens(self, call: Call, chat: ChatRequest) -> int:
@@ -144,12 +148,8 @@ class Pipeline:
         """
         model = self.find(call, chat)
         with model.held():
-            return len(await self._render(model, chat))
-
-    async def _render(self, model: ServedModel, chat: ChatRequest) -> tuple[int, ...]:
-        return await self.dispatcher.render_chat(
-            model, chat.messages, continue_final_message=chat.continue_final_message
-        )
+            prompt = await self.dispatcher.planner.render(model, chat)
+            return len(await self.dispatcher.encode_chat(model, prompt))
 
     async def prepare(
         self,
@@ -157,17 +157,13 @@ class Pipeline:
         model: ServedModel,
         fields: RequestFields,
         prompts: Sequence[tuple[int, ...]],
+        *,
+        plan: ReplyPlan | None = None,
     ) -> Prepared:
         """Complete the sampling and pass the second gate; see `Dispatcher.prepare`."""
 
         def sampling_for(num_prompt_tokens: int) -> SamplingParams:
-            sampling = to_sampling_params(
-                fields.sampling,
-                num_prompt_tokens=num_prompt_tokens,
-                max_model_len=model.spec.max_model_len,
-                max_output_tokens=model.spec.max_output_tokens,
-                vocab_size=model.engine.info.vocab_size,
-            )
+            sampling = _complete_sampling(model, fields, num_prompt_tokens)
             return _with_logprobs(sampling) if fields.best_of > fields.n else sampling
 
         return await self.dispatcher.prepare(
@@ -179,6 +175,7 @@ class Pipeline:
             best_of=fields.best_of,
             stop=fields.stop,
             cache_salt=fields.cache_salt,
+            plan=plan,
         )
 
     async def reply(
@@ -201,6 +198,18 @@ class Pipeline:
         return await whole_reply(
             request, call, self.dispatcher, prepared, endpoint=reply.endpoint, encode=reply.whole
         )
+
+
+def _complete_sampling(
+    model: ServedModel, fields: RequestFields, num_prompt_tokens: int
+) -> SamplingParams:
+    return to_sampling_params(
+        fields.sampling,
+        num_prompt_tokens=num_prompt_tokens,
+        max_model_len=model.spec.max_model_len,
+        max_output_tokens=model.spec.max_output_tokens,
+        vocab_size=model.engine.info.vocab_size,
+    )
 
 
 def _with_logprobs(sampling: SamplingParams) -> SamplingParams:
