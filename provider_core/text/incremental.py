@@ -104,16 +104,22 @@ class Source:
         self.take(found.start() - self._position)
         return found[0]
 
-    def skip(self, literal: str) -> Parse[bool]:
-        """Read a literal if it comes next; say whether it did."""
+    def starts(self, literal: str) -> Parse[bool]:
+        """Say whether a literal comes next; read nothing."""
         while True:
             rest = self._text[self._position : self._position + len(literal)]
             if rest == literal:
-                self.take(len(literal))
                 return True
             if not literal.startswith(rest) or self._is_ended:
                 return False
             yield from self.more()
+
+    def skip(self, literal: str) -> Parse[bool]:
+        """Read a literal if it comes next; say whether it did."""
+        if (yield from self.starts(literal)):
+            self.take(len(literal))
+            return True
+        return False
 
     def until(
         self, markers: Markers, tell: Callable[[str], None], *, limit: int | None = None

@@ -7,7 +7,7 @@ is its model's.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from provider_core.text.tool_parsers import hermes
+from provider_core.text.tool_parsers import deepseek, generic, hermes, llama, mistral, phi
 from provider_core.tool_calling import ToolParser
 from provider_core.types import Tool
 
@@ -18,7 +18,7 @@ class ToolFamily:
 
     Attributes:
         name: As `tool_parser` says it.
-        marks: Text that a chat template of the family holds, any of them; none fits every template.
+        marks: What a chat template of the family holds, all of it.
         make: The parser of a request with these tools.
     """
 
@@ -28,9 +28,19 @@ class ToolFamily:
 
     def shows_in(self, template: str) -> bool:
         """Whether a template is of this family."""
-        return not self.marks or any(mark in template for mark in self.marks)
+        return all(mark in template for mark in self.marks)
 
 
-_FAMILIES = (ToolFamily("hermes", ("<tool_call>",), lambda _: hermes.PARSER),)
+_FAMILIES = (
+    ToolFamily("deepseek_v3", ("tool\u2581sep", "```json"), lambda _: deepseek.V3),
+    ToolFamily("deepseek_v31", ("tool\u2581sep",), lambda _: deepseek.V31),
+    ToolFamily("mistral_args", ("[TOOL_CALLS]", "[ARGS]"), lambda _: mistral.NAMED),
+    ToolFamily("mistral", ("[TOOL_CALLS]",), lambda _: mistral.LISTED),
+    ToolFamily("phi4", ("<|/tool|>",), lambda _: phi.PHI),
+    ToolFamily("granite", ("<|tool_call|>",), lambda _: phi.GRANITE),
+    ToolFamily("hermes", ("<tool_call>",), lambda _: hermes.PARSER),
+    ToolFamily("llama3", ("ipython",), llama.make_parser),
+    ToolFamily("generic", (), generic.make_parser),
+)
 
 TOOL_FAMILIES = {family.name: family for family in _FAMILIES}

@@ -15,5 +15,5 @@ PARSER = FamilyParser(
         trigger=_OPEN,
         control_tokens=(_OPEN, _CLOSE),
     ),
-    json_calls_reader(_OPEN, _CLOSE),
+    json_calls_reader([_OPEN], _CLOSE),
 )

@@ -1,5 +1,6 @@
 """Calls that are JSON objects with a name and arguments."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from provider_core.text.incremental import Markers, Parse
@@ -11,6 +12,7 @@ from provider_core.text.tool_parsers.json_values import (
     stream_arguments,
 )
 from provider_core.text.tool_parsers.reading import CallSource, Reader
+from provider_core.types import Tool
 
 _ARGUMENTS_KEYS = frozenset({"arguments", "parameters"})
 _OTHER_KEYS = frozenset({"id", "type"})  # that a call may have before its name
@@ -124,13 +126,35 @@ def read_calls(
     source.is_in_call = source.is_in_markup = False
 
 
-def json_calls_reader(opener: str, closer: str = "") -> Reader:
+def json_calls_reader(openers: Sequence[str], closer: str = "") -> Reader:
     """Return a reader of replies in which an opening leads to calls."""
-    openers = Markers([opener])
+    markers = Markers(openers)
 
     def read(source: CallSource) -> Parse[None]:
-        while marker := (yield from source.until(openers, source.say)):
+        while marker := (yield from source.until(markers, source.say)):
             source.begin_attempt(marker)
             yield from read_calls(source, closer=closer)
+
+    return read
+
+
+def bare_calls_reader(tools: Sequence[Tool], openers: Sequence[str], closer: str = "") -> Reader:
+    """Return a reader of replies that are calls without any markup, or none.
+
+    Such a reply begins with JSON that names one of the tools; or anything that an opening leads to
+    does.
+    """
+    names = frozenset(tool.name for tool in tools)
+    markers = Markers(openers)
+
+    def read(source: CallSource) -> Parse[None]:
+        source.begin_attempt("")
+        if (yield from source.peek_solid()) in "[{":
+            yield from read_calls(source, names=names)
+        else:
+            source.give_up()
+        while marker := (yield from source.until(markers, source.say)):
+            source.begin_attempt(marker)
+            yield from read_calls(source, closer=closer, names=names)
 
     return read

@@ -13,6 +13,9 @@ from provider_core.tool_calling import (
     ToolSyntax,
 )
 
+MAX_HEADER_CHARS = 1024
+"""Of what precedes the arguments of a call; what is longer is no call."""
+
 
 class CallSource(Source):
     """A reply that is read for calls, and what was found in it.
