@@ -1,0 +1,426 @@
+"""Bodies of Google's routes: what each field becomes, and what is refused in which words."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from provider_core.dialects.chat_request import ChatRequest, ReasoningOptions, ToolChoice
+from provider_core.dialects.google import parse_count, parse_generate
+from provider_core.errors import InvalidRequest, UnsupportedParameter
+from provider_core.settings import LimitSettings
+
+LIMITS = LimitSettings()
+LOOK = {"name": "look", "description": "d", "parameters": {"type": "OBJECT"}}
+TOOLS = [{"functionDeclarations": [LOOK, {"name": "no.args:v1"}]}]
+
+
+def parse(contents: Any = "hi", *, config: Any = None, **fields: Any) -> ChatRequest:
+    """Parse a body; contents may be the text of a user."""
+    if isinstance(contents, str):
+        contents = [user({"text": contents})]
+    body = {"contents": contents, "generationConfig": config, **fields}
+    return parse_generate(body, "m", LIMITS, stream=False)
+
+
+def user(*parts: Any) -> dict[str, Any]:
+    """A user's content."""
+    return {"role": "user", "parts": list(parts)}
+
+
+def model(*parts: Any) -> dict[str, Any]:
+    """A model's content."""
+    return {"role": "model", "parts": list(parts)}
+
+
+def call(name: str = "look", call_id: str | None = None, **arguments: Any) -> dict[str, Any]:
+    """A call that a model made."""
+    value = {"name": name, "args": arguments, "id": call_id}
+    return {"functionCall": {key: item for key, item in value.items() if item is not None}}
+
+
+def answer(result: Any, name: str = "look", call_id: str | None = None) -> dict[str, Any]:
+    """What a function gave."""
+    return {"functionResponse": {"name": name, "response": result, "id": call_id}}
+
+
+def test_config_and_its_defaults() -> None:
+    """Every field by the name that libraries send."""
+    asked = parse(
+        config={
+            "temperature": 0,
+            "topP": 0.5,
+            "topK": 40.0,
+            "candidateCount": 2,
+            "maxOutputTokens": 7,
+            "stopSequences": ["a"],
+            "seed": -1,
+            "presencePenalty": 1,
+            "frequencyPenalty": -1,
+            "responseLogprobs": True,
+            "logprobs": 3,
+        }
+    )
+    plain = parse()
+
+    assert (asked.sampling.temperature, asked.sampling.top_p, asked.sampling.top_k) == (0, 0.5, 40)
+    assert (asked.n, asked.best_of, asked.stop, asked.sampling.max_tokens) == (2, 2, ("a",), 7)
+    assert asked.sampling.seed == 2**64 - 1
+    assert (asked.sampling.presence_penalty, asked.sampling.frequency_penalty) == (1, -1)
+    assert asked.sampling.logprobs == 3
+    assert (plain.n, plain.sampling.max_tokens, plain.sampling.logprobs) == (1, None, None)
+    assert (plain.sampling.temperature, plain.sampling.top_p, plain.sampling.top_k) == (1, 1, 0)
+
+
+def test_both_names_of_every_field_are_understood() -> None:
+    """At every level, and single objects in place of lists."""
+    camel = parse(
+        [user({"text": "hi"}), model(call()), user(answer({"a": 1}))],
+        systemInstruction={"parts": [{"text": "s"}]},
+        config={"maxOutputTokens": 5, "thinkingConfig": {"thinkingBudget": 9}},
+        tools=TOOLS,
+        toolConfig={"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["look"]}},
+    )
+    snake = parse_generate(
+        {
+            "contents": [
+                {"parts": {"text": "hi"}},
+                {"role": "model", "parts": {"function_call": {"name": "look"}}},
+                {"parts": {"function_response": {"name": "look", "response": {"a": 1}}}},
+            ],
+            "system_instruction": {"parts": {"text": "s"}},
+            "generation_config": {
+                "max_output_tokens": 5,
+                "thinking_config": {"thinking_budget": 9},
+            },
+            "tools": {"function_declarations": TOOLS[0]["functionDeclarations"]},
+            "tool_config": {
+                "function_calling_config": {"mode": "any", "allowed_function_names": ["look"]}
+            },
+        },
+        "m",
+        LIMITS,
+        stream=False,
+    )
+    assert snake == camel
+
+
+def test_a_conversation_of_text() -> None:
+    """Instructions first; a model's pieces are one message, a user's are lines."""
+    messages = parse(
+        [
+            {"parts": [{"text": "a"}, {"text": "b"}]},
+            user({"text": "c"}),
+            model({"text": "d"}),
+            model({"text": ""}, {"text": "e"}),
+            user({"text": "f"}),
+        ],
+        systemInstruction="be brief",
+    ).messages
+    assert [(message["role"], message["content"]) for message in messages] == [
+        ("system", "be brief"),
+        ("user", "a\nb\nc"),
+        ("assistant", "de"),
+        ("user", "f"),
+    ]
+
+
+def test_bug_17_calls_without_ids_are_answered_in_order() -> None:
+    """The oldest open call of a function first; the results as their names say."""
+    messages = parse(
+        [
+            user({"text": "look"}),
+            model({"text": "well"}, call(deep={"a": [1]}), call("see"), call()),
+            user(answer({"output": "one"}, "look")),
+            user(answer({"error": {"code": 5}}, "see"), answer({"rows": []}, "look")),
+        ]
+    ).messages
+    calls = messages[1]["tool_calls"]
+
+    assert messages[1]["content"] == "well"
+    assert [item["function"]["name"] for item in calls] == ["look", "see", "look"]
+    assert orjson.loads(calls[0]["function"]["arguments"]) == {"deep": {"a": [1]}}
+    assert len({item["id"] for item in calls}) == 3
+    assert [message["tool_call_id"] for message in messages[2:]] == [item["id"] for item in calls]
+    assert [message["content"] for message in messages[2:]] == [
+        "one",
+        'Error: {"code":5}',
+        '{"rows":[]}',
+    ]
+    assert messages[2]["name"] == "look"
+
+
+def test_ids_that_are_there_are_kept() -> None:
+    """In whatever order the results come."""
+    messages = parse(
+        [
+            user({"text": "look"}),
+            model(call(call_id="x"), call(call_id="y")),
+            user(answer({}, call_id="y"), answer({}, call_id="x")),
+        ]
+    ).messages
+    assert [item["id"] for item in messages[1]["tool_calls"]] == ["x", "y"]
+    assert [message["tool_call_id"] for message in messages[2:]] == ["y", "x"]
+
+
+def test_thoughts_come_back_and_signatures_are_not_read() -> None:
+    """A part that is nothing but a signature says nothing."""
+    messages = parse(
+        [
+            user({"text": "a"}),
+            model(
+                {"text": "hm", "thought": True},
+                {"text": "b", "thoughtSignature": "c2ln"},
+                {"thoughtSignature": "c2ln"},
+            ),
+            user({"text": "c"}),
+        ]
+    ).messages
+    assert messages[1] == {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+
+
+@pytest.mark.parametrize(
+    ("last", "is_continued"),
+    [
+        (model({"text": "Sure: "}), True),
+        (model({"text": ""}), False),
+        ({"role": "model", "parts": []}, False),
+        ({"role": "model"}, False),
+        (model(call()), False),
+        (user({"text": "and?"}), False),
+    ],
+)
+def test_a_last_turn_of_the_model_is_continued(last: Any, *, is_continued: bool) -> None:
+    """If it says anything."""
+    assert parse([user({"text": "hi"}), last]).continue_final_message is is_continued
+
+
+def test_tools_become_functions() -> None:
+    """Schemas of either kind, and none."""
+    json_schema = {"type": "object", "properties": {"propertyOrdering": {"type": "string"}}}
+    declared = parse(tools=[*TOOLS, {"functionDeclarations": [
+        {"name": "other", "parametersJsonSchema": json_schema}
+    ]}]).tools  # fmt: skip
+
+    assert [tool.name for tool in declared] == ["look", "no.args:v1", "other"]
+    assert declared[0].parameters == {"type": "object"}
+    assert declared[0].description == "d"
+    assert declared[1].parameters is None
+    assert declared[2].parameters == json_schema
+    assert declared[2].param == "tools[1].functionDeclarations[0]"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, ToolChoice()),
+        ({"mode": "AUTO"}, ToolChoice()),
+        ({"mode": "none"}, ToolChoice(mode="none")),
+        ({"mode": "ANY"}, ToolChoice(mode="required")),
+        (
+            {"mode": "ANY", "allowedFunctionNames": ["look"]},
+            ToolChoice(mode="required", names=("look",), is_named=True),
+        ),
+        (
+            {"mode": "VALIDATED", "allowedFunctionNames": ["look", "no.args:v1"]},
+            ToolChoice(names=("look", "no.args:v1")),
+        ),
+    ],
+)
+def test_modes_of_calling(config: Any, expected: ToolChoice) -> None:
+    """Which functions may, or must, be called."""
+    parsed = parse(tools=TOOLS, toolConfig={"functionCallingConfig": config})
+    assert parsed.tool_choice == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, {"exclude": True}),
+        ({"includeThoughts": True}, {}),
+        ({"thinkingBudget": 0}, {"enabled": False, "exclude": True}),
+        ({"thinkingBudget": -1, "includeThoughts": True}, {}),
+        ({"thinkingBudget": 99}, {"enabled": True, "max_tokens": 99, "exclude": True}),
+        ({"thinkingLevel": "LOW"}, {"enabled": True, "effort": "low", "exclude": True}),
+        ({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED"}, {"exclude": True}),
+    ],
+)
+def test_thinking(config: Any, expected: dict[str, Any]) -> None:
+    """Thoughts are shown to those who ask; a budget of 0 is none, of -1 the model's own."""
+    expected_options = ReasoningOptions(param="generationConfig.thinkingConfig", **expected)
+    assert parse(config={"thinkingConfig": config}).reasoning == expected_options
+
+
+SCHEMA = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "source"),
+    [
+        ({}, None, None),
+        ({"responseMimeType": "text/plain"}, None, None),
+        ({"responseMimeType": "application/json"}, "json_object", None),
+        (
+            {"responseMimeType": "application/json", "responseSchema": SCHEMA},
+            "json_schema",
+            {"type": "object", "properties": {"a": {"type": "string"}}},
+        ),
+        ({"responseJsonSchema": {"type": "array"}}, "json_schema", {"type": "array"}),
+        (
+            {
+                "responseMimeType": "text/x.enum",
+                "responseSchema": {"type": "STRING", "enum": ["a", "b"]},
+            },
+            "choice",
+            ["a", "b"],
+        ),
+    ],
+)
+def test_the_form_of_the_answer(config: Any, kind: str | None, source: Any) -> None:
+    """JSON with and without a schema, one of some words, or anything."""
+    constraint = parse(config=config).response_format
+
+    assert (constraint.kind if constraint else None) == kind
+    if constraint is not None and source is not None:
+        assert orjson.loads(constraint.source) == source
+        assert constraint.param.startswith("generationConfig.response")
+
+
+def test_counting_takes_contents_or_a_whole_request() -> None:
+    """Either way the same prompt as an answer would have."""
+    body = {"contents": [user({"text": "hi"})], "tools": TOOLS}
+    whole = {"generateContentRequest": {"model": "models/m", **body}}
+
+    assert parse_count(body, "m", LIMITS) == parse(body["contents"], tools=TOOLS)
+    assert parse_count(whole, "m", LIMITS) == parse(body["contents"], tools=TOOLS)
+
+
+def test_unknown_fields_and_hints_are_ignored() -> None:
+    """At every level."""
+    hints = {"safetySettings": [{"category": "x"}], "labels": {"a": "b"}, "new": 1}
+    config = {"mediaResolution": "HIGH", "responseModalities": ["TEXT"], "new": 1}
+    content = {**user({"text": "hi", "new": 1}), "new": 1}
+    assert parse([content], config=config, **hints) == parse()
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"contents": None}, "contents"),
+    ({"contents": []}, "contents"),
+    ({"contents": 5}, "contents[0]"),
+    ({"contents": ["hi"]}, "contents[0]"),
+    ({"contents": [{"role": "system", "parts": [{"text": "a"}]}]}, "contents[0].role"),
+    ({"contents": [{"role": 5}]}, "contents[0].role"),
+    ({"contents": [user()]}, "contents[0].parts"),
+    ({"contents": [user({"text": 5})]}, "contents[0].parts[0].text"),
+    ({"contents": [user({})]}, "contents[0].parts[0]"),
+    ({"contents": [user("hi")]}, "contents[0].parts[0]"),
+    ({"contents": [model(call("two words"))]}, "contents[0].parts[0].functionCall.name"),
+    (
+        {"contents": [model({"functionCall": {"name": "a", "args": "{}"}})]},
+        "contents[0].parts[0].functionCall.args",
+    ),
+    ({"contents": [user(answer("done"))]}, "contents[0].parts[0].functionResponse.response"),
+    ({"contents": [user({"text": "a"})] * 3000}, "contents"),
+    ({"contents": [{"role": "model", "parts": []}]}, "contents"),
+    ({"config": 5}, "generationConfig"),
+    ({"config": {"temperature": 2.1}}, "generationConfig.temperature"),
+    ({"config": {"topK": 1.5}}, "generationConfig.topK"),
+    ({"config": {"topK": True}}, "generationConfig.topK"),
+    ({"config": {"maxOutputTokens": 0}}, "generationConfig.maxOutputTokens"),
+    ({"config": {"max_output_tokens": "9"}}, "generationConfig.maxOutputTokens"),
+    ({"config": {"candidateCount": 0}}, "generationConfig.candidateCount"),
+    ({"config": {"candidateCount": 9}}, "generationConfig.candidateCount"),
+    ({"config": {"stopSequences": [""]}}, "generationConfig.stopSequences"),
+    ({"config": {"logprobs": 3}}, "generationConfig.logprobs"),
+    ({"config": {"logprobs": 21, "responseLogprobs": True}}, "generationConfig.logprobs"),
+    ({"config": {"presencePenalty": 3}}, "generationConfig.presencePenalty"),
+    ({"config": {"responseSchema": 5}}, "generationConfig.responseSchema"),
+    ({"config": {"responseJsonSchema": True}}, "generationConfig.responseJsonSchema"),
+    (
+        {"config": {"responseSchema": SCHEMA, "responseJsonSchema": {}}},
+        "generationConfig.responseSchema",
+    ),
+    (
+        {"config": {"responseSchema": SCHEMA, "responseMimeType": "text/plain"}},
+        "generationConfig.responseMimeType",
+    ),
+    ({"config": {"responseMimeType": "text/x.enum"}}, "generationConfig.responseSchema"),
+    (
+        {"config": {"thinkingConfig": {"thinkingBudget": -2}}},
+        "generationConfig.thinkingConfig.thinkingBudget",
+    ),
+    (
+        {"config": {"thinkingConfig": {"thinkingLevel": "ENORMOUS"}}},
+        "generationConfig.thinkingConfig.thinkingLevel",
+    ),
+    (
+        {"config": {"thinkingConfig": {"includeThoughts": "yes"}}},
+        "generationConfig.thinkingConfig.includeThoughts",
+    ),
+    ({"systemInstruction": {"parts": [{"text": 5}]}}, "systemInstruction.parts[0].text"),
+    ({"tools": [5]}, "tools[0]"),
+    (
+        {"tools": [{"functionDeclarations": [{"name": "a b"}]}]},
+        "tools[0].functionDeclarations[0].name",
+    ),
+    (
+        {"tools": [{"functionDeclarations": [LOOK | {"parametersJsonSchema": {}}]}]},
+        "tools[0].functionDeclarations[0].parameters",
+    ),
+    (
+        {"tools": [{"functionDeclarations": [{"name": "a", "parameters": {"type": "THING"}}]}]},
+        "tools[0].functionDeclarations[0].parameters.type",
+    ),
+    (
+        {"tools": [{"functionDeclarations": [LOOK, LOOK]}]},
+        "tools[0].functionDeclarations[1]",
+    ),
+    (
+        {"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}},
+        "toolConfig.functionCallingConfig.mode",
+    ),
+    (
+        {"toolConfig": {"functionCallingConfig": {"mode": "MAYBE"}}},
+        "toolConfig.functionCallingConfig.mode",
+    ),
+    (
+        {"toolConfig": {"functionCallingConfig": {"allowedFunctionNames": ["x"]}}},
+        "toolConfig.functionCallingConfig.allowedFunctionNames",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), BAD, ids=lambda value: str(value)[:60])
+def test_bug_10_a_bad_field_is_named_as_this_dialect_spells_it(
+    fields: dict[str, Any], param: str
+) -> None:
+    """In `param` and in the message."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse(**fields)
+    assert caught.value.param == param
+    assert param in caught.value.message
+
+
+UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
+    (
+        {"contents": [user({"text": "a"}, {"inlineData": {"mimeType": "image/png"}})]},
+        "contents[0].parts[1].inlineData",
+    ),
+    ({"contents": [user({"file_data": {"file_uri": "x"}})]}, "contents[0].parts[0].fileData"),
+    ({"contents": [model({"executableCode": {}})]}, "contents[0].parts[0].executableCode"),
+    ({"systemInstruction": {"parts": [{"inlineData": {}}]}}, "systemInstruction.parts[0]"),
+    ({"tools": [{"googleSearch": {}}]}, "tools[0].googleSearch"),
+    ({"cachedContent": "cachedContents/x"}, "cachedContent"),
+    ({"config": {"speechConfig": {"a": 1}}}, "generationConfig.speechConfig"),
+    ({"config": {"response_modalities": ["IMAGE"]}}, "generationConfig.responseModalities"),
+    ({"config": {"responseMimeType": "audio/wav"}}, "generationConfig.responseMimeType"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), UNSUPPORTED, ids=lambda value: str(value)[:60])
+def test_what_cannot_be_honoured_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    """Rather than answered as if it had not been asked."""
+    with pytest.raises(UnsupportedParameter) as caught:
+        parse(**fields)
+    assert caught.value.param == param
+    assert param in caught.value.message
