@@ -64,6 +64,16 @@ class LimitSettings(Table):
     grammar_cache_mib: int = Field(64, ge=0, description="MiB of compiled schemas that are kept.")
 
 
+class ImageSettings(Table):
+    """`[images]`: what clients may send to models that see."""
+
+    fetch: bool = Field(True, description="Fetch https addresses; `false` leaves data URLs.")  # noqa: FBT003
+    max_images: int = Field(8, ge=1, description="Most images of one request.")
+    max_bytes: int = Field(10 * 2**20, ge=1024, description="Largest image file.")
+    max_pixels: int = Field(2**24, ge=1, description="Most pixels of an image, width times height.")
+    timeout_s: float = Field(5, gt=0, description="Longest fetch of an image, redirects included.")
+
+
 class LoggingSettings(Table):
     """`[logging]`: structured lines on stdout."""
 
@@ -219,6 +229,7 @@ class Settings(BaseSettings):
     models: tuple[ModelSettings, ...] = Field((), description="The file's `[[model]]` tables.")
     engine: EngineSettings = EngineSettings()
     limits: LimitSettings = LimitSettings()
+    images: ImageSettings = ImageSettings()
     access: AccessSettings = AccessSettings()
     journal: JournalSettings = JournalSettings()
     ledger: LedgerSettings = LedgerSettings()

@@ -20,6 +20,7 @@ FLOORS = {
     "provider_core.engine": 2,
     "provider_core.text": 2,
     "provider_core.billing": 2,
+    "provider_core.images": 2,
     "provider_core.access": 2,
     "provider_core.observability": 2,
     "provider_core.loadtest": 2,  # sees servers from outside only, so none of ours either
