@@ -29,6 +29,7 @@ from provider_core.server.connection import connection_factory
 from provider_core.server.dispatch import Dispatcher
 from provider_core.server.edge import Edge
 from provider_core.server.encoder_routes import EncoderRoutes
+from provider_core.server.google_routes import GoogleRoutes
 from provider_core.server.health import Health
 from provider_core.server.loading import BackendLoader
 from provider_core.server.models import Models, Served
@@ -143,6 +144,7 @@ class Server:
         ResponsesRoutes(pipeline).add_routes(app)
         EncoderRoutes(pipeline).add_routes(app)
         AnthropicRoutes(pipeline).add_routes(app)
+        GoogleRoutes(pipeline).add_routes(app)
         self.plugins.every(hookspecs.setup_app, app=app)
         return app
 

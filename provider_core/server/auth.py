@@ -8,6 +8,7 @@ from provider_core import hookspecs
 from provider_core.errors import AuthenticationFailed
 from provider_core.plugins import PluginManager
 from provider_core.server.call import ANONYMOUS
+from provider_core.server.edge import CALL
 from provider_core.settings import Settings
 from provider_core.types import Principal
 
@@ -27,8 +28,9 @@ class Authenticator:
         """
         if not self._required:
             return ANONYMOUS
-        # No query: a key in a URL ends up in logs, and OpenAI clients never send one.
-        answer = self._plugins.first(hookspecs.authenticate, headers=request.headers, query={})
+        # A key in a URL ends up in logs, if not in ours; only Google's REST clients send one.
+        query = request.query if request[CALL].dialect == "google" else {}
+        answer = self._plugins.first(hookspecs.authenticate, headers=request.headers, query=query)
         if inspect.isawaitable(answer):
             answer = await answer
         if answer is None:

@@ -32,7 +32,9 @@ def dialect_of(request: web.Request) -> Dialect:
             return "anthropic"
         if "x-goog-api-key" in request.headers:
             return "google"
-    if path.startswith("/v1beta/") or (path.startswith("/v1/models/") and ":" in path):
+    if path.startswith("/v1beta/") or (
+        path.startswith("/v1/models/") and request.method == "POST"  # the others only list them
+    ):
         return "google"
     return "openrouter" if path.startswith("/api/") else "openai"
 
@@ -46,6 +48,7 @@ class Call:
         record: The generation's usage record once it has settled.
         path: The route's template, never the raw path.
         deadline_s: On the `time.monotonic` clock.
+        stream_type: Media type of an answer that is streamed.
         http_status: Of the answer, once its headers leave; what comes after does not change it.
     """
 
@@ -64,6 +67,7 @@ class Call:
     model: str | None = None
     user_id: str | None = None
     stream: bool = False
+    stream_type: str = "text/event-stream"
     http_status: int | None = None
     error_code: str | None = None
     num_sent_bytes: int = 0

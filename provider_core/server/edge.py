@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from provider_core.dialects.anthropic.errors import encode_error as encode_anthropic
+from provider_core.dialects.google.errors import encode_error as encode_google
 from provider_core.dialects.openai.errors import encode_error as encode_openai
 from provider_core.dialects.openrouter.errors import encode_error as encode_openrouter
 from provider_core.errors import ProviderError
@@ -27,7 +28,7 @@ _ENCODERS: Mapping[Dialect, Callable[[ProviderError, str], tuple[int, dict[str, 
     "openai": encode_openai,
     "openrouter": encode_openrouter,
     "anthropic": encode_anthropic,
-    "google": encode_openai,
+    "google": encode_google,
 }
 _CLOSING_STATUSES = {408, 413}  # what is left of such a body is not worth reading
 _CORS_EXPOSED_HEADERS = "X-Request-Id, request-id, X-Generation-Id, Retry-After, retry-after-ms"

@@ -4,6 +4,9 @@ import orjson
 from aiohttp import web
 
 from provider_core.dialects.anthropic.models import model_info, model_page
+from provider_core.dialects.google.models import model_id
+from provider_core.dialects.google.models import model_list as google_list
+from provider_core.dialects.google.models import model_object as google_object
 from provider_core.dialects.openai.models import model_item, model_list
 from provider_core.dialects.openai.requests import ParsedCompletion, parse_chat, parse_completion
 from provider_core.dialects.openrouter.models import model_object
@@ -41,14 +44,22 @@ class OpenAIRoutes:
                 return _json(model_page(specs, request.query))
             case "openrouter":
                 return _json(openrouter_page(specs, request.query))
+            case "google":
+                return _json(google_list(specs, request.query))
             case _:
                 return _json(model_list(specs))
 
     async def model(self, request: web.Request) -> web.Response:
         """`GET /v1/models/{id}`; the id's slash may come encoded or raw."""
         await self._enter_models(request)
-        spec = listed(self._dispatcher.models.find(request.match_info["model"]))
-        match request[CALL].dialect:
+        dialect = request[CALL].dialect
+        name = request.match_info["model"]
+        if dialect == "google":
+            name = model_id(name)
+        spec = listed(self._dispatcher.models.find(name))
+        match dialect:
+            case "google":
+                return _json(google_object(spec))
             case "anthropic":
                 return _json(model_info(spec))
             case "openrouter":  # only OpenAI's clients ask this of OpenRouter

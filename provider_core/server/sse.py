@@ -13,7 +13,6 @@ from aiohttp import web
 from provider_core.server.connection import GuardedConnection
 
 HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # tells nginx-like proxies to pass every event on at once
 }
@@ -28,6 +27,7 @@ class SseWriter:
 
     Args:
         request: The request to answer.
+        media_type: Of the stream.
         keepalive: Bytes that a client of this dialect takes and that say nothing.
         keepalive_s: Silence before they are sent.
         on_full: Told when to stop and when to go on writing.
@@ -41,11 +41,13 @@ class SseWriter:
         self,
         request: web.Request,
         *,
+        media_type: str,
         keepalive: bytes,
         keepalive_s: float,
         on_full: Callable[[bool], None],
     ) -> None:
-        self.response = web.StreamResponse(headers=HEADERS)
+        content_type = {"Content-Type": f"{media_type}; charset=utf-8"}
+        self.response = web.StreamResponse(headers=HEADERS | content_type)
         self.num_sent_bytes = 0
         self._request = request
         self._connection = request.protocol

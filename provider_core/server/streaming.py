@@ -66,7 +66,7 @@ async def stream_reply(
     Raises:
         ProviderError: The generation failed before its first event.
     """
-    stream = _Stream(request, dispatcher.settings.limits, make_encoder, prepared)
+    stream = _Stream(request, call, dispatcher.settings.limits, make_encoder, prepared)
     encoder = stream.encoder
     run = dispatcher.start(call, prepared, endpoint, stream.on_event)
     try:
@@ -103,6 +103,7 @@ class _Stream:
     def __init__(
         self,
         request: web.Request,
+        call: Call,
         limits: LimitSettings,
         make_encoder: MakeEncoder,
         prepared: Prepared,
@@ -113,6 +114,7 @@ class _Stream:
         self.encoder = make_encoder(self._num_choices, self._usage)
         self.writer = SseWriter(
             request,
+            media_type=call.stream_type,
             keepalive=self.encoder.keepalive,
             keepalive_s=limits.sse_keepalive_s,
             on_full=self._set_paused,
