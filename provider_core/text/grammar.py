@@ -29,7 +29,7 @@ They are Lark grammars (`kind="lark"`; llguidance, docs/syntax.md), made of thes
   `start: (TEXT <[151657]> call <[151658]>)* TEXT`. With `+` for `*` and no `TEXT` at the end, at
   least one call has to come and nothing follows.
 
-A grammar behind reasoning: `grammar_reasoning.after_reasoning`.
+A grammar behind reasoning: `grammar_reasoning.AfterReasoning`.
 """
 
 import re

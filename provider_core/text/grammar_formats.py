@@ -24,3 +24,6 @@ FORMAT_PATTERNS = {
 
 ENFORCED_FORMATS = frozenset({"duration", "email", "ipv4", "ipv6", "uri", "uuid"})
 """Those that the grammar compiler knows exactly."""
+
+NO_STRANGE_SPACE = "^[^\r\u2028\u2029\ufeff]*$"
+"""Beside a pattern with `.` or `\\S`, which in ECMA-262 do not match these, and here would."""

@@ -68,10 +68,3 @@ class _Matcher:
     def is_finished(self) -> bool:
         """Nothing but an end of text may follow."""
         return self._answer is not None and self._answer.is_finished
-
-
-def after_reasoning(
-    grammar: Grammar, end_ids: Sequence[int], eos_token_ids: frozenset[int]
-) -> Grammar:
-    """Let a grammar bind the answer only; without `end_ids`, there is no reasoning to wait for."""
-    return AfterReasoning(grammar, end_ids, eos_token_ids) if end_ids else grammar

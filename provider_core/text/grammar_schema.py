@@ -19,7 +19,11 @@ from urllib.parse import unquote
 
 from provider_core.errors import InvalidRequest
 from provider_core.text.grammar_finiteness import TYPES, Schema, allowed_types, is_finite
-from provider_core.text.grammar_formats import ENFORCED_FORMATS, FORMAT_PATTERNS
+from provider_core.text.grammar_formats import (
+    ENFORCED_FORMATS,
+    FORMAT_PATTERNS,
+    NO_STRANGE_SPACE,
+)
 
 MAX_DEPTH = 32
 """Schemas within schemas."""
@@ -232,10 +236,12 @@ class _Walk:
             checked["prefixItems"] = checked["items"]
             checked["items"] = checked.get("additionalItems", True)
         checked.pop("additionalItems", None)
+        if "." in checked.get("pattern", "") or r"\S" in checked.get("pattern", ""):
+            _narrow(checked, NO_STRANGE_SPACE)
         name = checked.pop("format", None)
         if name is not None and "string" in allowed_types(checked):
             if name in FORMAT_PATTERNS:
-                checked["allOf"] = [*checked.get("allOf", ()), {"pattern": FORMAT_PATTERNS[name]}]
+                _narrow(checked, FORMAT_PATTERNS[name])
             elif name in ENFORCED_FORMATS:
                 checked["format"] = name
             elif self.strict:
@@ -291,6 +297,10 @@ def _asserts_what_cannot_be_enforced(keyword: str, value: object, schema: dict[s
         case "unevaluatedItems" | "unevaluatedProperties":
             return value not in (True, {})
     return keyword in _UNENFORCED
+
+
+def _narrow(checked: dict[str, Any], pattern: str) -> None:
+    checked["allOf"] = [*checked.get("allOf", ()), {"pattern": pattern}]
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

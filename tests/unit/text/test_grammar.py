@@ -14,7 +14,7 @@ from provider_core.text.grammar import (
     json_rule,
 )
 from provider_core.text.grammar_compiler import GrammarFactory
-from provider_core.text.grammar_reasoning import after_reasoning
+from provider_core.text.grammar_reasoning import AfterReasoning
 from provider_core.text.tokenizer import load_tokenizer
 from provider_core.types import Constraint, Grammar
 from tests.unit.text.byte_tokenizer import CALL, END, THINK_END, WORDS, ByteTokenizer
@@ -342,7 +342,7 @@ def test_an_unknown_format_is_an_annotation_unless_strict() -> None:
 
 def test_bug_22_a_schema_binds_behind_the_reasoning() -> None:
     """Anything may be thought, no end of text comes before the answer, then the schema holds."""
-    grammar = after_reasoning(_compile(_CITY), [THINK_END], frozenset({END}))
+    grammar = AfterReasoning(_compile(_CITY), [THINK_END], frozenset({END}))
     answer = list(b'{"city":"Oslo"}')
     thought = [*b"hm } \n", CALL, *b"\xff"]
     assert reads(grammar, [*thought, THINK_END, *answer], end=END)
@@ -354,9 +354,8 @@ def test_bug_22_a_schema_binds_behind_the_reasoning() -> None:
 
 def test_bug_22_the_reasonings_end_may_be_several_ids() -> None:
     """Each of them alone is a thought."""
-    grammar = after_reasoning(_compile(_CITY), list(b"</t>"), frozenset({END}))
+    grammar = AfterReasoning(_compile(_CITY), list(b"</t>"), frozenset({END}))
     assert reads(grammar, list(b'a </ > </t{"city":"x"} </t>{"city":"Oslo"}'), end=END)
-    assert after_reasoning(_compile(_CITY), [], frozenset({END})) is not grammar
 
 
 def test_tool_calls_between_free_text() -> None:
