@@ -31,13 +31,25 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+HERMES = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}"
+    "Call them as <tool_call>...</tool_call>.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.reasoning_content %}<think>\n{{ message.reasoning_content }}\n</think>\n"
+    "{% endif %}{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>\n"
+    "{{ call.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A chat template of a model that reasons and calls tools, in the syntax of Hermes and Qwen."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VOCAB_SIZE = 256 + len(SPECIAL)
 EOS = VOCAB_SIZE - 1
 
 
-def make_model_dir(folder: Path, *, max_model_len: int = 2048, chat: bool = True) -> Path:
-    """Write a model folder without weights: a tokenizer of single bytes and a ChatML template."""
+def make_model_dir(
+    folder: Path, *, max_model_len: int = 2048, chat: bool = True, chat_template: str = CHATML
+) -> Path:
+    """Write a model folder without weights: a tokenizer of single bytes and a chat template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({char: i for i, char in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -50,7 +62,7 @@ def make_model_dir(folder: Path, *, max_model_len: int = 2048, chat: bool = True
     tokenizer.save(str(folder / "tokenizer.json"))
     config: dict[str, Any] = {"eos_token": "<|im_end|>"}
     if chat:
-        config["chat_template"] = CHATML
+        config["chat_template"] = chat_template
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "config.json").write_text(
         json.dumps({"max_position_embeddings": max_model_len, "model_type": "scripted"})
@@ -171,6 +183,7 @@ async def serving(
     max_num_seqs: int = 8,
     aliases: tuple[str, ...] = ("openai/gpt-test",),
     chat: bool = True,
+    chat_template: str = CHATML,
     load: bool = True,
     pricing: dict[str, str] | None = None,
     deterministic: bool = False,
@@ -186,6 +199,7 @@ async def serving(
         max_num_seqs: Its slots.
         aliases: Its other names.
         chat: Whether the model has a chat template.
+        chat_template: Which one.
         load: Load the models and be ready.
         pricing: Further prices of the model.
         deterministic: What the model is declared to be.
@@ -194,7 +208,10 @@ async def serving(
     """
     with TemporaryDirectory() as data_dir:
         source = make_model_dir(
-            Path(data_dir) / "test-model", max_model_len=max_model_len, chat=chat
+            Path(data_dir) / "test-model",
+            max_model_len=max_model_len,
+            chat=chat,
+            chat_template=chat_template,
         )
         model = {
             "source": str(source),
