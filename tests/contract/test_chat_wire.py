@@ -1,0 +1,291 @@
+"""Chats of every kind over the wire: streamed, whole, under both paths, with strict readers.
+
+A scripted engine says what a model would, token by token, one byte each; everything above it is the
+real server.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai.types.chat as sdk
+import orjson
+import pytest
+
+from tests.contract.wire_checker import check_reply, check_same
+from tests.serving import HERMES, Serving, saying, serving
+from tests.sse_checker import CheckedStream, check_stream, split_events
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+TOOLS = [
+    {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}},
+    {"type": "function", "function": {"name": "now"}},
+]
+ROME = '{"name": "weather", "arguments": {"city": "Rome"}}'
+NOW = '{"name": "now", "arguments": {}}'
+
+
+def calling(*calls: str) -> str:
+    """How the model writes calls."""
+    return "\n".join(f"<tool_call>\n{call}\n</tool_call>" for call in calls)
+
+
+@dataclass
+class Scenario:
+    """What the model says to a request, and what a client must get.
+
+    Attributes:
+        says: The model's whole text, its end left out.
+        fields: Of the request.
+        text: Content, of every choice.
+        reasoning: `None` if there is none.
+        calls: Names and arguments.
+        reason: Why it ended.
+    """
+
+    says: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    reasoning: str | None = None
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    reason: str = "stop"
+
+    @property
+    def num_choices(self) -> int:
+        """How many were asked for."""
+        return int(self.fields.get("n", 1))
+
+
+WITH_TOOLS = {"tools": TOOLS}
+NAMED = {**WITH_TOOLS, "tool_choice": {"type": "function", "function": {"name": "weather"}}}
+CALLED_ROME = ("weather", '{"city": "Rome"}')
+CALLED_NOW = ("now", "{}")
+SCENARIOS = {
+    "text": Scenario("Hello!", text="Hello!"),
+    "empty": Scenario(""),
+    "two choices": Scenario("Hello!", {"n": 2}, text="Hello!"),
+    "log probabilities": Scenario("Hi é", {"logprobs": True, "top_logprobs": 2}, text="Hi é"),
+    "cut text": Scenario("Hello!", {"max_tokens": 3}, text="Hel", reason="length"),
+    "stop string over tokens": Scenario(
+        "one, two, three", {"stop": [", th", "never"]}, text="one, two"
+    ),
+    "almost a stop string": Scenario("one, two, t", {"stop": [", three"]}, text="one, two, t"),
+    "emoji over tokens": Scenario("👩‍👩‍👧 漢字 é", text="👩‍👩‍👧 漢字 é"),
+    "line ends of all kinds": Scenario("a\u2028b\u0085c\r\nd", text="a\u2028b\u0085c\r\nd"),
+    "reasoning": Scenario("<think>\nHm.\n</think>\n\nYes", text="Yes", reasoning="Hm."),
+    "reasoning with log probabilities": Scenario(
+        "<think>Hm</think>Yes", {"logprobs": True}, text="Yes", reasoning="Hm"
+    ),
+    "cut reasoning": Scenario(
+        "<think>Hm, well</think>Yes", {"max_tokens": 10}, reasoning="Hm,", reason="length"
+    ),
+    "hidden reasoning": Scenario(
+        "<think>Hm</think>Yes", {"reasoning": {"exclude": True}}, text="Yes"
+    ),
+    "tools, none called": Scenario("Hello!", WITH_TOOLS, text="Hello!"),
+    "one call": Scenario(calling(ROME), WITH_TOOLS, calls=[CALLED_ROME], reason="tool_calls"),
+    "a call without arguments": Scenario(
+        calling(NOW), WITH_TOOLS, calls=[CALLED_NOW], reason="tool_calls"
+    ),
+    "three calls": Scenario(
+        calling(ROME, NOW, ROME),
+        WITH_TOOLS,
+        calls=[CALLED_ROME, CALLED_NOW, CALLED_ROME],
+        reason="tool_calls",
+    ),
+    "one call of three": Scenario(
+        calling(ROME, NOW, ROME),
+        {**WITH_TOOLS, "parallel_tool_calls": False},
+        calls=[CALLED_ROME],
+        reason="tool_calls",
+    ),
+    "text and a call": Scenario(
+        f"Let me look.\n{calling(ROME)}",
+        WITH_TOOLS,
+        text="Let me look.\n",
+        calls=[CALLED_ROME],
+        reason="tool_calls",
+    ),
+    "reasoning and a call": Scenario(
+        f"<think>Hm</think>{calling(ROME)}",
+        WITH_TOOLS,
+        reasoning="Hm",
+        calls=[CALLED_ROME],
+        reason="tool_calls",
+    ),
+    "a required call": Scenario(
+        calling(ROME),
+        {**WITH_TOOLS, "tool_choice": "required"},
+        calls=[CALLED_ROME],
+        reason="tool_calls",
+    ),
+    "a named call": Scenario(calling(ROME), NAMED, calls=[CALLED_ROME], reason="tool_calls"),
+    "a cut call": Scenario(
+        calling(ROME),
+        {**WITH_TOOLS, "max_tokens": len("<tool_call>\n") + len(ROME) - len('Rome"}}')},
+        calls=[("weather", '{"city": "')],
+        reason="length",
+    ),
+    "calls with log probabilities": Scenario(
+        calling(ROME),
+        {**WITH_TOOLS, "logprobs": True},
+        calls=[CALLED_ROME],
+        reason="tool_calls",
+    ),
+    "tools that must not be called": Scenario(
+        calling(ROME), {**WITH_TOOLS, "tool_choice": "none"}, text=calling(ROME)
+    ),
+    "markup without tools": Scenario(calling(ROME), text=calling(ROME)),
+    "a function of the old kind": Scenario(
+        calling(NOW), {"functions": [{"name": "now"}]}, calls=[CALLED_NOW], reason="function_call"
+    ),
+    "a document by schema": Scenario(
+        '{"city": "Rome"}',
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": SCHEMA, "strict": True},
+            }
+        },
+        text='{"city": "Rome"}',
+    ),
+}
+# Of a model whose template opens the reasoning of every reply.
+OPENED = HERMES.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+OPENED_SCENARIOS = {
+    "reasoning": Scenario("Hm.\n</think>\n\nYes", text="Yes", reasoning="Hm."),
+    "cut reasoning": Scenario("Hm, well", {"max_tokens": 3}, reasoning="Hm,", reason="length"),
+    "nothing but reasoning": Scenario("Hm", reasoning="Hm"),
+    "a document behind reasoning": Scenario(
+        '{ Hm</think>{"city": "Rome"}',
+        {"response_format": {"type": "json_object"}},
+        text='{"city": "Rome"}',
+        reasoning="{ Hm",
+    ),
+    "a required call behind reasoning": Scenario(
+        f"Hm</think>{calling(ROME)}",
+        {**WITH_TOOLS, "tool_choice": "required"},
+        reasoning="Hm",
+        calls=[CALLED_ROME],
+        reason="tool_calls",
+    ),
+}
+
+
+async def stream_of(
+    served: Serving, path: str, scenario: Scenario, *, include_usage: bool = False
+) -> CheckedStream:
+    """Stream one scenario's request, and read it strictly, as OpenAI's types do, too."""
+    fields = {"stream": True, "stream_options": {"include_usage": include_usage}}
+    response = await served.post(path, request_of(scenario) | fields)
+    body = await response.read()
+    assert response.status == 200, body
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    for payload in split_events(body)[0]:
+        chunk = orjson.loads(payload)
+        for choice in chunk["choices"]:
+            if "function_call" in choice["delta"]:  # the package's older type wants a name
+                choice["delta"].pop("function_call")
+        sdk.ChatCompletionChunk.model_validate_json(orjson.dumps(chunk), strict=True)
+    return check_stream(
+        body,
+        num_choices=scenario.num_choices,
+        include_usage=include_usage,
+        openrouter=path.startswith("/api/"),
+    )
+
+
+async def reply_of(served: Serving, path: str, scenario: Scenario) -> dict[str, Any]:
+    """The whole reply to one scenario's request, read strictly."""
+    response = await served.post(path, request_of(scenario))
+    body = await response.read()
+    assert response.status == 200, body
+    sdk.ChatCompletion.model_validate_json(body, strict=True)
+    reply: dict[str, Any] = orjson.loads(body)
+    openrouter = path.startswith("/api/")
+    check_reply(reply, num_choices=scenario.num_choices, openrouter=openrouter)
+    return reply
+
+
+def request_of(scenario: Scenario) -> dict[str, Any]:
+    """The request's body."""
+    return {
+        "model": "test-model",
+        "messages": [{"role": "user", "content": "hi"}],
+        **scenario.fields,
+    }
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_streamed_and_whole_are_well_formed_and_say_the_same(name: str) -> None:
+    """Contract 14.3 and 14.4, BUG-01, 04, 05, 13, 18, 20, 31, 32: every chunk, every variant."""
+    await check_scenario(SCENARIOS[name], HERMES)
+
+
+@pytest.mark.parametrize("name", OPENED_SCENARIOS)
+async def test_bug_30_reasoning_that_the_template_opens_stays_apart(name: str) -> None:
+    """BUG-22, BUG-30: it is free of what binds the answer, and never in the wrong field."""
+    await check_scenario(OPENED_SCENARIOS[name], OPENED)
+
+
+async def check_scenario(scenario: Scenario, chat_template: str) -> None:
+    """Ask one scenario's request in every variant, and compare what comes with what must."""
+    async with serving(saying(scenario.says), chat_template=chat_template) as served:
+        for path in ("/v1/chat/completions", "/api/v1/chat/completions"):
+            reply = await reply_of(served, path, scenario)
+            for include_usage in (False, True):
+                stream = await stream_of(served, path, scenario, include_usage=include_usage)
+                check_same(stream, reply)
+                said = [scenario.text] * scenario.num_choices
+                assert list(stream.texts.values()) == said
+                assert stream.reasonings.get(0) == scenario.reasoning
+                calls = [(call["name"], call["arguments"]) for call in stream.calls.get(0, [])]
+                assert calls == scenario.calls
+                assert set(stream.finish_reasons.values()) == {scenario.reason}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["log probabilities", "reasoning with log probabilities", "calls with log probabilities"],
+)
+async def test_bug_18_every_completion_token_has_an_entry(name: str) -> None:
+    """BUG-18, BUG-09: as many entries as tokens; joined, their bytes are what the model wrote."""
+    scenario = SCENARIOS[name]
+    async with serving(saying(scenario.says), chat_template=HERMES) as served:
+        reply = await reply_of(served, "/v1/chat/completions", scenario)
+    content = reply["choices"][0]["logprobs"]["content"]
+    assert len(content) == reply["usage"]["completion_tokens"]
+    spelled = bytes(byte for entry in content for byte in entry["bytes"])
+    assert spelled.decode() == scenario.says
+
+
+async def test_bug_30_reasoning_is_counted_in_the_completion() -> None:
+    """BUG-18, BUG-30: hidden or not, it is a part of the completion's tokens."""
+    counts = []
+    for name in ("hidden reasoning", "reasoning with log probabilities"):
+        scenario = SCENARIOS[name]
+        async with serving(saying(scenario.says), chat_template=HERMES) as served:
+            reply = await reply_of(served, "/v1/chat/completions", scenario)
+        usage = reply["usage"]
+        counts.append(usage["completion_tokens_details"]["reasoning_tokens"])
+        assert usage["completion_tokens"] == len(scenario.says) + 1
+    assert counts[0] == counts[1]
+    assert counts[0] >= len("Hm")
+
+
+async def test_the_alias_of_reasoning_is_a_setting() -> None:
+    """With it both names say the same, streamed and whole."""
+    scenario = SCENARIOS["reasoning"]
+    async with serving(
+        saying(scenario.says), chat_template=HERMES, server={"reasoning_content": True}
+    ) as served:
+        reply = await reply_of(served, "/v1/chat/completions", scenario)
+        stream = await stream_of(served, "/v1/chat/completions", scenario)
+    assert reply["choices"][0]["message"]["reasoning_content"] == scenario.reasoning
+    deltas = [chunk["choices"][0]["delta"] for chunk in stream.chunks]
+    aliased = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    assert aliased == stream.reasonings[0] == scenario.reasoning
