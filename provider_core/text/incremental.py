@@ -27,6 +27,9 @@ class Markers:
 
     Args:
         spellings: Not empty; of two that begin at the same place the longer counts.
+
+    Attributes:
+        max_length: Characters of the longest.
     """
 
     def __init__(self, spellings: Sequence[str]) -> None:
@@ -35,12 +38,12 @@ class Markers:
         self._beginnings = frozenset(
             spelling[:length] for spelling in spellings for length in range(1, len(spelling))
         )
-        self._max_open = max(map(len, spellings)) - 1
+        self.max_length = max(map(len, spellings))
         self._first = {spelling[0] for spelling in spellings}
 
     def num_open(self, text: str, begin: int) -> int:
         """How many characters at the end of `text[begin:]` may become a marker; the most."""
-        for start in range(max(begin, len(text) - self._max_open), len(text)):
+        for start in range(max(begin, len(text) - self.max_length + 1), len(text)):
             if text[start] in self._first and text[start:] in self._beginnings:
                 return len(text) - start
         return 0
@@ -133,16 +136,16 @@ class Source:
         """
         num_told = 0
         while True:
-            found = markers.search(self._text, self._position)
-            if found:
-                end = found.start()
-            else:
-                end = len(self._text) - markers.num_open(self._text, self._position)
-            num_told += end - self._position
+            begin, text = self._position, self._text
+            # What lies beyond the limit is not looked at: the next reader may begin there again.
+            horizon = len(text) if limit is None else begin + limit - num_told + markers.max_length
+            found = markers.search(text, begin, horizon)
+            end = found.start() if found else len(text) - markers.num_open(text, begin)
+            num_told += end - begin
             if limit is not None and num_told > limit:
                 return ""
-            if end > self._position:
-                tell(self.take(end - self._position))
+            if end > begin:
+                tell(self.take(end - begin))
             if found:
                 return self.take(len(found[0]))
             yield from self.more()
