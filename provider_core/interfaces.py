@@ -36,6 +36,8 @@ class Batch:
             the row's first new token.
         num_logits: Of each row, how many of its last positions need logits: 0 (a prefill chunk
             that is not the last) up to s.
+        embeddings: Of a prefill, pairs of a place in the row and float32 `[k, size]`, in order:
+            vectors to read there instead of the ids' own. Only an `ImageEncoder` gets any.
     """
 
     phase: Literal["prefill", "decode"]
@@ -43,6 +45,7 @@ class Batch:
     token_ids: npt.NDArray[np.int64]
     num_computed_tokens: npt.NDArray[np.int32]
     num_logits: int
+    embeddings: Sequence[tuple[int, npt.NDArray[np.float32]]] = ()
 
 
 ROUNDING_MARGIN = 0.02

@@ -239,6 +239,9 @@ class GenerationRequest:
         cache_salt: Only requests with the same salt share cached prompts (the tenant's id): how
             fast an answer begins must not tell one tenant what another sent.
         grammar: What the completion has to be; `None` is anything.
+        prompt_embeddings: Pairs of a position in the prompt and float32 `[k, size]`, in order:
+            what the model reads there in place of its own vectors of k ids. Two prompts whose
+            vectors differ must differ in ids or in `cache_salt`.
     """
 
     request_id: str
@@ -249,6 +252,7 @@ class GenerationRequest:
     fairness_key: str = ""
     cache_salt: str = ""
     grammar: Grammar | None = None
+    prompt_embeddings: tuple[tuple[int, memoryview], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """What the scheduler decided: the runner's next batch, and what must be done before it."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from provider_core.engine.sequence import Sequence
 from provider_core.interfaces import Batch
@@ -41,9 +43,12 @@ class Scheduled(NamedTuple):
 def can_be_mixed(sequence: Sequence) -> bool:
     """Whether a prompt may be computed beside a decode.
 
-    Logits of all its tokens take a call of their own, and a single token looks like a decode.
+    Logits of all its tokens take a call of their own, as images do, and a single token looks like
+    a decode.
     """
-    return sequence.num_prompt_tokens > 1 and sequence.request.sampling.prompt_logprobs is None
+    request = sequence.request
+    is_plain = request.sampling.prompt_logprobs is None and not request.prompt_embeddings
+    return is_plain and sequence.num_prompt_tokens > 1
 
 
 def move(sequence: Sequence, target: int, num_tokens: int) -> Move:
@@ -63,4 +68,16 @@ def prefill_batch(sequence: Sequence, num_tokens: int) -> Batch:
         np.array([request.prompt_token_ids[start:end]], dtype=np.int64),
         np.array([start], dtype=np.int32),
         num_tokens if wants_all else int(end == sequence.num_prompt_tokens),
+        tuple(_embeddings_between(start, end, request.prompt_embeddings)),
     )
+
+
+def _embeddings_between(
+    start: int, end: int, embeddings: Seq[tuple[int, memoryview]]
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """What of the vectors falls into a piece of the prompt, by its place in the piece."""
+    for position, buffer in embeddings:
+        values = np.asarray(buffer, np.float32)
+        first, last = max(position, start), min(position + len(values), end)
+        if first < last:
+            yield first - start, values[first - position : last - position]

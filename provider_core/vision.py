@@ -1,0 +1,32 @@
+"""What a `ModelRunner` or an `Engine` can do besides: see."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """Turns pictures into vectors that its model reads in a prompt.
+
+    The core shows the chat template a content part `{"type": "image"}` for each picture, repeats
+    the placeholder that it writes there as often as the picture has vectors, and gives these to the
+    model with the prompt: as `GenerationRequest.prompt_embeddings`, or `Batch.embeddings`.
+    """
+
+    @property
+    def image_token_id(self) -> int:
+        """The placeholder that the model's chat template writes once for each picture."""
+        ...
+
+    def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Look at a picture. Called from a thread of its own, one picture at a time.
+
+        Args:
+            pixels: uint8 `[height, width, 3]`, of any size.
+
+        Returns:
+            float32 `[k, size]`, at least one vector of the size of the model's own.
+        """
+        ...
