@@ -60,6 +60,6 @@ def check_tools(tools: Sequence[Tool]) -> tuple[Tool, ...]:
     seen: set[str] = set()
     for tool in tools:
         if tool.name in seen:
-            raise bad_value(tool.param, f"has the name {tool.name!r} a second time")
+            raise bad_value("tools", f"must have different names, and not {tool.name!r} twice")
         seen.add(tool.name)
     return tuple(tools)

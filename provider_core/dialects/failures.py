@@ -21,6 +21,16 @@ def is_out_of_credit(error: ProviderError) -> bool:
     return error.code in _OUT_OF_CREDIT
 
 
+def named_message(error: ProviderError) -> str:
+    """The message, with the request's field before it if it does not name it.
+
+    For dialects whose clients see nothing but the message.
+    """
+    if error.param is None or error.param in error.message:
+        return error.message
+    return f"{error.param}: {error.message}"
+
+
 def error_headers(error: ProviderError, request_id: str) -> dict[str, str]:
     """The headers of an error response."""
     headers = {

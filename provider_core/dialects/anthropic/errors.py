@@ -8,7 +8,12 @@ from typing import Any
 
 import orjson
 
-from provider_core.dialects.failures import INTERNAL_MESSAGE, error_headers, is_out_of_credit
+from provider_core.dialects.failures import (
+    INTERNAL_MESSAGE,
+    error_headers,
+    is_out_of_credit,
+    named_message,
+)
 from provider_core.errors import ContextLengthExceeded, ProviderError
 
 _TYPE_BY_STATUS = {
@@ -32,9 +37,9 @@ def error_body(error: BaseException | None, request_id: str) -> dict[str, Any]:
         error_type = _TYPE_BY_STATUS.get(
             status, "invalid_request_error" if status < 500 else "api_error"
         )
-        message = error.message
+        message = named_message(error)
         if isinstance(error, ContextLengthExceeded):  # the words that clients look for
-            message = f"prompt is too long: {message}"
+            message = f"prompt is too long: {error.message}"
     return {
         "type": "error",
         "error": {"type": error_type, "message": message},

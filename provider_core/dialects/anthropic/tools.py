@@ -87,5 +87,5 @@ def _tool(value: Any, param: str) -> Tool:
         description=description,
         parameters=check_schema(value["input_schema"], f"{param}.input_schema"),
         strict=bool(strict),
-        param=param,
+        param=f"{param}.input_schema",
     )

@@ -34,7 +34,9 @@ def parse_constraint(config: GenerationConfig) -> Constraint | None:
         case "application/json":
             if schema is None:
                 return Constraint(kind="json_object", param=f"{_CONFIG}.responseMimeType")
-            return Constraint(kind="json_schema", source=orjson.dumps(schema).decode(), param=param)
+            source = orjson.dumps(schema).decode()
+            # Formats such as `int32` stand in most schemas and constrain no JSON.
+            return Constraint(kind="json_schema", source=source, param=param, strict=False)
         case "text/x.enum":
             values = None if schema is None else schema.get("enum")
             if not values:

@@ -8,7 +8,12 @@ from typing import Any
 
 import orjson
 
-from provider_core.dialects.failures import INTERNAL_MESSAGE, error_headers, is_out_of_credit
+from provider_core.dialects.failures import (
+    INTERNAL_MESSAGE,
+    error_headers,
+    is_out_of_credit,
+    named_message,
+)
 from provider_core.errors import AuthenticationFailed, ProviderError
 
 _NAME_BY_STATUS = {
@@ -38,7 +43,7 @@ def error_body(error: BaseException | None) -> dict[str, Any]:
         return {"error": {"code": 500, "message": INTERNAL_MESSAGE, "status": "INTERNAL"}}
     status = _status(error)
     name = _NAME_BY_STATUS.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL")
-    value: dict[str, Any] = {"code": status, "message": error.message, "status": name}
+    value: dict[str, Any] = {"code": status, "message": named_message(error), "status": name}
     if details := _details(error):
         value["details"] = details
     return {"error": value}

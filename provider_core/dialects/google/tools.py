@@ -72,14 +72,16 @@ def parse_tool_choice(config: Mapping[str, Any] | None, tools: Sequence[Tool]) -
 
 def _tool(value: dict[str, Any], param: str) -> Tool:
     name = check_tool_name(value.get("name"), f"{param}.name", also=NAME_CHARACTERS)
+    place = f"{param}.parametersJsonSchema"
     parameters = get(value, "parametersJsonSchema")
     if value.get("parameters") is not None:
+        place = f"{param}.parameters"
         if parameters is not None:
-            raise bad_value(f"{param}.parameters", "must not be set beside parametersJsonSchema")
-        parameters = to_json_schema(value["parameters"], f"{param}.parameters")
+            raise bad_value(place, "must not be set beside parametersJsonSchema")
+        parameters = to_json_schema(value["parameters"], place)
     return Tool(
         name=name,
         description=get_string(value, "description", f"{param}."),
-        parameters=check_schema(parameters, f"{param}.parametersJsonSchema"),
-        param=param,
+        parameters=check_schema(parameters, place),
+        param=place,
     )

@@ -87,6 +87,15 @@ def test_a_long_prompt_is_told_in_the_words_that_clients_look_for() -> None:
     assert message == "prompt is too long: the maximum context length is 10 tokens"
 
 
+def test_the_field_at_fault_is_in_the_message() -> None:
+    """Which is all that clients see."""
+    unnamed = InvalidRequest("this is no schema", param="tools.0.input_schema")
+    named = InvalidRequest("tools.0.name must be a string", param="tools.0.name")
+
+    assert error_body(unnamed, "r")["error"]["message"] == "tools.0.input_schema: this is no schema"
+    assert error_body(named, "r")["error"]["message"] == "tools.0.name must be a string"
+
+
 SPECS = [ModelSpec(id=f"m/{i}", source="x", max_model_len=9, created=60) for i in range(5)]
 
 

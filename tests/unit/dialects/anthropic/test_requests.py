@@ -165,7 +165,7 @@ def test_tools_become_functions() -> None:
         "parameters": {"type": "object"},
     }
     assert tool.strict
-    assert tool.param == "tools.0"
+    assert tool.param == "tools.0.input_schema"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tools": [LOOK | {"input_schema": []}]}, "tools.0.input_schema"),
     ({"tools": [LOOK | {"name": "a" * 65}]}, "tools.0.name"),
     ({"tools": [LOOK | {"description": 1}]}, "tools.0.description"),
-    ({"tools": [LOOK, LOOK]}, "tools.1"),
+    ({"tools": [LOOK, LOOK]}, "tools"),
     ({"tools": [LOOK | {"name": f"t{i}"} for i in range(MAX_TOOLS + 1)]}, "tools"),
     ({"tool_choice": {"type": "any"}}, "tool_choice"),
     ({"tools": [LOOK], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice.name"),

@@ -207,7 +207,7 @@ def test_tools_become_functions() -> None:
     assert declared[0].description == "d"
     assert declared[1].parameters is None
     assert declared[2].parameters == json_schema
-    assert declared[2].param == "tools[1].functionDeclarations[0]"
+    assert declared[2].param == "tools[1].functionDeclarations[0].parametersJsonSchema"
 
 
 @pytest.mark.parametrize(
@@ -371,10 +371,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"tools": [{"functionDeclarations": [{"name": "a", "parameters": {"type": "THING"}}]}]},
         "tools[0].functionDeclarations[0].parameters.type",
     ),
-    (
-        {"tools": [{"functionDeclarations": [LOOK, LOOK]}]},
-        "tools[0].functionDeclarations[1]",
-    ),
+    ({"tools": [{"functionDeclarations": [LOOK, LOOK]}]}, "tools"),
     (
         {"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}},
         "toolConfig.functionCallingConfig.mode",
