@@ -28,6 +28,7 @@ class Machine:
         max_model_len: Positions of a slot.
         max_kv_tokens: Tokens all sequences may reserve.
         target_itl_s: Inter-token latency to keep.
+        mixes: A prompt and a decode are one call.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Machine:
         max_model_len: int = 256,
         max_kv_tokens: int = 1_000_000,
         target_itl_s: float = 0.050,
+        mixes: bool = False,
     ) -> None:
         self.clock = ManualClock()
         runner = ScriptedRunner(
@@ -45,7 +47,9 @@ class Machine:
             max_model_len=max_model_len,
             vocab_size=32,
             on_execute=self._look_at,
+            mixes_phases=mixes,
         )
+        self._has_waited = False  # the first in line, for one step
         self.max_model_len = max_model_len
         self.chunk = chunk
         self.target_itl_s = target_itl_s
@@ -90,9 +94,17 @@ class Machine:
         if first is not None and has_room:
             num_granted = self._budget() // 2 - 1
             num_left = first.num_prompt_tokens - first.num_computed_tokens
-            assert num_missing - num_left >= min(num_missing, num_granted)
+            has_advanced = num_missing - num_left >= min(num_missing, num_granted)
+            assert has_advanced or (self._is_mixing and not self._has_waited)
+            self._has_waited = not has_advanced
+        else:
+            self._has_waited = False
         if scheduler.waiting or scheduler.running():
             assert sum(scheduler.waiting._served.values()) >= num_before
+
+    @property
+    def _is_mixing(self) -> bool:
+        return self.core.runner.info.mixes_phases
 
     def _look_at(self, batch: Batch) -> None:
         if batch.phase == "decode":
@@ -140,15 +152,20 @@ ARRIVALS = st.lists(
     max_num_seqs=st.integers(1, 6),
     chunk=st.sampled_from([3, 5, 16, 24, 64, 512]),
     max_kv_tokens=st.sampled_from([210, 400, 1_000_000]),
+    mixes=st.booleans(),
 )
 def test_every_step_keeps_the_rules_and_everybody_gets_on(
     arrivals: list[tuple[int, int, int, int | None, str]],
     max_num_seqs: int,
     chunk: int,
     max_kv_tokens: int,
+    *,
+    mixes: bool,
 ) -> None:
     """A step with work computes two prompt tokens at least, or a token of every row."""
-    machine = Machine(max_num_seqs=max_num_seqs, chunk=chunk, max_kv_tokens=max_kv_tokens)
+    machine = Machine(
+        max_num_seqs=max_num_seqs, chunk=chunk, max_kv_tokens=max_kv_tokens, mixes=mixes
+    )
     num_steps = 0
     while num_steps <= 20 or machine.core.scheduler.has_work:
         for i, (start, length, max_tokens, abort_after, key) in enumerate(arrivals):
@@ -166,10 +183,13 @@ def test_every_step_keeps_the_rules_and_everybody_gets_on(
 
 
 @pytest.mark.parametrize("num_slots", [2, 4, 8])
-def test_keys_with_enough_work_get_equal_shares(num_slots: int) -> None:
+@pytest.mark.parametrize("mixes", [False, True])
+def test_keys_with_enough_work_get_equal_shares(num_slots: int, *, mixes: bool) -> None:
     """However long their prompts and answers are, and although short prompts may overtake."""
     rng = random.Random(num_slots)  # noqa: S311 - a fixed seed is the point
-    machine = Machine(max_num_seqs=num_slots, chunk=512, max_model_len=1024, target_itl_s=1.0)
+    machine = Machine(
+        max_num_seqs=num_slots, chunk=512, max_model_len=1024, target_itl_s=1.0, mixes=mixes
+    )
     served: Counter[str] = Counter()
     costs: dict[str, tuple[str, int]] = {}  # of the sequences that wait or run: key and tokens
     kinds = {"long": (400, 800, 1), "short": (5, 60, 2), "talkative": (20, 40, 8)}
@@ -190,9 +210,10 @@ def test_keys_with_enough_work_get_equal_shares(num_slots: int) -> None:
         assert max(served.values(), default=0) - min(served[key] for key in kinds) <= bound
 
 
-def test_a_short_prompt_behind_a_long_one_answers_in_a_step_or_two() -> None:
+@pytest.mark.parametrize("mixes", [False, True])
+def test_a_short_prompt_behind_a_long_one_answers_in_a_step_or_two(*, mixes: bool) -> None:
     """And the long one still gets half of what there is."""
-    machine = Machine(max_num_seqs=8, chunk=64, max_model_len=4096)
+    machine = Machine(max_num_seqs=8, chunk=64, max_model_len=4096, mixes=mixes)
     machine.add("talking", length=4, max_tokens=500)
     machine.step()
     machine.add("long", length=3000, max_tokens=5)
@@ -203,14 +224,19 @@ def test_a_short_prompt_behind_a_long_one_answers_in_a_step_or_two() -> None:
         machine.step()
         assert machine.recorders[f"short-{i}"].token_ids
     [long] = machine.core.scheduler.prefilling
-    assert long.num_computed_tokens >= 40 * 17
+    assert long.num_computed_tokens >= 40 * 16
 
 
 @pytest.mark.parametrize("target_itl_s", [0.09, 0.12, 0.2])
-def test_running_sequences_keep_their_pace_whatever_arrives(target_itl_s: float) -> None:
+@pytest.mark.parametrize("mixes", [False, True])
+def test_running_sequences_keep_their_pace_whatever_arrives(
+    target_itl_s: float, *, mixes: bool
+) -> None:
     """Twelve clients, each with the next prompt of up to 1,500 tokens as soon as it is answered."""
     rng = random.Random(1)  # noqa: S311 - a fixed seed is the point
-    machine = Machine(max_num_seqs=8, chunk=512, max_model_len=2048, target_itl_s=target_itl_s)
+    machine = Machine(
+        max_num_seqs=8, chunk=512, max_model_len=2048, target_itl_s=target_itl_s, mixes=mixes
+    )
     names = [str(i) for i in range(60)]
     gaps_s: list[float] = []
     last_s: dict[str, float] = {}
