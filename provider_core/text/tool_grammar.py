@@ -7,17 +7,20 @@ none. See `grammar` for the language.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from provider_core.errors import InvalidRequest
-from provider_core.text.grammar import control_token, json_rule
+from provider_core.text.grammar import control_token, json_rule, lark_of
 from provider_core.tool_calling import ToolSyntax
 from provider_core.types import Constraint, Tool
 
 _ANY_OBJECT = {"type": "object"}
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+_TEXT = r"TEXT: /(.|\n)+/"
+_DEFINITIONS = frozenset({"$defs", "definitions"})
 _COMBINING = frozenset(
     {"$ref", "allOf", "anyOf", "oneOf", "patternProperties", "additionalProperties"}
 )
@@ -49,40 +52,111 @@ def tool_constraint(
             cannot be combined with tools.
     """
     spell = _Speller(control_tokens)
-    opening = syntax.begin + syntax.before_name
-    rest = "calls" if is_single else "calls more*"
-    if must_call or answer:
-        start = f"{spell(opening)} {rest} {spell(syntax.end)}"
-        rules = [f"start: {start}" if must_call else f"start: answer | {start}"]
+    names = [f"c{i}" for i in range(len(tools))]
+    arguments = [
+        f"{name}a: {_arguments_rule(tool, is_loose=tool.name in loose)}"
+        for name, tool in zip(names, tools, strict=True)
+    ]
+    calls = _Calls(syntax, tools, spell, names, more="" if is_single else " more*")
+    if answer and not (must_call or syntax.trigger):
+        rules = calls.as_documents(loose)
+    elif must_call or answer:
+        rules = [f"start: {calls.opened()}", *calls.rules(), *arguments]
     elif syntax.trigger:
-        behind = f"{spell(opening.removeprefix(syntax.trigger))} {rest} {spell(syntax.end)}"
-        if syntax.trigger in control_tokens.values():
-            rules = [f"start: TEXT? ({spell(syntax.trigger)} {behind})?"]
+        rules = [*calls.triggered(), *calls.rules(), *arguments]
+    else:
+        rules = [*calls.bare(), *calls.rules(), *arguments]
+    if answer and not must_call:
+        rules[0] = f"{rules[0]} | answer"
+        rules.append(f"answer: {_answer_rule(answer)}")
+    return Constraint(kind="lark", source="\n".join(rules), param="tools")
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """The rules of calls; the first says what the reply is.
+
+    `opened` and `triggered` and `bare` differ in how a reply gets to the first call.
+    """
+
+    syntax: ToolSyntax
+    tools: Sequence[Tool]
+    spell: "_Speller"
+    names: Sequence[str]  # of the tools' rules
+    more: str  # behind the first call
+
+    def opened(self) -> str:
+        """The first thing is a call."""
+        return self.behind(self.syntax.begin + self.syntax.before_name)
+
+    def behind(self, opening: str) -> str:
+        """What is left of the opening, and the calls."""
+        return f"{self.spell(opening)} call{self.more} {self.spell(self.syntax.end)}"
+
+    def triggered(self) -> list[str]:
+        """Any text, until the trigger makes it a call."""
+        syntax, spell = self.syntax, self.spell
+        opening = syntax.begin + syntax.before_name
+        behind = self.behind(opening.removeprefix(syntax.trigger))
+        if spell.is_control(syntax.trigger):
+            start = [f"start: TEXT? ({spell(syntax.trigger)} {behind})?"]
         else:
-            rules = [
+            start = [
                 f"start: TEXT? | trigger {behind}",
                 f"trigger[lazy]: TEXT? {spell(syntax.trigger)}",
             ]
-        rules.append(r"TEXT: /(.|\n)+/")
-    else:
-        rules = [f"start: TEXT? | bare {'' if is_single else 'more*'}", r"TEXT: /(.|\n)+/"]
-    is_bare = not (must_call or answer or syntax.trigger)
-    if answer:
-        rules.append(f"answer: {_answer_rule(answer)}")
-    names = [f"c{i}" for i in range(len(tools))]
-    rules.append(f"calls: {' | '.join(names)}")
-    rules.append(f"more: {spell(syntax.separator + syntax.before_name)} calls")
-    for name, tool in zip(names, tools, strict=True):
-        head = spell(tool.name + syntax.after_name)
-        arguments = f"{name}a {spell(syntax.after_arguments)}"
-        rules.append(f"{name}: {head} {arguments}")
-        rules.append(f"{name}a: {_arguments_rule(tool, is_loose=tool.name in loose)}")
-        if is_bare:
-            rules.append(f"{name}h[lazy]: {spell(opening + tool.name + syntax.after_name)}")
-    if is_bare:
-        heads = (f"{name}h {name}a {spell(syntax.after_arguments)}" for name in names)
-        rules.append(f"bare: {' | '.join(heads)}")
-    return Constraint(kind="lark", source="\n".join(rules), param="tools")
+        return [*start, _TEXT]
+
+    def bare(self) -> list[str]:
+        """Any text, but one that begins like a call of a tool is one."""
+        syntax, spell = self.syntax, self.spell
+        rules = [f"start: TEXT? | bare{self.more}", _TEXT]
+        for name, tool in zip(self.names, self.tools, strict=True):
+            head = syntax.begin + syntax.before_name + tool.name + syntax.after_name
+            rules.append(f"{name}h[lazy]: {spell(head)}")
+        tail = spell(syntax.after_arguments)
+        heads = (f"{name}h {name}a {tail}" for name in self.names)
+        return [*rules, f"bare: {' | '.join(heads)}"]
+
+    def rules(self) -> list[str]:
+        """A call behind its opening, and one more."""
+        syntax, spell = self.syntax, self.spell
+        tail = spell(syntax.after_arguments)
+        return [
+            f"call: {' | '.join(self.names)}",
+            f"more: {spell(syntax.separator + syntax.before_name)} call",
+            *(
+                f"{name}: {spell(tool.name + syntax.after_name)} {name}a {tail}"
+                for name, tool in zip(self.names, self.tools, strict=True)
+            ),
+        ]
+
+    def as_documents(self, loose: frozenset[str]) -> list[str]:
+        """One call, as a JSON document: all that a call without markup is.
+
+        Only so can it be told from an answer that is one, too.
+        """
+        rules = [f"start: {' | '.join(self.names)}"]
+        for name, tool in zip(self.names, self.tools, strict=True):
+            schema = _ANY_OBJECT if tool.name in loose else arguments_schema(tool)
+            document = self._document(tool, schema)
+            rule = _enforced(document, tool, instead=self._document(tool, _ANY_OBJECT))
+            rules.append(f"{name}: {rule}")
+        return rules
+
+    def _document(self, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The schema of a call with arguments of a schema."""
+        written = f"{tool.name}{self.syntax.after_name}null{self.syntax.after_arguments}"
+        call = orjson.loads(self.syntax.before_name + written)
+        return {
+            "type": "object",
+            "properties": {
+                key: arguments if value is None else {"const": value} for key, value in call.items()
+            },
+            "required": list(call),
+            "additionalProperties": False,
+            **{key: arguments[key] for key in _DEFINITIONS & arguments.keys()},
+        }
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:
@@ -105,24 +179,24 @@ def arguments_schema(tool: Tool) -> dict[str, Any]:
 
 def _arguments_rule(tool: Tool, *, is_loose: bool) -> str:
     schema = _ANY_OBJECT if is_loose else arguments_schema(tool)
+    return _enforced(schema, tool, instead=_ANY_OBJECT)
+
+
+def _enforced(schema: Mapping[str, Any], tool: Tool, *, instead: Mapping[str, Any]) -> str:
     try:
         return json_rule(schema, param=tool.param, strict=tool.strict)
     except InvalidRequest:
         if tool.strict:
             raise
-        return json_rule(_ANY_OBJECT, param=tool.param)
+        return json_rule(instead, param=tool.param)
 
 
 def _answer_rule(answer: Constraint) -> str:
-    match answer.kind:
-        case "json_object":
-            return json_rule(_ANY_OBJECT, param=answer.param)
-        case "json_schema":
-            schema = orjson.loads(answer.source)
-            return json_rule(schema, param=answer.param, strict=answer.strict)
-    raise InvalidRequest(
-        f"an answer constrained by {answer.kind} cannot be combined with tools", param=answer.param
-    )
+    if answer.kind == "lark":
+        message = "a grammar of the answer cannot be combined with tools"
+        raise InvalidRequest(message, param=answer.param)
+    grammar, _ = lark_of(answer)
+    return grammar.removeprefix("start: ")
 
 
 class _Speller:
@@ -130,6 +204,7 @@ class _Speller:
 
     def __init__(self, control_tokens: Mapping[int, str]) -> None:
         self._ids = {spelling: token_id for token_id, spelling in control_tokens.items()}
+        self.is_control = self._ids.__contains__
         self._split = re.compile("|".join(map(re.escape, self._ids)) or r"(?!)")
 
     def __call__(self, text: str) -> str:
