@@ -6,7 +6,6 @@ from typing import Any
 
 import openai
 import pytest
-
 from structlog.testing import capture_logs
 
 from provider_core import hookimpl
