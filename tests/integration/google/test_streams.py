@@ -74,7 +74,7 @@ async def test_bug_12_the_client_reads_over_silence() -> None:
 
     assert pieces[0] == ""
     assert "".join(pieces) == again.text == "Hello!"
-    assert [turn.role for turn in history][0] == "user"
+    assert history[0].role == "user"
     assert [turn.role for turn in history][-2:] == ["user", "model"]
 
 
