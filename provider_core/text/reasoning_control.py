@@ -12,6 +12,8 @@ import numpy.typing as npt
 from provider_core.text.grammar_reasoning import AfterReasoning
 from provider_core.types import Grammar, GrammarMatcher
 
+_MAX_GAP = 2  # ids
+
 _Words = npt.NDArray[np.int32]
 
 
@@ -22,11 +24,13 @@ class ReasoningIds:
     Attributes:
         open: That opens reasoning, if that is one id.
         close: That close it, at least one.
+        gap: Line breaks that may stand between that and the answer.
         eos: What may end a text.
     """
 
     open: int | None
     close: tuple[int, ...]
+    gap: frozenset[int]
     eos: frozenset[int]
 
 
@@ -46,8 +50,9 @@ def reasoning_grammar(
     """
     if answer is None and max_tokens is None:
         return None
-    grammar = answer or _FreeText()
-    reasoning: Grammar = AfterReasoning(grammar, ids.close, ids.eos)
+    grammar: Grammar = _FreeText() if answer is None else answer
+    behind = grammar if answer is None else _Gap(answer, ids.gap)
+    reasoning: Grammar = AfterReasoning(behind, ids.close, ids.eos)
     if max_tokens is not None:
         reasoning = _Budget(reasoning, ids.close, max_tokens)
     if is_open:
@@ -71,6 +76,42 @@ class _FreeText:
     def accept(self, token_id: int) -> bool:  # noqa: ARG002 - as in `GrammarMatcher`
         """Take anything."""
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """The line breaks that models write between their reasoning and the answer."""
+
+    answer: Grammar
+    gap_ids: frozenset[int]
+
+    def start(self) -> GrammarMatcher:
+        """Behind the closing tag."""
+        return _GapMatcher(self.answer.start(), self.gap_ids)
+
+
+class _GapMatcher:
+    def __init__(self, answer: GrammarMatcher, gap_ids: frozenset[int]) -> None:
+        self._answer = answer
+        self._gap_ids = gap_ids
+        self._num_left = _MAX_GAP
+
+    def fill_bitmask(self, bitmask: Any) -> None:  # as in `GrammarMatcher`
+        self._answer.fill_bitmask(bitmask)
+        if self._num_left:
+            for token_id in self._gap_ids:
+                _allow(bitmask, token_id)
+
+    def accept(self, token_id: int) -> bool:
+        if self._num_left and token_id in self._gap_ids:
+            self._num_left -= 1
+            return True
+        self._num_left = 0
+        return self._answer.accept(token_id)
+
+    @property
+    def is_finished(self) -> bool:
+        return self._answer.is_finished
 
 
 @dataclass(frozen=True, slots=True)
