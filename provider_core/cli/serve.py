@@ -32,7 +32,7 @@ def serve(
     import gc
     import time
 
-    gc.disable()  # what imports make stays; `serving` turns it on again
+    gc.disable()  # what imports make stays; `run` turns it on again
     _import_structlog()
     from provider_core.lifecycle import Lifecycle, process_started_s
     from provider_core.settings import load_settings

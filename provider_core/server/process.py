@@ -3,6 +3,7 @@
 The first model begins to load before the server is imported: see `loading`.
 """
 
+import gc
 import os
 import resource
 import sys
@@ -50,6 +51,8 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
         loader.begin(specs[0])
         with lifecycle.phase("import"):
             from provider_core.server.serving import serve_until_stopped  # noqa: PLC0415 - see above
+        gc.freeze()  # modules stay: no collection looks at them again
+        gc.enable()
         code = serve_until_stopped(settings, plugins, loader, lifecycle, writer, exit_now)
     except ProviderError as error:
         log.error("server.failed", error=error.message)  # noqa: TRY400 - the message says it all

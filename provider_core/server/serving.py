@@ -1,7 +1,6 @@
 """The server on its event loop: opens, loads, serves and drains until it is told to stop."""
 
 import asyncio
-import gc
 import shlex
 import signal
 import sys
@@ -78,8 +77,6 @@ async def _serve(
         with lifecycle.phase("bind"):
             port = await server.open()
         await _load_or_exit(server, exit_now)
-        gc.freeze()  # what is there now stays: no collection looks at it again
-        gc.enable()
         _greet(settings, server.models.specs[0].id, port, minted)
         file = ConfigurationFile(settings, plugins)
         reloader = Reloader(server.models, file.read_specs, settings.config, reload)
