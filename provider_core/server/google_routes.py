@@ -12,12 +12,19 @@ from aiohttp import web
 from provider_core.billing.events import Endpoint
 from provider_core.dialects.chat_request import ChatRequest
 from provider_core.dialects.google.answers import AnswerHead
+from provider_core.dialects.google.embeddings import (
+    embedding,
+    embeddings,
+    parse_batch_embed,
+    parse_embed,
+)
 from provider_core.dialects.google.models import model_id, model_list, model_object
 from provider_core.dialects.google.requests import parse_count, parse_generate
 from provider_core.dialects.google.responses import response
 from provider_core.dialects.google.stream import SseEncoder, encoder_class
 from provider_core.errors import NotFound
 from provider_core.server.call import Call
+from provider_core.server.embeddings import EncoderPipeline
 from provider_core.server.features import listed
 from provider_core.server.models import ServedModel
 from provider_core.server.pipeline import Pipeline
@@ -28,15 +35,18 @@ _Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 
 
 class GoogleRoutes:
-    """Content and token counts, and the list of models under `/v1beta`."""
+    """Content, token counts, embeddings, and the list of models under `/v1beta`."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
+        self._encoders = EncoderPipeline(pipeline)
         self._limits = pipeline.settings.limits
         self._handlers: dict[str, _Handler] = {
             "generateContent": self.generate,
             "streamGenerateContent": self.generate,
             "countTokens": self.count_tokens,
+            "embedContent": self.embed,
+            "batchEmbedContents": self.embed_batch,
         }
 
     def add_routes(self, app: web.Application) -> None:
@@ -74,6 +84,22 @@ class GoogleRoutes:
         call, body = await self._pipeline.enter(request)
         chat = parse_count(body, name, self._limits)
         return _json({"totalTokens": await self._pipeline.count_prompt_tokens(call, chat)})
+
+    async def embed(self, request: web.Request, name: str) -> web.StreamResponse:
+        """`:embedContent`."""
+        call, body = await self._pipeline.enter(request)
+        wanted = parse_embed(body, name)
+        return await self._encoders.embed(
+            request, call, wanted, lambda vectors, usage, _cost: embedding(vectors, usage)
+        )
+
+    async def embed_batch(self, request: web.Request, name: str) -> web.StreamResponse:
+        """`:batchEmbedContents`."""
+        call, body = await self._pipeline.enter(request)
+        wanted = parse_batch_embed(body, name, self._limits)
+        return await self._encoders.embed(
+            request, call, wanted, lambda vectors, usage, _cost: embeddings(vectors, usage)
+        )
 
     async def models(self, request: web.Request) -> web.Response:
         """`GET /v1beta/models`."""
