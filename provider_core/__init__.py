@@ -59,6 +59,7 @@ from provider_core.types import (
     Usage,
     UsageRecord,
 )
+from provider_core.vision import ImageEncoder
 
 __version__ = "0.1.0"
 
@@ -87,6 +88,7 @@ __all__ = [
     "GenerationRequest",
     "Grammar",
     "GrammarMatcher",
+    "ImageEncoder",
     "InvalidRequest",
     "MixedRunner",
     "ModelRunner",

@@ -105,6 +105,7 @@ class GenerationFacts:
     stream: bool
     n: int
     received_wall_s: float
+    image_count: int = 0
     client_request_id: str | None = None
     user_id: str | None = None
     app_title: str | None = None
@@ -203,7 +204,7 @@ def build_usage_final(
     price_tier, tier_prices = prices_for(facts.prices.prices, usage.prompt_tokens)
     prices = price_list(tier_prices) if price_tier else facts.prices
     billable, rule = decide_billing(outcome, stream=facts.stream, is_free=prices.is_free)
-    list_cost = cost_of(prices.prices, usage)
+    list_cost = cost_of(prices.prices, usage, image_count=facts.image_count)
     cost = list_cost if billable else Decimal(0)
     is_over = outcome.status in ("ok", "error")
     received = facts.received_wall_s
@@ -257,7 +258,7 @@ def build_usage_final(
         "reasoning_tokens": usage.reasoning_tokens,
         "total_tokens": usage.total_tokens,
         "generated_tokens": usage.generated_tokens,
-        "image_count": 0,
+        "image_count": facts.image_count,
         "usage_source": "engine" if usage.prompt_tokens else "none",
         "status": outcome.status,
         "http_status": outcome.http_status,

@@ -126,6 +126,7 @@ class Ledger:
         received_wall_s: float,
         received_mono_s: float,
         n: int = 1,
+        image_count: int = 0,
         user_id: str | None = None,
         app_title: str | None = None,
         app_referer: str | None = None,
@@ -144,6 +145,7 @@ class Ledger:
             received_wall_s: When the request came in, by `Clock.time`.
             received_mono_s: The same by `Clock.monotonic`.
             n: Choices.
+            image_count: Images in the prompt.
             user_id: As the client sent it; cleaned here, like the next three.
             app_title: Header `X-Title`.
             app_referer: Header `HTTP-Referer`.
@@ -162,6 +164,7 @@ class Ledger:
             endpoint=endpoint,
             stream=stream,
             n=n,
+            image_count=image_count,
             received_wall_s=received_wall_s,
             client_request_id=clean_client_request_id(client_request_id),
             user_id=user_id,

@@ -67,12 +67,26 @@ class ReasoningOptions:
     param: str = "reasoning"
 
 
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image of a conversation.
+
+    Attributes:
+        url: A data URL, or an address, not checked yet.
+        param: Where the client put it, for errors.
+    """
+
+    url: str
+    param: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(RequestFields):
     """A conversation to be answered.
 
     Attributes:
         messages: Ready for `ChatTemplate.render`: OpenAI's message objects, checked.
+        images: What stands where messages have a content part `{"type": "image"}`, in order.
         continue_final_message: The last message is the assistant's and is to be continued.
         tools: What may be called; the template sees them unless `tool_choice` is `none`.
         parallel_tool_calls: Several calls may be made in one answer.
@@ -80,6 +94,7 @@ class ChatRequest(RequestFields):
     """
 
     messages: list[dict[str, Any]]
+    images: tuple[ImageSource, ...] = ()
     continue_final_message: bool = False
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)

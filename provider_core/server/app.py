@@ -139,6 +139,7 @@ class Server:
             ops.add_routes(app)
         Health(self.lifecycle, self.models, self.journal).add_routes(app)
         pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
+        app.on_cleanup.append(pipeline.close)
         OpenRouterRoutes(pipeline, self.usage_ledger).add_routes(app)
         OpenAIRoutes(pipeline).add_routes(app)
         ResponsesRoutes(pipeline).add_routes(app)

@@ -25,6 +25,7 @@ from provider_core.server.call import Call
 from provider_core.server.chat_plan import ChatPlanner, ReplyPlan
 from provider_core.server.gate import Gate
 from provider_core.server.grammars import GrammarCompiler
+from provider_core.server.images import PromptImages
 from provider_core.server.models import Models, Served, ServedModel
 from provider_core.server.open_run import OpenRun
 from provider_core.settings import Settings
@@ -50,6 +51,7 @@ class Prepared:
     output: OutputFormat | None
     num_choices: int  # generated of each prompt
     num_returned: int  # of them all
+    num_images: int = 0  # shown to them
 
 
 class Dispatcher:
@@ -108,6 +110,7 @@ class Dispatcher:
         stop: tuple[str, ...],
         cache_salt: str = "",
         plan: ReplyPlan | None = None,
+        images: PromptImages | None = None,
     ) -> Prepared:
         """Pass the second gate and freeze the engine's requests.
 
@@ -121,6 +124,7 @@ class Dispatcher:
             stop: Stop strings.
             cache_salt: The client's own division of its cached prompts.
             plan: How the replies are constrained and read; by default free text.
+            images: What each prompt shows beside its ids.
 
         Raises:
             ProviderError: Of any kind: context, sampling, limits, overload, deadline, or no way
@@ -128,6 +132,7 @@ class Dispatcher:
         """
         self.gate.check_billing()
         plan = plan or ReplyPlan()
+        images = images or PromptImages()
         generation_id = call.begin_generation()
         requests: list[GenerationRequest] = []
         for prompt in prompts:
@@ -140,8 +145,9 @@ class Dispatcher:
                     eos_token_ids=model.spec.eos_token_ids,
                     deadline_s=call.deadline_s,
                     fairness_key=call.principal.api_key_id,
-                    cache_salt=f"{_tenant(call.principal)}/{cache_salt}",
+                    cache_salt=f"{_tenant(call.principal)}/{cache_salt}{images.salt}",
                     grammar=plan.grammar,
+                    prompt_embeddings=images.embeddings,
                 )
                 for choice in range(best_of)
             ]
@@ -161,6 +167,7 @@ class Dispatcher:
             output=plan.output,
             num_choices=best_of,
             num_returned=n * len(prompts),
+            num_images=images.count,
         )
 
     def start(
@@ -191,7 +198,7 @@ class Dispatcher:
         return run
 
     def open_settlement(
-        self, call: Call, model: Served, endpoint: Endpoint, *, n: int
+        self, call: Call, model: Served, endpoint: Endpoint, *, n: int, image_count: int = 0
     ) -> Settlement:
         """Admit a generation at today's prices; whoever opens must settle."""
         return self._ledger.open(
@@ -203,6 +210,7 @@ class Dispatcher:
             endpoint=endpoint,
             stream=call.stream,
             n=n,
+            image_count=image_count,
             received_wall_s=call.received_wall,
             received_mono_s=call.received_mono,
             user_id=call.user_id,
@@ -249,7 +257,11 @@ class Run:
         )
         # Last: from here somebody must settle.
         self._settlement = dispatcher.open_settlement(
-            call, prepared.model, endpoint, n=prepared.num_returned
+            call,
+            prepared.model,
+            endpoint,
+            n=prepared.num_returned,
+            image_count=prepared.num_images,
         )
 
     @property

@@ -38,6 +38,7 @@ from provider_core.settings import Settings
 from provider_core.text.chat_syntax import ChatSyntax, read_chat_syntax
 from provider_core.text.encoder_tokenizer import EncoderTokenizer, load_encoder_tokenizer
 from provider_core.types import Feature, ModelSpec
+from provider_core.vision import ImageEncoder
 
 log = structlog.get_logger()
 
@@ -76,6 +77,7 @@ class ServedModel(_Listed):
         decode_token: A token's string and bytes, for log probabilities.
         chat_template: `None` for a model without one; it serves completions only.
         syntax: How it writes reasoning and calls.
+        image_encoder: What looks at images; `None` for a model that reads text only.
     """
 
     engine: Engine
@@ -83,6 +85,7 @@ class ServedModel(_Listed):
     chat_template: ChatTemplate | None
     decode_token: DecodeToken
     syntax: ChatSyntax = field(default_factory=ChatSyntax)
+    image_encoder: ImageEncoder | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -242,6 +245,7 @@ class Models:
                 chat_template=template,
                 decode_token=make_decode_token(tokenizer.token_bytes),
                 syntax=syntax,
+                image_encoder=backend if isinstance(backend, ImageEncoder) else None,
             )
         )
 

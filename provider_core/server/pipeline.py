@@ -15,6 +15,7 @@ from provider_core.dialects.chat_request import ChatRequest, RequestFields
 from provider_core.dialects.json_body import parse_json_object
 from provider_core.dialects.sampling import to_sampling_params
 from provider_core.errors import Unavailable
+from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import State
 from provider_core.server.admission import check_any_room
 from provider_core.server.auth import Authenticator
@@ -23,6 +24,7 @@ from provider_core.server.call import Call
 from provider_core.server.chat_plan import ReplyPlan
 from provider_core.server.dispatch import Dispatcher, Prepared
 from provider_core.server.edge import CALL
+from provider_core.server.images import ImageReader, PromptImages
 from provider_core.server.models import ServedModel
 from provider_core.server.streaming import StreamEncoder, stream_reply, whole_reply
 from provider_core.settings import Settings
@@ -63,11 +65,16 @@ class Pipeline:
     def __init__(self, dispatcher: Dispatcher, authenticate: Authenticator) -> None:
         self.dispatcher = dispatcher
         self._authenticate = authenticate
+        self._images = ImageReader(dispatcher.settings.images)
 
     @property
     def settings(self) -> Settings:
         """All of them."""
         return self.dispatcher.settings
+
+    async def close(self, _: web.Application) -> None:
+        """Close what it opened to fetch images."""
+        await self._images.close()
 
     async def identify(self, request: web.Request) -> Call:
         """Say who calls, for a route that needs a key and no model."""
@@ -133,11 +140,10 @@ class Pipeline:
         """
         model = self.find(call, chat)
         with model.held():
-            prompt = await self.dispatcher.planner.render(model, chat)
-            prompt_ids = await self.dispatcher.encode_chat(model, prompt)
+            prompt, prompt_ids, images = await self._write_prompt(model, chat)
             sampling = _complete_sampling(model, chat, len(prompt_ids))
             plan = await self.dispatcher.planner.plan(model, chat, prompt, sampling.max_tokens)
-            prepared = await self.prepare(call, model, chat, [prompt_ids], plan=plan)
+            prepared = await self.prepare(call, model, chat, [prompt_ids], plan=plan, images=images)
             return await self.reply(request, call, prepared, make_reply(model))
 
     async def count_prompt_tokens(self, call: Call, chat: ChatRequest) -> int:
@@ -148,8 +154,18 @@ class Pipeline:
         """
         model = self.find(call, chat)
         with model.held():
-            prompt = await self.dispatcher.planner.render(model, chat)
-            return len(await self.dispatcher.encode_chat(model, prompt))
+            _, prompt_ids, _ = await self._write_prompt(model, chat)
+            return len(prompt_ids)
+
+    async def _write_prompt(
+        self, model: ServedModel, chat: ChatRequest
+    ) -> tuple[RenderedPrompt, tuple[int, ...], PromptImages]:
+        """The prompt as text, as ids, and what it shows beside them."""
+        self._images.check(model, chat.images)
+        prompt = await self.dispatcher.planner.render(model, chat)
+        prompt_ids = await self.dispatcher.encode_chat(model, prompt)
+        prompt_ids, images = await self._images.read(model, chat.images, prompt_ids)
+        return prompt, prompt_ids, images
 
     async def prepare(
         self,
@@ -159,6 +175,7 @@ class Pipeline:
         prompts: Sequence[tuple[int, ...]],
         *,
         plan: ReplyPlan | None = None,
+        images: PromptImages | None = None,
     ) -> Prepared:
         """Complete the sampling and pass the second gate; see `Dispatcher.prepare`."""
 
@@ -176,6 +193,7 @@ class Pipeline:
             stop=fields.stop,
             cache_salt=fields.cache_salt,
             plan=plan,
+            images=images,
         )
 
     async def reply(

@@ -180,7 +180,7 @@ class FolderChatTemplate:
             return [{"role": "system", "content": instructions}, *others]
         for i, message in enumerate(others):
             if message["role"] == "user":
-                content = f"{instructions}\n\n{_text_of_content(message['content'])}"
+                content = _prepend(f"{instructions}\n\n", message["content"])
                 others[i] = message | {"content": content}
                 return others
         return [{"role": "user", "content": instructions}, *others]
@@ -192,9 +192,16 @@ class FolderChatTemplate:
             raise InvalidRequest(f"role {role!r} is not one of {sorted(_ROLES)}", param="messages")
         if role == "developer" and not self._has_developer:
             adapted["role"] = "system"
-        text = _text_of_content(adapted.get("content"))
-        if not (self._has_parts and isinstance(adapted.get("content"), list)):
-            adapted["content"] = text
+        content = adapted.get("content")
+        if _has_image(content):
+            if not self._has_parts:
+                raise UnsupportedParameter(
+                    "this model's chat template shows no images", param="messages"
+                )
+        elif not (self._has_parts and isinstance(content, list)):
+            adapted["content"] = _text_of_content(content)
+        else:
+            _text_of_content(content)  # to refuse what is not text
         if calls := adapted.get("tool_calls"):
             adapted["tool_calls"] = [_decode_arguments(call) for call in calls]
         else:
@@ -278,6 +285,16 @@ def _text_of_content(content: object) -> str:
             raise UnsupportedParameter("this model takes parts of text only", param="messages")
         texts.append(text)
     return "\n".join(texts)
+
+
+def _has_image(content: object) -> bool:
+    return isinstance(content, list) and {"type": "image"} in content
+
+
+def _prepend(text: str, content: object) -> object:
+    if isinstance(content, list) and _has_image(content):
+        return [{"type": "text", "text": text}, *content]
+    return text + _text_of_content(content)
 
 
 def _append(message: _Message, text: str) -> _Message:

@@ -76,6 +76,7 @@ def opened(facts: GenerationFacts, admitted_s: float) -> bytes:
             "endpoint": facts.endpoint,
             "stream": facts.stream,
             "n": facts.n,
+            "image_count": facts.image_count,
             "model": model.id,
             "backend": runner.backend,
             "backend_version": runner.backend_version,
@@ -102,6 +103,7 @@ def facts_of(record: Record) -> GenerationFacts:
         endpoint=record["endpoint"],
         stream=record["stream"],
         n=record["n"],
+        image_count=record.get("image_count", 0),
         model=ModelSpec(id=record["model"], source="", quantization=record["quantization"]),
         runner_info=RunnerInfo(
             backend=record["backend"],

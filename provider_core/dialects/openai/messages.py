@@ -8,6 +8,7 @@ which is what templates know.
 
 from typing import Any
 
+from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 
@@ -26,19 +27,25 @@ _MEDIA_PARTS = {
 }
 
 
-def parse_messages(values: list[Any], max_messages: int) -> list[dict[str, Any]]:
+def parse_messages(
+    values: list[Any], max_messages: int, images: list[ImageSource] | None = None
+) -> list[dict[str, Any]]:
     """Check the messages of a chat.
 
     Args:
         values: JSON values of any kind, at least one.
         max_messages: Most messages allowed.
+        images: Gets the images of the user's messages, whose content then stays in parts; `None`
+            refuses them.
 
     Raises:
         InvalidRequest: A message has the wrong shape; `param` says which and where.
         UnsupportedParameter: A message holds an image, audio, video or a file.
     """
     check_sizes(values, max_messages, "messages")
-    messages = [parse_message(value, f"messages[{index}]") for index, value in enumerate(values)]
+    messages = [
+        parse_message(value, f"messages[{index}]", images) for index, value in enumerate(values)
+    ]
     _modernise(messages)
     return messages
 
@@ -60,7 +67,9 @@ def check_sizes(values: list[Any], max_messages: int, param: str) -> None:
         raise bad_value(param, f"must have at most {MAX_PARTS} content parts, not {num_parts}")
 
 
-def parse_message(value: Any, param: str) -> dict[str, Any]:
+def parse_message(
+    value: Any, param: str, images: list[ImageSource] | None = None
+) -> dict[str, Any]:
     """Check one message of a chat, which `param` names in errors; see `parse_messages`."""
     if not isinstance(value, dict):
         raise wrong_type(param, "an object", value)
@@ -73,7 +82,7 @@ def parse_message(value: Any, param: str) -> dict[str, Any]:
         )
     message: dict[str, Any] = {
         "role": role,
-        "content": _content(value.get("content"), role, f"{param}.content"),
+        "content": _content(value.get("content"), role, f"{param}.content", images),
     }
     if value.get("name") is not None:
         message["name"] = _name(value["name"], f"{param}.name")
@@ -86,7 +95,9 @@ def parse_message(value: Any, param: str) -> dict[str, Any]:
     return message
 
 
-def _content(content: Any, role: str, param: str) -> str | None:
+def _content(
+    content: Any, role: str, param: str, images: list[ImageSource] | None
+) -> str | list[dict[str, str]] | None:
     if isinstance(content, str):
         return content
     if content is None and role == "assistant":
@@ -97,7 +108,30 @@ def _content(content: Any, role: str, param: str) -> str | None:
         raise wrong_type(param, "a string or an array of content parts", content)
     if not content:
         raise bad_value(param, "must not be empty")
-    return "\n".join(_part(part, role, f"{param}[{index}]") for index, part in enumerate(content))
+    places = [(f"{param}[{index}]", part) for index, part in enumerate(content)]
+    if images is None or role != "user" or not any(_is_image(part) for part in content):
+        return "\n".join(_part(part, role, place) for place, part in places)
+    parts: list[dict[str, str]] = []
+    for place, part in places:
+        if _is_image(part):
+            images.append(ImageSource(_image_url(part, place), place))
+            parts.append({"type": "image"})
+        else:
+            parts.append({"type": "text", "text": _part(part, role, place)})
+    return parts
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "image_url"
+
+
+def _image_url(part: dict[str, Any], param: str) -> str:
+    """The address of an image; whatever else the client says of it changes nothing."""
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, dict) else image
+    if not isinstance(url, str):
+        raise wrong_type(f"{param}.image_url.url", "a string", url)
+    return url
 
 
 def _part(part: Any, role: str, param: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from provider_core.dialects.chat_request import ChatRequest, RequestFields
+from provider_core.dialects.chat_request import ChatRequest, ImageSource, RequestFields
 from provider_core.dialects.openai.constraints import parse_constraint
 from provider_core.dialects.openai.messages import parse_messages
 from provider_core.dialects.openai.prompts import parse_prompts
@@ -75,7 +75,8 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
     """
     refuse_unsupported(body, is_chat=True)
     fields = validate(ChatCompletionRequest, body)
-    messages = parse_messages(fields.messages, limits.max_messages)
+    images: list[ImageSource] = []
+    messages = parse_messages(fields.messages, limits.max_messages, images)
     tools, tool_choice = _tools(fields)
     has_functions = bool(fields.functions)
     if len(messages) > 1 and _is_prefill(messages[-1]) and not messages[-1]["content"]:
@@ -91,6 +92,7 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
     )
     return ParsedChat(
         messages=messages,
+        images=tuple(images),
         continue_final_message=_is_prefill(messages[-1]) and bool(messages[-1]["content"]),
         sampling=pending_sampling(
             fields,

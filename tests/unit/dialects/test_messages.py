@@ -154,7 +154,7 @@ def test_p18_what_is_wrong_is_named(message: Any, param: str) -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}},
+        {"type": "input_image", "image_url": "http://169.254.169.254/"},
         {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
         {"type": "file", "file": {"file_id": "x"}},
         {"type": "video_url", "video_url": {"url": "x"}},
@@ -167,6 +167,36 @@ def test_media_are_refused_by_place(part: dict[str, Any]) -> None:
     assert error.param == "messages[0].content[1]"
     audio = refused(USER, {"role": "assistant", "audio": {"id": "x"}})
     assert isinstance(audio, UnsupportedParameter)
+
+
+def test_images_of_users_stay_where_they_are() -> None:
+    """Which model reads them is not known yet; what the client says of their detail is nothing."""
+    look = {"type": "text", "text": "look"}
+    images = [{"url": "https://example.com/a", "detail": "low"}, {"url": "data:x", "fps": 9}]
+    parts = [{"type": "image_url", "image_url": image} for image in images]
+    parsed = chat(messages=[USER, {"role": "user", "content": [parts[0], look, parts[1]]}])
+    image = {"type": "image"}
+    assert parsed.messages[1]["content"] == [image, look, image]
+    assert [(each.url, each.param) for each in parsed.images] == [
+        ("https://example.com/a", "messages[1].content[0]"),
+        ("data:x", "messages[1].content[2]"),
+    ]
+
+
+@pytest.mark.parametrize("role", ["system", "assistant", "developer"])
+def test_only_users_show_images(role: str) -> None:
+    """Other roles' are refused at their place."""
+    part = {"type": "image_url", "image_url": {"url": "data:x"}}
+    error = refused({"role": role, "content": [part]}, USER)
+    assert isinstance(error, UnsupportedParameter)
+    assert error.param == "messages[0].content[0]"
+
+
+def test_an_image_needs_an_address() -> None:
+    """As a string."""
+    part = {"type": "image_url", "image_url": {"detail": "low"}}
+    error = refused({"role": "user", "content": [part]})
+    assert error.param == "messages[0].content[0].image_url.url"
 
 
 def test_a_trailing_assistant_message_is_continued() -> None:

@@ -1,0 +1,183 @@
+"""Chats with images, over the real server and a scripted runner that sees."""
+
+import io
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from provider_core.interfaces import Batch
+from provider_core.testing import ScriptedRunner
+from tests.serving import EOS, VOCAB_SIZE, Serving, ids_of, make_model_dir, saying, serving
+
+PATH = "/v1/chat/completions"
+PLACEHOLDER = VOCAB_SIZE - 3  # <|endoftext|>
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{% if message.content is string %}"
+    "{{ message.content }}{% else %}{% for part in message.content %}{% if part.type == 'image' %}"
+    "<|endoftext|>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+)
+
+
+class SeeingRunner(ScriptedRunner):
+    """Sees one vector in each column of a picture: its mean colour. Keeps what it was fed."""
+
+    image_token_id = PLACEHOLDER
+
+    def __init__(self) -> None:
+        super().__init__(
+            vocab_size=VOCAB_SIZE,
+            reply=[*ids_of("I see."), EOS],
+            on_execute=self._note,
+            num_cache_blocks=64,
+        )
+        self.fed: dict[int, list[float]] = {}  # by position
+        self.num_looks = 0
+
+    def encode_image(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 `[width, 3]`."""
+        self.num_looks += 1
+        return np.asarray(pixels.mean(axis=0), np.float32)
+
+    def _note(self, batch: Batch) -> None:
+        for place, vectors in batch.embeddings:
+            first = int(batch.num_computed_tokens[0]) + place
+            self.fed |= {first + i: vector.tolist() for i, vector in enumerate(vectors)}
+
+
+def picture(colour: str, width: int = 2) -> dict[str, Any]:
+    """A content part with a picture of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, 3), colour).save(file, "PNG")
+    url = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+
+
+def text(value: str) -> dict[str, Any]:
+    """A content part of text."""
+    return {"type": "text", "text": value}
+
+
+def body(*parts: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A chat of one message."""
+    return {"model": "test-model", "messages": [{"role": "user", "content": [*parts]}], **fields}
+
+
+@asynccontextmanager
+async def seeing(folder: Path, **options: Any) -> AsyncIterator[tuple[Serving, SeeingRunner]]:
+    """A server of a model that sees."""
+    make_model_dir(folder)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": "<|im_end|>", "chat_template": TEMPLATE})
+    )
+    runner = SeeingRunner()
+    pricing = {"prompt": "0.000001", "completion": "0", "image": "0.01"}
+    models = ({"id": "test-model", "source": str(folder), "pricing": pricing},)
+    async with serving(lambda _: runner, models=models, **options) as served:
+        yield served, runner
+
+
+async def test_vectors_stand_where_the_template_shows_the_image(tmp_path: Path) -> None:
+    """Each picture's, in order; tokens and images are counted and billed."""
+    async with seeing(tmp_path) as (served, runner):
+        response = await served.post(
+            PATH, body(text("a"), picture("red"), text("b"), picture("blue", 3))
+        )
+        answer = await response.json()
+        assert answer["choices"][0]["message"]["content"] == "I see."
+        red, blue = [255, 0, 0], [0, 0, 255]
+        # <|im_start|> a RR b BBB <|im_end|> <|im_start|>
+        assert runner.fed == {2: red, 3: red, 5: blue, 6: blue, 7: blue}
+        assert answer["usage"]["prompt_tokens"] == 10
+        [event] = served.usage.events
+        assert (event["image_count"], event["cost"]) == (2, "0.02001")
+
+
+async def test_prompts_share_a_beginning_only_with_the_same_image(tmp_path: Path) -> None:
+    """Their ids are the same; what they show is not."""
+    async with seeing(tmp_path) as (served, _):
+        cached = []
+        for colour in ("red", "red", "blue"):
+            response = await served.post(PATH, body(picture(colour, 40), text("What is it?")))
+            usage = (await response.json())["usage"]
+            cached.append(usage["prompt_tokens_details"]["cached_tokens"])
+        assert cached[0] == cached[2] == 0
+        assert cached[1] >= 40
+
+
+async def test_chats_without_images_are_as_ever(tmp_path: Path) -> None:
+    """A model that sees reads text, too."""
+    async with seeing(tmp_path) as (served, runner):
+        response = await served.post(PATH, body(text("a"), text("b")))
+        assert response.status == 200
+        assert (runner.fed, runner.num_looks) == ({}, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("data:image/png;base64,aGVsbG8=", "invalid_image"),
+        ("data:text/html;base64,aGVsbG8=", "invalid_image"),
+        ("https://127.0.0.1/a.png", "image_fetch_failed"),
+        ("https://localhost/a.png", "image_fetch_failed"),
+        ("http://169.254.169.254/latest/meta-data", "image_fetch_failed"),
+        ("file:///etc/passwd", "image_fetch_failed"),
+    ],
+)
+async def test_what_is_no_image_is_refused_at_its_place(
+    tmp_path: Path, url: str, code: str
+) -> None:
+    """The part is named, and nobody is billed."""
+    async with seeing(tmp_path) as (served, _):
+        bad = {"type": "image_url", "image_url": {"url": url}}
+        response = await served.post(PATH, body(text("a"), picture("red"), bad))
+        error = (await response.json())["error"]
+        assert response.status == 400
+        assert (error["param"], error["code"]) == ("messages[0].content[2]", code)
+        assert served.usage.events == []
+
+
+async def test_too_many_images_are_refused_before_one_is_fetched(tmp_path: Path) -> None:
+    """By their number alone."""
+    images = {"max_images": 2}
+    async with seeing(tmp_path, images=images) as (served, runner):
+        bad = {"type": "image_url", "image_url": {"url": "https://127.0.0.1/"}}
+        response = await served.post(PATH, body(bad, bad, bad))
+        message = (await response.json())["error"]["message"]
+        assert (response.status, message) == (400, "messages must have at most 2 images, not 3")
+        assert runner.num_looks == 0
+
+
+async def test_an_image_counts_for_the_length_of_a_prompt(tmp_path: Path) -> None:
+    """Its vectors are tokens."""
+    async with seeing(tmp_path) as (served, _):
+        response = await served.post(PATH, body(picture("red", 3000)))
+        error = (await response.json())["error"]
+        assert (response.status, error["code"]) == (400, "context_length_exceeded")
+
+
+async def test_a_text_cannot_pretend_to_be_an_image(tmp_path: Path) -> None:
+    """The placeholder that a client types is plain text."""
+    async with seeing(tmp_path) as (served, runner):
+        response = await served.post(PATH, body(text("<|endoftext|>"), picture("red")))
+        assert response.status == 200
+        assert list(runner.fed) == [14, 15]
+
+
+async def test_models_that_read_text_refuse_images_at_their_place() -> None:
+    """Whatever the address: nothing is fetched."""
+    async with serving(saying("Hello!")) as served:
+        response = await served.post(PATH, body(text("a"), picture("red")))
+        error = (await response.json())["error"]
+        assert response.status == 400
+        assert (error["param"], error["code"]) == (
+            "messages[0].content[1]",
+            "unsupported_parameter",
+        )
