@@ -128,6 +128,12 @@ class LedgerSettings(Table):
     )
 
 
+class ResponseCacheSettings(Table):
+    """`[response_cache]`: whole answers in memory, for clients that ask for it."""
+
+    max_bytes: int = Field(0, ge=0, description="Memory for answers, about; 0 keeps none.")
+
+
 class AccessSettings(Table):
     """`[access]`: who may call."""
 
@@ -233,6 +239,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     journal: JournalSettings = JournalSettings()
     ledger: LedgerSettings = LedgerSettings()
+    response_cache: ResponseCacheSettings = ResponseCacheSettings()
     logging: LoggingSettings = LoggingSettings()
     server: ServerSettings = ServerSettings()
 

@@ -1,6 +1,7 @@
 """Anthropic's routes, under `/v1`, and under `/api/v1`, where OpenRouter has them, too."""
 
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -34,6 +35,11 @@ class AnthropicRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/messages`."""
         call, body = await self._pipeline.enter(request)
+        return await self._pipeline.answer(request, call, body, self._create)
+
+    async def _create(
+        self, request: web.Request, call: Call, body: dict[str, Any]
+    ) -> web.StreamResponse:
         chat = parse_create(body, self._limits)
         return await self._pipeline.chat(
             request, call, chat, lambda model: AnthropicReply(call, model, chat)

@@ -23,6 +23,7 @@ from provider_core.interfaces import UsageWriter
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.observability.metrics import Metrics
 from provider_core.plugins import PluginManager
+from provider_core.server import response_cache
 from provider_core.server.anthropic_routes import AnthropicRoutes
 from provider_core.server.auth import Authenticator
 from provider_core.server.connection import connection_factory
@@ -134,6 +135,7 @@ class Server:
         """The aiohttp application with every route and plugin's additions."""
         app = web.Application(handler_args={"access_log": None})
         Edge(self.settings, self.metrics.count_response).install(app)
+        app.on_response_prepare.append(response_cache.add_headers)
         ops = Ops(self.settings, self.metrics)
         if self.settings.server.ops_port is None:
             ops.add_routes(app)

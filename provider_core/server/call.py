@@ -8,7 +8,9 @@ from typing import Literal
 from aiohttp import web
 
 from provider_core.billing.identifiers import make_generation_id, make_request_id
+from provider_core.dialects.openrouter.routing import Routing
 from provider_core.errors import InvalidRequest
+from provider_core.server.response_cache import CacheSlot
 from provider_core.types import Principal, UsageRecord
 
 ANONYMOUS = Principal(api_key_id="anonymous")
@@ -46,6 +48,8 @@ class Call:
     Attributes:
         dialect: Which clients it answers, by the path: decides the form of errors.
         record: The generation's usage record once it has settled.
+        routing: Who the client wants to be answered by.
+        cache_slot: Where its answer is kept, if the client asked for that.
         path: The route's template, never the raw path.
         deadline_s: On the `time.monotonic` clock.
         stream_type: Media type of an answer that is streamed.
@@ -72,6 +76,8 @@ class Call:
     error_code: str | None = None
     num_sent_bytes: int = 0
     record: UsageRecord | None = None
+    routing: Routing = field(default_factory=Routing)
+    cache_slot: CacheSlot | None = None
 
     @classmethod
     def of(cls, request: web.Request, timeout_s: float) -> "Call":

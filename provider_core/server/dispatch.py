@@ -275,6 +275,8 @@ class Run:
         return self.generation.usage
 
     def _observe(self, event: Event) -> bool | None:
+        if self._call.cache_slot is not None:
+            self._call.cache_slot.take(event)
         if type(event) is Finished:
             if event.error is not None and self.error is None:
                 self.error = event.error
@@ -324,6 +326,8 @@ class Run:
         )
         call.record = record
         call.error_code = code
+        if call.cache_slot is not None:
+            call.cache_slot.finish(record)
         self._dispatcher.finished(self, record)
         return record
 

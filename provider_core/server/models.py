@@ -12,6 +12,7 @@ from provider_core import hookspecs
 from provider_core.billing.money import price_list
 from provider_core.catalog import apply_runner_info
 from provider_core.dialects.openai.logprobs import DecodeToken, make_decode_token
+from provider_core.dialects.openrouter.routing import check_variant, split_variant
 from provider_core.encoders import Encoder, EncoderTask
 from provider_core.engine.encoder_engine import EncoderEngine
 from provider_core.engine.engine import LLMEngine
@@ -143,12 +144,16 @@ class Models:
         return [model.spec for model in self]
 
     def find(self, name: str) -> Served:
-        """Look a model up by id or alias.
+        """Look a model up by id or alias, with one of OpenRouter's variants behind it or without.
 
         Raises:
             ModelNotFound: Nobody of that name.
+            NoEndpoints: The free variant of a model that has a price.
         """
         model = self._by_name.get(name)
+        base, variant = split_variant(name)
+        if model is None and variant is not None and (model := self._by_name.get(base)):
+            check_variant(model.spec, name, variant)
         if model is None:
             raise ModelNotFound(f"the model {name[:64]!r} does not exist", param="model")
         return model

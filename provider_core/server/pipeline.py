@@ -6,18 +6,19 @@ something that encodes the answer.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
-from provider_core.billing.events import Endpoint
 from provider_core.dialects.chat_request import ChatRequest, RequestFields
 from provider_core.dialects.json_body import parse_json_object
+from provider_core.dialects.openrouter.routing import check_preferences
 from provider_core.dialects.sampling import to_sampling_params
 from provider_core.errors import Unavailable
 from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import State
 from provider_core.server.admission import check_any_room
+from provider_core.server.attempts import Serve, first_that_serves
 from provider_core.server.auth import Authenticator
 from provider_core.server.body import check_body_headers, read_body
 from provider_core.server.call import Call
@@ -26,32 +27,11 @@ from provider_core.server.dispatch import Dispatcher, Prepared
 from provider_core.server.edge import CALL
 from provider_core.server.images import ImageReader, PromptImages
 from provider_core.server.models import ServedModel
-from provider_core.server.streaming import StreamEncoder, stream_reply, whole_reply
+from provider_core.server.replay import Reply, replay
+from provider_core.server.response_cache import ResponseCache
+from provider_core.server.streaming import stream_reply, whole_reply
 from provider_core.settings import Settings
-from provider_core.text.events import Event
-from provider_core.types import SamplingParams, Usage
-
-
-class Reply(Protocol):
-    """A dialect's encoding of one answer."""
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """The route's name in the usage event."""
-        ...
-
-    def stream_encoder(self, num_choices: int, usage: Callable[[], Usage]) -> StreamEncoder:
-        """An encoder for a stream of so many choices.
-
-        Args:
-            num_choices: Their indexes count from 0.
-            usage: Tells the counts so far; the prompt's are final from the first event on.
-        """
-        ...
-
-    def whole(self, events: list[Event], usage: Usage, cost: str) -> bytes:
-        """The whole body: a fold over the events a stream would have shown."""
-        ...
+from provider_core.types import SamplingParams
 
 
 class Pipeline:
@@ -66,6 +46,7 @@ class Pipeline:
         self.dispatcher = dispatcher
         self._authenticate = authenticate
         self._images = ImageReader(dispatcher.settings.images)
+        self._cache = ResponseCache(dispatcher.settings.response_cache.max_bytes)
 
     @property
     def settings(self) -> Settings:
@@ -96,6 +77,12 @@ class Pipeline:
         check_any_room((model.engine.load() for model in self.dispatcher.models), limits)
         return call, parse_json_object(await read_body(request, limits))
 
+    async def answer(
+        self, request: web.Request, call: Call, body: dict[str, Any], serve: Serve
+    ) -> web.StreamResponse:
+        """Answer what `enter` returned, by the first of its models that can: `serve` is tried."""
+        return await first_that_serves(request, call, body, serve, self._cache)
+
     def check_serving(self) -> None:
         """Refuse while the server starts or drains.
 
@@ -112,9 +99,14 @@ class Pipeline:
 
         Raises:
             ModelNotFound: Nobody of that name.
+            NoEndpoints: The request's preferences rule it out.
             Unavailable: The model takes no requests now.
         """
         model = self.dispatcher.models.find_ready(fields.model)
+        wanted = call.routing.preferences
+        if wanted is not None:
+            provider = self.settings.provider
+            check_preferences(wanted, model.spec, provider, call.received_wall)
         call.model = model.spec.id
         call.user_id = fields.user
         call.stream = fields.stream
@@ -140,11 +132,28 @@ class Pipeline:
         """
         model = self.find(call, chat)
         with model.held():
+            repeated = await self.repeat(request, call, model, make_reply)
+            if repeated is not None:
+                return repeated
             prompt, prompt_ids, images = await self._write_prompt(model, chat)
             sampling = _complete_sampling(model, chat, len(prompt_ids))
             plan = await self.dispatcher.planner.plan(model, chat, prompt, sampling.max_tokens)
             prepared = await self.prepare(call, model, chat, [prompt_ids], plan=plan, images=images)
             return await self.reply(request, call, prepared, make_reply(model))
+
+    async def repeat(
+        self,
+        request: web.Request,
+        call: Call,
+        model: ServedModel,
+        make_reply: Callable[[ServedModel], Reply],
+    ) -> web.StreamResponse | None:
+        """Answer from the cache; `None` if that was not asked for, or there is nothing in it."""
+        stored = None if call.cache_slot is None else call.cache_slot.find()
+        if stored is None:
+            return None
+        call.begin_generation()
+        return await replay(request, call, self.dispatcher, model, stored, make_reply(model))
 
     async def count_prompt_tokens(self, call: Call, chat: ChatRequest) -> int:
         """The prompt tokens that a conversation would be billed for; nothing runs.

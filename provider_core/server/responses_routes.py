@@ -1,6 +1,7 @@
 """OpenAI's Responses API, under `/v1`, and under `/api/v1`, where OpenRouter has it, too."""
 
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -36,6 +37,11 @@ class ResponsesRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/responses`."""
         call, body = await self._pipeline.enter(request)
+        return await self._pipeline.answer(request, call, body, self._create)
+
+    async def _create(
+        self, request: web.Request, call: Call, body: dict[str, Any]
+    ) -> web.StreamResponse:
         parsed = parse_response(body, self._pipeline.settings.limits)
         try:
             return await self._pipeline.chat(

@@ -1,5 +1,7 @@
 """The OpenAI dialect's routes, under `/v1`, and under `/api/v1` with OpenRouter's differences."""
 
+from typing import Any
+
 import orjson
 from aiohttp import web
 
@@ -12,6 +14,7 @@ from provider_core.dialects.openai.requests import ParsedCompletion, parse_chat,
 from provider_core.dialects.openrouter.models import model_object
 from provider_core.dialects.openrouter.models import model_page as openrouter_page
 from provider_core.dialects.sampling import check_token_ids
+from provider_core.server.call import Call
 from provider_core.server.edge import CALL
 from provider_core.server.features import listed
 from provider_core.server.models import ServedModel
@@ -70,6 +73,16 @@ class OpenAIRoutes:
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""
         call, body = await self._pipeline.enter(request)
+        return await self._pipeline.answer(request, call, body, self._chat)
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/completions`."""
+        call, body = await self._pipeline.enter(request)
+        return await self._pipeline.answer(request, call, body, self._complete)
+
+    async def _chat(
+        self, request: web.Request, call: Call, body: dict[str, Any]
+    ) -> web.StreamResponse:
         parsed = parse_chat(body, self._settings.limits)
         alias = self._settings.server.reasoning_content
         return await self._pipeline.chat(
@@ -79,16 +92,22 @@ class OpenAIRoutes:
             lambda model: OpenAIReply(call, model, parsed, has_reasoning_content=alias),
         )
 
-    async def completions(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/completions`."""
-        call, body = await self._pipeline.enter(request)
+    async def _complete(
+        self, request: web.Request, call: Call, body: dict[str, Any]
+    ) -> web.StreamResponse:
         parsed = parse_completion(body, self._settings.limits)
         model = self._pipeline.find(call, parsed)
+
+        def make_reply(model: ServedModel) -> OpenAIReply:
+            return OpenAIReply(call, model, parsed, _echo(model, parsed))
+
         with model.held():
+            repeated = await self._pipeline.repeat(request, call, model, make_reply)
+            if repeated is not None:
+                return repeated
             prompts = [await self._prompt_ids(model, prompt) for prompt in parsed.prompts]
             prepared = await self._pipeline.prepare(call, model, parsed, prompts)
-            reply = OpenAIReply(call, model, parsed, _echo(model, parsed))
-            return await self._pipeline.reply(request, call, prepared, reply)
+            return await self._pipeline.reply(request, call, prepared, make_reply(model))
 
     async def _enter_models(self, request: web.Request) -> None:
         access = self._settings.access
