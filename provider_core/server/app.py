@@ -4,7 +4,7 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -23,7 +23,6 @@ from provider_core.interfaces import UsageWriter
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.observability.metrics import Metrics
 from provider_core.plugins import PluginManager
-from provider_core.server import response_cache
 from provider_core.server.anthropic_routes import AnthropicRoutes
 from provider_core.server.auth import Authenticator
 from provider_core.server.connection import connection_factory
@@ -41,6 +40,7 @@ from provider_core.server.responses_routes import ResponsesRoutes
 from provider_core.server.routes import OpenAIRoutes
 from provider_core.server.watchdog import EXIT_ENGINE_HUNG, Watchdog
 from provider_core.settings import Settings
+from provider_core.types import ModelSpec
 
 log = structlog.get_logger()
 
@@ -135,7 +135,6 @@ class Server:
         """The aiohttp application with every route and plugin's additions."""
         app = web.Application(handler_args={"access_log": None})
         Edge(self.settings, self.metrics.count_response).install(app)
-        app.on_response_prepare.append(response_cache.add_headers)
         ops = Ops(self.settings, self.metrics)
         if self.settings.server.ops_port is None:
             ops.add_routes(app)
@@ -182,14 +181,16 @@ class Server:
         port: int = sock.getsockname()[1]
         return port
 
-    async def load(self) -> None:
-        """Load every configured model, then be ready.
+    async def load(self, specs: Sequence[ModelSpec] | None = None) -> None:
+        """Load models, then be ready.
+
+        Args:
+            specs: Which; by default those that the settings name.
 
         Raises:
             ProviderError: A model cannot be loaded; nothing is served.
         """
-        specs = specs_from_settings(self.settings, self.plugins)
-        for spec in specs:
+        for spec in specs or specs_from_settings(self.settings, self.plugins):
             self.lifecycle.advance(State.STARTING, f"loading model {spec.id}")
             await self.models.load(spec)
         watchdog = Watchdog(

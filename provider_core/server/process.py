@@ -53,7 +53,7 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
             from provider_core.server.serving import serve_until_stopped  # noqa: PLC0415 - see above
         gc.freeze()  # modules stay: no collection looks at them again
         gc.enable()
-        code = serve_until_stopped(settings, plugins, loader, lifecycle, writer, exit_now)
+        code = serve_until_stopped(settings, plugins, specs, loader, lifecycle, writer, exit_now)
     except ProviderError as error:
         log.error("server.failed", error=error.message)  # noqa: TRY400 - the message says it all
         print(f"provider: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - for a person

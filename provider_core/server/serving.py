@@ -4,6 +4,7 @@ import asyncio
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 
 import structlog
 import uvloop
@@ -18,6 +19,7 @@ from provider_core.server.defaults import TextDefaults
 from provider_core.server.loading import BackendLoader
 from provider_core.server.reload import ConfigurationFile, Reloader
 from provider_core.settings import Settings
+from provider_core.types import ModelSpec
 
 log = structlog.get_logger()
 
@@ -25,6 +27,7 @@ log = structlog.get_logger()
 def serve_until_stopped(
     settings: Settings,
     plugins: PluginManager,
+    specs: Sequence[ModelSpec],
     loader: BackendLoader,
     lifecycle: Lifecycle,
     writer: LineWriter,
@@ -35,6 +38,7 @@ def serve_until_stopped(
     Args:
         settings: All of them.
         plugins: Without the core's defaults.
+        specs: Of the models to serve.
         loader: Loads the backends, and has maybe begun to.
         lifecycle: Of the process.
         writer: Of log and usage lines.
@@ -46,12 +50,13 @@ def serve_until_stopped(
     Raises:
         ProviderError: The server cannot start.
     """
-    return uvloop.run(_serve(settings, plugins, loader, lifecycle, writer, exit_now))
+    return uvloop.run(_serve(settings, plugins, specs, loader, lifecycle, writer, exit_now))
 
 
 async def _serve(
     settings: Settings,
     plugins: PluginManager,
+    specs: Sequence[ModelSpec],
     loader: BackendLoader,
     lifecycle: Lifecycle,
     writer: LineWriter,
@@ -76,7 +81,7 @@ async def _serve(
     try:
         with lifecycle.phase("bind"):
             port = await server.open()
-        await _load_or_exit(server, exit_now)
+        await _load_or_exit(server, specs, exit_now)
         _greet(settings, server.models.specs[0].id, port, minted)
         file = ConfigurationFile(settings, plugins)
         reloader = Reloader(server.models, file.read_specs, settings.config, reload)
@@ -88,9 +93,9 @@ async def _serve(
     return server.exit_code
 
 
-async def _load_or_exit(server: Server, exit_now: ExitNow) -> None:
+async def _load_or_exit(server: Server, specs: Sequence[ModelSpec], exit_now: ExitNow) -> None:
     """Load the models, unless a signal comes first: then do not wait for the loading thread."""
-    loading = asyncio.create_task(server.load())
+    loading = asyncio.create_task(server.load(specs))
     stopping = asyncio.create_task(server.stopping.wait())
     await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
