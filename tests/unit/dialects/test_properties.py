@@ -16,6 +16,8 @@ from provider_core.dialects.openai import (
     parse_completion,
 )
 from provider_core.dialects.openai.protocol import ChatCompletionRequest, CompletionRequest
+from provider_core.dialects.openai.responses_api import parse_response
+from provider_core.dialects.openai.responses_api.protocol import ResponseRequest
 from provider_core.dialects.openai.unsupported import UNSUPPORTED_FIELDS
 from provider_core.dialects.sampling import to_sampling_params
 from provider_core.errors import InvalidRequest
@@ -32,9 +34,24 @@ SCALARS = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | TEXT
     | st.sampled_from(["text", "type", "role", "content", "user", "assistant", "tool", "function"])
+    | st.sampled_from(["json_schema", "function_call", "function_call_output", "reasoning", "f"])
 )
 WORDS = st.sampled_from(
-    ["role", "content", "type", "text", "name", "tool_calls", "function", "include_usage", "7"]
+    [
+        *(
+            "role",
+            "content",
+            "type",
+            "text",
+            "name",
+            "tool_calls",
+            "function",
+            "include_usage",
+            "7",
+        ),
+        *("parameters", "schema", "json_schema", "regex", "effort", "max_tokens", "arguments"),
+        *("call_id", "output", "summary", "format", "mode", "tools", "allowed_tools"),
+    ]
 )
 VALUES = st.recursive(
     SCALARS,
@@ -46,6 +63,7 @@ FIELDS = st.sampled_from(
         {
             *ChatCompletionRequest.model_fields,
             *CompletionRequest.model_fields,
+            *ResponseRequest.model_fields,
             *UNSUPPORTED_FIELDS,
         }
     )
@@ -54,7 +72,7 @@ FIELDS = st.sampled_from(
 
 def serve(body: bytes) -> None:
     """All that the dialect does with a request before anything runs."""
-    for parse in (parse_chat, parse_completion):
+    for parse in (parse_chat, parse_completion, parse_response):
         try:
             parsed: Any = parse(parse_json_object(body), LIMITS)
             sampling = to_sampling_params(
@@ -76,14 +94,15 @@ def serve(body: bytes) -> None:
 @settings(max_examples=400, deadline=None)
 def test_any_value_in_any_field_is_served_or_refused(fields: dict[str, Any]) -> None:
     """BUG-10: nothing a client sends is our error."""
-    serve(orjson.dumps({"model": "m", "messages": MESSAGES, "prompt": "x", **fields}))
+    serve(orjson.dumps({"model": "m", "messages": MESSAGES, "prompt": "x", "input": "x", **fields}))
 
 
 @given(st.lists(st.dictionaries(WORDS, VALUES, max_size=4), max_size=3))
 @settings(max_examples=300, deadline=None)
 def test_any_messages_are_served_or_refused(messages: list[Any]) -> None:
     """P18: whatever stands where a message should."""
-    serve(orjson.dumps({"model": "m", "messages": messages, "prompt": messages}))
+    body = {"model": "m", "messages": messages, "prompt": messages, "input": messages}
+    serve(orjson.dumps(body))
 
 
 @given(st.binary(max_size=200))

@@ -41,7 +41,6 @@ ASKS: list[tuple[str, Any]] = [
     ("modalities", "audio"),
     ("audio", {"voice": "alloy", "format": "wav"}),
     ("web_search_options", {}),
-    ("guided_decoding_backend", "outlines"),
     ("store", True),
     ("store", 1),
     ("prompt_embeds", "gASV"),
@@ -87,6 +86,14 @@ def test_what_cannot_be_honoured_is_refused_by_name(field: str, value: Any) -> N
         assert isinstance(error, UnsupportedParameter)
         assert (error.status, error.param, error.code) == (400, field, "unsupported_parameter")
         assert error.message.startswith(f"{field} ")
+
+
+def test_s10_the_backend_of_grammars_is_not_the_clients_choice() -> None:
+    """S10: nor are its options."""
+    for field in ("guided_decoding_backend", "guided_whitespace_pattern"):
+        assert isinstance(refused_chat(**{field: "outlines"}), UnsupportedParameter)
+        assert refused_chat(**{field: "outlines"}).param == field
+        assert chat(**{field: None}) == chat()
 
 
 @pytest.mark.parametrize(("field", "value"), CHAT_ONLY)
