@@ -5,6 +5,8 @@ Hooks are called at start-up and at the edges of a request, never per token. A h
 Implementations name only the arguments they use, and may be `async` only where the hook says so.
 """
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +126,7 @@ def request_finished(record: UsageRecord) -> None:
 
 
 @hookspec
-def setup_app(app: "web.Application") -> None:
+def setup_app(app: web.Application) -> None:
     """Add routes, or append to `cleanup_ctx`. All.
 
     Called once at start-up before the socket opens. Raising stops start-up.
