@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from provider_core.engine.engine import LLMEngine
 from provider_core.server.models import Served, ServedEncoder
 from provider_core.types import Feature, ModelSpec
 
@@ -14,12 +15,25 @@ def features(model: Served) -> frozenset[Feature]:
     found.add("logprobs")
     if model.chat_template is not None:
         found.add("chat")
+        if isinstance(model.engine, LLMEngine):  # others may take no grammar
+            found |= {"json_mode", "structured_outputs"}
+        if model.syntax.tools is not None:
+            found.add("tools")
+        if model.syntax.reasoning is not None:
+            found.add("reasoning")
     return frozenset(found)
 
 
 def listed(model: Served) -> ModelSpec:
     """The spec of a model as listings show it."""
-    outputs = model.spec.output_modalities
+    inputs, outputs = model.spec.input_modalities, model.spec.output_modalities
     if isinstance(model, ServedEncoder):
         outputs = ("embeddings",) if model.engine.info.task == "embed" else ("rerank",)
-    return replace(model.spec, features=features(model), output_modalities=outputs)
+    elif model.image_encoder is not None:
+        inputs = tuple(dict.fromkeys((*inputs, "image")))
+    return replace(
+        model.spec,
+        features=features(model),
+        input_modalities=inputs,
+        output_modalities=outputs,
+    )

@@ -38,7 +38,7 @@ from provider_core.server.loading import BackendLoader
 from provider_core.settings import Settings
 from provider_core.text.chat_syntax import ChatSyntax, read_chat_syntax
 from provider_core.text.encoder_tokenizer import EncoderTokenizer, load_encoder_tokenizer
-from provider_core.types import Feature, ModelSpec
+from provider_core.types import ModelSpec
 from provider_core.vision import ImageEncoder
 
 log = structlog.get_logger()
@@ -151,9 +151,11 @@ class Models:
             NoEndpoints: The free variant of a model that has a price.
         """
         model = self._by_name.get(name)
-        base, variant = split_variant(name)
-        if model is None and variant is not None and (model := self._by_name.get(base)):
-            check_variant(model.spec, name, variant)
+        if model is None:
+            base, variant = split_variant(name)
+            model = self._by_name.get(base)
+            if model is not None:
+                check_variant(model.spec, name, variant)
         if model is None:
             raise ModelNotFound(f"the model {name[:64]!r} does not exist", param="model")
         return model
@@ -241,7 +243,6 @@ class Models:
         except ConfigurationError:
             await engine.close()
             raise
-        spec = replace(spec, features=spec.features | _features(syntax, engine))
         self._list(
             ServedModel(
                 spec=apply_runner_info(spec, engine.info),
@@ -378,15 +379,3 @@ def _wrong_model(model: Served, lack: str) -> InvalidRequest:
     return InvalidRequest(
         f"the model {model.spec.id!r} {lack}{what_for}", param="model", code="model_not_supported"
     )
-
-
-def _features(syntax: ChatSyntax, engine: Engine) -> frozenset[Feature]:
-    """What a model can be asked for because of how it writes and what runs it."""
-    found: set[Feature] = set()
-    if syntax.tools is not None:
-        found.add("tools")
-    if syntax.reasoning is not None:
-        found.add("reasoning")
-    if isinstance(engine, LLMEngine):  # others may ignore a grammar
-        found |= {"json_mode", "structured_outputs"}
-    return frozenset(found)

@@ -48,7 +48,11 @@ class OpenRouterRoutes:
         self._models = pipeline.dispatcher.models
         self._settings = pipeline.settings
         self._ledger = ledger
-        self._by = ListedBy(provider=self._settings.provider, places=places(self._settings))
+        self._by = ListedBy(
+            provider=self._settings.provider,
+            places=places(self._settings),
+            images=self._settings.images,
+        )
 
     def add_routes(self, app: web.Application) -> None:
         """Register; before the OpenAI dialect's routes, whose model ids may hold any path."""

@@ -5,7 +5,7 @@ flat one before it. What is not configured is not said; what is not billed has n
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from provider_core.dialects.openrouter.parameters import (
 )
 from provider_core.dialects.pricing import flat_pricing, price_string
 from provider_core.prices import Prices
-from provider_core.settings import ProviderSettings
+from provider_core.settings import ImageSettings, ProviderSettings
 from provider_core.types import ModelSpec
 
 SCHEMA_VERSION = "2.4"
@@ -30,6 +30,7 @@ _PRICE_OF: Mapping[str, Callable[[Prices], Decimal]] = {
     "image": lambda prices: prices.image,
     "request": lambda prices: prices.request,
 }
+_IMAGE_FORMATS = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _NO_STREAM = {"embeddings", "rerank"}
 
 
@@ -48,10 +49,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedBy:
-    """Who lists models, and where they run."""
+    """Who lists models, where they run, and which images they take."""
 
     provider: ProviderSettings
     places: tuple[Place, ...] = ()
+    images: ImageSettings = field(default_factory=ImageSettings)
 
 
 def monitor_list(specs: Iterable[ModelSpec], by: ListedBy) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def model_document(spec: ModelSpec, by: ListedBy) -> dict[str, Any]:
         "name": spec.name or spec.id,
         "hugging_face_id": spec.hugging_face_id,
         "quantization": spec.quantization,
-        "input_modalities": [_input(spec, kind) for kind in spec.input_modalities],
+        "input_modalities": [_input(spec, kind, by) for kind in spec.input_modalities],
         "output_modalities": [_output(spec, kind) for kind in spec.output_modalities],
         **_operational(spec),
     }
@@ -131,9 +133,10 @@ def _operational(spec: ModelSpec) -> dict[str, Any]:
     return said
 
 
-def _input(spec: ModelSpec, kind: str) -> dict[str, Any]:
+def _input(spec: ModelSpec, kind: str, by: ListedBy) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": kind}
     if kind == "image":
+        entry["supported_inputs"] = _image_inputs(by.images)
         if price := _price(spec, "image", type="prompt", unit="image"):
             entry["pricing"] = price
         return entry
@@ -150,6 +153,16 @@ def _input(spec: ModelSpec, kind: str) -> dict[str, Any]:
     if spec.capacity.prompt_tokens_per_minute is not None:
         entry["capacity"] = [_per_minute("prompt", spec.capacity.prompt_tokens_per_minute)]
     return entry
+
+
+def _image_inputs(images: ImageSettings) -> dict[str, Any]:
+    sources = ["url", "base64"] if images.fetch else ["base64"]
+    return {
+        "sources": {"type": "enum", "values": sources},
+        "formats": {"type": "enum", "values": list(_IMAGE_FORMATS)},
+        "references": {"type": "integer", "min": 0, "max": images.max_images},
+        "max_content_size_bytes": {"value": images.max_bytes, "unit": "byte"},
+    }
 
 
 def _output(spec: ModelSpec, kind: str) -> dict[str, Any]:
