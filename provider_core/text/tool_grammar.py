@@ -14,6 +14,7 @@ import orjson
 
 from provider_core.errors import InvalidRequest
 from provider_core.text.grammar import control_token, json_rule, lark_of
+from provider_core.text.xml_grammar import xml_rules
 from provider_core.tool_calling import ToolSyntax
 from provider_core.types import Constraint, Tool
 
@@ -54,8 +55,9 @@ def tool_constraint(
     spell = _Speller(control_tokens)
     names = [f"c{i}" for i in range(len(tools))]
     arguments = [
-        f"{name}a: {_arguments_rule(tool, is_loose=tool.name in loose)}"
+        rule
         for name, tool in zip(names, tools, strict=True)
+        for rule in _arguments_rules(f"{name}a", syntax, tool, is_loose=tool.name in loose)
     ]
     calls = _Calls(syntax, tools, spell, names, more="" if is_single else " more*")
     if answer and not (must_call or syntax.trigger):
@@ -177,9 +179,11 @@ def arguments_schema(tool: Tool) -> dict[str, Any]:
     return schema
 
 
-def _arguments_rule(tool: Tool, *, is_loose: bool) -> str:
+def _arguments_rules(rule: str, syntax: ToolSyntax, tool: Tool, *, is_loose: bool) -> Sequence[str]:
     schema = _ANY_OBJECT if is_loose else arguments_schema(tool)
-    return _enforced(schema, tool, instead=_ANY_OBJECT)
+    if syntax.arguments == "xml":
+        return xml_rules(rule, schema, tool)
+    return [f"{rule}: {_enforced(schema, tool, instead=_ANY_OBJECT)}"]
 
 
 def _enforced(schema: Mapping[str, Any], tool: Tool, *, instead: Mapping[str, Any]) -> str:

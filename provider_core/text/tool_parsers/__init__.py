@@ -7,7 +7,15 @@ is its model's.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from provider_core.text.tool_parsers import deepseek, generic, hermes, llama, mistral, phi
+from provider_core.text.tool_parsers import (
+    deepseek,
+    generic,
+    hermes,
+    llama,
+    mistral,
+    phi,
+    qwen_coder,
+)
 from provider_core.tool_calling import ToolParser
 from provider_core.types import Tool
 
@@ -38,6 +46,7 @@ _FAMILIES = (
     ToolFamily("mistral", ("[TOOL_CALLS]",), lambda _: mistral.LISTED),
     ToolFamily("phi4", ("<|/tool|>",), lambda _: phi.PHI),
     ToolFamily("granite", ("<|tool_call|>",), lambda _: phi.GRANITE),
+    ToolFamily("qwen3_coder", ("<function=",), qwen_coder.make_parser),
     ToolFamily("hermes", ("<tool_call>",), lambda _: hermes.PARSER),
     ToolFamily("llama3", ("ipython",), llama.make_parser),
     ToolFamily("generic", (), generic.make_parser),

@@ -9,7 +9,7 @@ import pytest
 from provider_core.errors import InvalidRequest
 from provider_core.text.grammar_compiler import GrammarFactory
 from provider_core.text.tool_grammar import arguments_schema, tool_constraint
-from provider_core.text.tool_parsers import hermes
+from provider_core.text.tool_parsers import TOOL_FAMILIES, hermes
 from provider_core.tool_calling import CallArguments, CallStart, ToolSyntax
 from provider_core.types import Constraint, Tool
 from tests.unit.text.byte_tokenizer import CALL, END, ByteTokenizer
@@ -127,6 +127,60 @@ def test_an_answer_may_be_of_other_kinds() -> None:
     with pytest.raises(InvalidRequest) as caught:
         is_allowed("x", syntax, answer=Constraint(kind="lark", source='start: "x"', param="g"))
     assert caught.value.param == "g"
+
+
+XML = syntax_of("qwen3_coder")
+
+
+def xml_call(**arguments: str) -> str:
+    """A call with elements."""
+    elements = "".join(
+        f"<parameter={name}>\n{value}\n</parameter>\n" for name, value in arguments.items()
+    )
+    return spelled(XML, [("get_weather", elements)])
+
+
+def test_elements_conform_to_their_schemas() -> None:
+    """Required ones are there, in order, and each is of its type."""
+    assert is_allowed("hm " + xml_call(city="Rome"), XML)
+    assert is_allowed(xml_call(city="Oslo", days="7", units="[true]"), XML, must_call=True)
+    assert is_allowed(spelled(XML, [("f", "")]), XML)
+    for wrong in ({"city": "Paris"}, {"days": "3"}, {"city": "Rome", "days": "9"}, {}):
+        assert not is_allowed(xml_call(**wrong), XML)
+    assert not is_allowed(xml_call(city="Rome", town="x"), XML)
+
+
+def test_elements_of_text_are_free() -> None:
+    """Quotes, line breaks and other tags too."""
+    tool = Tool(name="say", parameters={"properties": {"text": {"type": "string"}, "x": {}}})
+    grammar = FACTORY.compile(tool_constraint(XML, [tool], control_tokens={}))
+    text = '<parameter=text>\n<b>\n"1\n</parameter>\n<parameter=x>\n[x]\n</parameter>\n'
+    assert reads(grammar, list(spelled(XML, [("say", text)]).encode()), end=END)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_elements_a_random_model_writes_are_valid(seed: int) -> None:
+    """Draft 7 has the last word."""
+    constraint = tool_constraint(XML, TOOLS, control_tokens={}, must_call=True, is_single=True)
+    ids = write(FACTORY.compile(constraint), vocab_size=TOKENIZER.vocab_size, end=END, seed=seed)
+    assert ids is not None
+    parser = TOOL_FAMILIES["qwen3_coder"].make(TOOLS)
+    start, arguments, _ = read(parser, TOKENIZER.decode(ids))
+    assert isinstance(start, CallStart)
+    assert isinstance(arguments, CallArguments)
+    schemas = {tool.name: dict(tool.parameters or {}) for tool in TOOLS}
+    jsonschema_rs.validate(
+        schemas[start.name], json.loads(arguments.text), draft=jsonschema_rs.Draft7
+    )
+
+
+def test_a_strict_tool_whose_elements_cannot_be_enforced_is_refused() -> None:
+    """A text's form is not, between tags."""
+    parameters = {"properties": {"a": {"type": "string", "pattern": "^x$"}}}
+    tool = Tool(name="g", parameters=parameters, strict=True, param="p")
+    with pytest.raises(InvalidRequest) as caught:
+        tool_constraint(XML, [tool], control_tokens={})
+    assert caught.value.param == "p/properties/a"
 
 
 UNENFORCEABLE = {"type": "object", "properties": {"a": {"type": "string", "not": {}}}}

@@ -194,6 +194,41 @@ def test_what_models_write_besides(
     assert read(PARSERS[family], text, (size,)) == expected
 
 
+QWEN_TOOL = Tool(
+    name="f",
+    parameters={
+        "type": "object",
+        "properties": {"s": {"type": "string"}, "n": {"type": "integer"}, "o": {}},
+    },
+)
+
+
+@settings(deadline=None)
+@given(
+    text=st.text().filter(lambda text: "</parameter>" not in text),
+    number=st.integers(),
+    other=JSON.filter(lambda value: not isinstance(value, str)),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+)
+def test_bug_28_elements_are_told_as_json(
+    text: str, number: int, other: object, sizes: list[int]
+) -> None:
+    """Strings by the tool's schema, everything else as it stands."""
+    written = (
+        f"<tool_call>\n<function=f>\n<parameter=s>\n{text}\n</parameter>\n"
+        f"<parameter=n>\n{number}\n</parameter>\n<parameter=o>\n{json.dumps(other)}\n</parameter>\n"
+        "</function>\n</tool_call>\n<function=f>\n</function>"
+    )
+    parser = TOOL_FAMILIES["qwen3_coder"].make([QWEN_TOOL])
+    whole = read(parser, written, (len(written),))
+    assert read(parser, written, sizes) == whole
+    start, arguments, *rest = whole
+    assert start == CallStart("f")
+    assert isinstance(arguments, CallArguments)
+    assert json.loads(arguments.text) == {"s": text, "n": number, "o": other}
+    assert rest == [CallEnd(), *call("f", "{}")]
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_both_forms_of_deepseek_are_read_by_either(size: int) -> None:
     """The template does not always say which one the model was trained with."""
@@ -284,6 +319,7 @@ def test_t8_code_in_arguments_is_text() -> None:
     ("template", "expected"),
     [
         ("{{ tools }}<tool_call>", "hermes"),
+        ("{{ tools }}<tool_call><function=", "qwen3_coder"),
         ("{{ tools }} Environment: ipython", "llama3"),
         ("{{ tools }}[TOOL_CALLS]", "mistral"),
         ("{{ tools }}[TOOL_CALLS][ARGS]", "mistral_args"),
