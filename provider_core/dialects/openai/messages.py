@@ -82,7 +82,7 @@ def parse_message(
         )
     message: dict[str, Any] = {
         "role": role,
-        "content": _content(value.get("content"), role, f"{param}.content", images),
+        "content": parse_content(value.get("content"), role, f"{param}.content", images),
     }
     if value.get("name") is not None:
         message["name"] = _name(value["name"], f"{param}.name")
@@ -95,9 +95,10 @@ def parse_message(
     return message
 
 
-def _content(
-    content: Any, role: str, param: str, images: list[ImageSource] | None
+def parse_content(
+    content: Any, role: str, param: str, images: list[ImageSource] | None = None
 ) -> str | list[dict[str, str]] | None:
+    """Check a message's content, which `param` names in errors; see `parse_messages`."""
     if isinstance(content, str):
         return content
     if content is None and role == "assistant":

@@ -6,19 +6,21 @@ one message, as chat templates write it.
 
 from typing import Any
 
-from provider_core.dialects.openai.messages import check_sizes, parse_message
+from provider_core.dialects.chat_request import ImageSource
+from provider_core.dialects.openai.messages import check_sizes, parse_content, parse_message
 from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 
 _TEXT_PARTS = {"input_text", "output_text", "summary_text", "reasoning_text", "text"}
 
 
-def parse_input(value: Any, max_messages: int) -> list[dict[str, Any]]:
+def parse_input(value: Any, max_messages: int, images: list[ImageSource]) -> list[dict[str, Any]]:
     """Read `input`.
 
     Args:
         value: Any JSON value.
         max_messages: Most items allowed.
+        images: Gets the images of the user's messages; see `parse_messages`.
 
     Raises:
         InvalidRequest: It is missing or has another shape; `param` says which item and where.
@@ -33,7 +35,7 @@ def parse_input(value: Any, max_messages: int) -> list[dict[str, Any]]:
     if not value:
         raise bad_value("input", "must not be empty")
     check_sizes(value, max_messages, "input")
-    conversation = _Conversation()
+    conversation = _Conversation(images)
     for index, item in enumerate(value):
         conversation.add(item, f"input[{index}]")
     return conversation.messages
@@ -42,7 +44,8 @@ def parse_input(value: Any, max_messages: int) -> list[dict[str, Any]]:
 class _Conversation:
     """Messages as items are added to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: list[ImageSource]) -> None:
+        self._images = images
         self.messages: list[dict[str, Any]] = []
         self._reasoning: str | None = None  # of the turn that comes next
 
@@ -52,7 +55,7 @@ class _Conversation:
         kind = item.get("type", "message")
         match kind:
             case "message":
-                self._add_message(parse_message(_message(item), param))
+                self._add_message(parse_message(_message(item), param, self._images))
             case "function_call":
                 self._add_call(_call(item, param))
             case "function_call_output":
@@ -116,11 +119,8 @@ def _result(item: dict[str, Any], param: str) -> dict[str, Any]:
     output = item.get("output")
     if isinstance(output, list):
         output = [_part(part) for part in output] or ""
-    elif not isinstance(output, str):
-        raise wrong_type(f"{param}.output", "a string or an array", output)
-    return parse_message(
-        {"role": "tool", "tool_call_id": item["call_id"], "content": output}, param
-    )
+    content = parse_content(output, "tool", f"{param}.output")
+    return {"role": "tool", "content": content, "tool_call_id": item["call_id"]}
 
 
 def _reasoning(item: dict[str, Any], param: str) -> str:

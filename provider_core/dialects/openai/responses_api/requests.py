@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from provider_core.dialects.chat_request import ChatRequest
+from provider_core.dialects.chat_request import ChatRequest, ImageSource
 from provider_core.dialects.openai.constraints import plain_format, schema_constraint
 from provider_core.dialects.openai.reasoning import parse_reasoning
 from provider_core.dialects.openai.requests import SERVICE_TIER, shared_fields
@@ -54,13 +54,15 @@ def parse_response(body: dict[str, Any], limits: LimitSettings) -> ParsedRespons
     _refuse_state(body)
     refuse_unsupported(body, is_chat=True)
     fields = validate(ResponseRequest, body)
-    messages = parse_input(fields.input, limits.max_messages)
+    images: list[ImageSource] = []
+    messages = parse_input(fields.input, limits.max_messages, images)
     if fields.instructions is not None:
         messages.insert(0, {"role": "system", "content": fields.instructions})
     tools = _tools(fields.tools)
     tool_choice = _tool_choice(fields.tool_choice, tools)
     return ParsedResponse(
         messages=messages,
+        images=tuple(images),
         sampling=pending_sampling(
             fields,
             prompt_param="input",

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from provider_core.dialects.chat_request import ReasoningOptions
+from provider_core.dialects.chat_request import ImageSource, ReasoningOptions
 from provider_core.dialects.openai.responses_api import ParsedResponse, parse_response
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 from provider_core.settings import LimitSettings
@@ -67,6 +67,20 @@ def test_messages_come_with_and_without_a_type() -> None:
         {"role": "assistant", "content": "a"},
         {"role": "user", "content": "b\nc"},
     ]
+
+
+def test_images_keep_their_places() -> None:
+    """Of the user's messages; what is stored elsewhere cannot be shown."""
+    url = "data:image/png;base64,AAAA"
+    image = {"type": "input_image", "image_url": url, "detail": "low"}
+    content = [{"type": "input_text", "text": "a"}, image]
+    parsed = response(input=[USER, {"role": "user", "content": content}])
+    assert parsed.images == (ImageSource(url, "input[1].content[1]"),)
+    assert parsed.messages[1]["content"] == [{"type": "text", "text": "a"}, {"type": "image"}]
+    stored = [{"role": "user", "content": [{"type": "input_image", "file_id": "x"}]}]
+    assert refused(input=stored).param == "input[0].content[0]"
+    shown = [CALL, {**RESULT, "output": [image]}]
+    assert refused(input=shown).param == "input[1].output[0]"
 
 
 def test_a_turn_of_items_is_one_message() -> None:
