@@ -19,6 +19,9 @@ VARIABLES: dict[str, tuple[str, object]] = {
     "verify_cache": ("1", True),
     "int4_block_size": ("32", 32),
     "hybrid_max_int4_rows": ("8", 8),
+    "pooling": ("cls", "cls"),
+    "normalize": ("true", True),
+    "matryoshka_dimensions": ("[64, 128]", (64, 128)),
 }
 """What each setting's variable may say, and what that means; none is its default."""
 
