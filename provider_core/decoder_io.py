@@ -22,6 +22,7 @@ Convention = Literal["genai", "optimum", "scatter"]
 
 InputRole = Literal[
     "input_ids",  # [n, s], the new tokens
+    "inputs_embeds",  # [n, s, size], vectors of the new tokens in place of their ids
     "attention_mask",  # [n, longest length after this step], 1 where a position counts
     "position_ids",  # [n, s]
     "seqlens_k",  # [n], each row's length after this step, less one
@@ -164,9 +165,14 @@ def describe_decoder(
         cache_dtype=first.dtype,
         logits=logits,
         vocab_size=_fixed(logits, 2),
-        batch_size=by_role["input_ids"].shape[0],
+        batch_size=by_role["inputs_embeds" if takes_vectors(by_role) else "input_ids"].shape[0],
         max_cache_len=None if convention == "optimum" else first.shape[2],
     )
+
+
+def takes_vectors(inputs: Mapping[InputRole, TensorSpec]) -> bool:
+    """Whether a decoder reads vectors, which something else makes of ids."""
+    return "inputs_embeds" in inputs and "input_ids" not in inputs
 
 
 def read_genai_names(decoder: Mapping[str, object]) -> DecoderNames:
@@ -194,10 +200,11 @@ def _convention(inputs: Mapping[InputRole, TensorSpec], op_types: Collection[str
 
 
 def _require(convention: Convention, inputs: Mapping[InputRole, TensorSpec]) -> None:
+    tokens: InputRole = "inputs_embeds" if takes_vectors(inputs) else "input_ids"
     needed: dict[Convention, tuple[InputRole, ...]] = {
-        "genai": ("input_ids",),
-        "optimum": ("input_ids", "attention_mask"),
-        "scatter": ("input_ids", "position_ids", "write_indices"),
+        "genai": (tokens,),
+        "optimum": (tokens, "attention_mask"),
+        "scatter": (tokens, "position_ids", "write_indices"),
     }
     for role in needed[convention]:
         if role not in inputs:
@@ -208,9 +215,9 @@ def _require(convention: Convention, inputs: Mapping[InputRole, TensorSpec]) -> 
                 raise ConfigurationError(
                     f"the decoder has neither the input 'attention_mask' nor {role!r}"
                 )
-    if inputs["input_ids"].shape[1:] != (None,):
+    if inputs[tokens].shape[1:2] != (None,):
         raise ConfigurationError(
-            f"the decoder's input 'input_ids' has shape {inputs['input_ids'].shape}; "
+            f"the decoder's input {tokens!r} has shape {inputs[tokens].shape}; "
             "its sequence dimension must be free"
         )
 

@@ -22,9 +22,21 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Encoder | Non
     from provider_onnxruntime.encoder_folder import find_encoder
     from provider_onnxruntime.onnx_file import read_onnx_file
     from provider_onnxruntime.settings import read_settings
+    from provider_onnxruntime.vision_folder import find_vision
     from provider_onnxruntime.weight_sets import choose_weights
 
     settings = read_settings(model.options)
+    vision = find_vision(model_dir, settings)
+    if vision is not None:
+        from provider_onnxruntime.vision_runner import VisionRunner
+
+        return VisionRunner(
+            vision,
+            settings,
+            max_num_seqs=model.max_num_seqs,
+            max_model_len=model.max_model_len,
+            prefix_cache_mib=model.prefix_cache_mib,
+        )
     path = find_decoder_file(model_dir, settings.model_file)
     file = read_onnx_file(path)
     encoder = find_encoder(model_dir, path, file, settings)

@@ -16,6 +16,7 @@ import onnxruntime as ort
 from provider_core.decoder_io import DecoderIO
 from provider_onnxruntime.kv_pool import HostKvPool
 from provider_onnxruntime.step_inputs import fill_inputs, make_inputs
+from provider_onnxruntime.token_embedder import TokenEmbedder
 
 MIN_PADDED_LEN = 16
 Ints = npt.NDArray[np.int32]
@@ -28,9 +29,17 @@ class GrowingCacheDecoder:
         session: Of the decoder.
         io: The decoder's inputs and outputs.
         pool: Holds every slot's past, on the host: a session elsewhere gets copies.
+        embedder: Makes vectors of ids, for a decoder that takes those.
     """
 
-    def __init__(self, session: ort.InferenceSession, io: DecoderIO, pool: HostKvPool) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        io: DecoderIO,
+        pool: HostKvPool,
+        embedder: TokenEmbedder | None = None,
+    ) -> None:
+        self._embedder = embedder
         self._session = session
         self._io = io
         self._pool = pool
@@ -81,6 +90,10 @@ class GrowingCacheDecoder:
         if "num_logits_to_keep" in inputs:
             inputs["num_logits_to_keep"][...] = max(num_logits, 1)
         feed = {io.inputs[role].name: array for role, array in inputs.items()}
+        if self._embedder is not None:
+            vectors = io.inputs["inputs_embeds"]
+            embedded = self._embedder(token_ids)
+            feed[vectors.name] = embedded.astype(vectors.dtype, copy=False)
         mask = io.inputs["attention_mask"]
         feed[mask.name] = _make_mask(starts, past_len, num_new, mask.dtype)
         for cache, array in zip(io.caches, self._pool.arrays, strict=True):

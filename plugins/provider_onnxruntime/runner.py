@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from provider_core import Batch, ConfigurationError, RunnerInfo
-from provider_core.decoder_io import DecoderIO
+from provider_core.decoder_io import DecoderIO, takes_vectors
 from provider_onnxruntime.block_store import BLOCK_SIZE, HostBlockStore
 from provider_onnxruntime.cuda_kv_pool import CudaKvPool
 from provider_onnxruntime.growing_cache import GrowingCacheDecoder
@@ -18,6 +18,7 @@ from provider_onnxruntime.model_folder import DecoderFile
 from provider_onnxruntime.optimise.prepare import open_decoder
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 from provider_onnxruntime.shared_cache import SharedCacheDecoder
+from provider_onnxruntime.token_embedder import TokenEmbedder
 from provider_onnxruntime.weight_sets import WeightPlan, verify_margin
 
 MAX_WHOLE_ROWS = 16_384
@@ -40,6 +41,7 @@ class OnnxRuntimeRunner:
         max_num_seqs: Slots.
         max_model_len: Positions of a slot, unless the graph fixes them.
         prefix_cache_mib: Memory for blocks of prompts; only slots on the host have any.
+        embedder: Makes vectors of ids, for a decoder that takes those.
 
     Raises:
         ConfigurationError: The session cannot be made as asked.
@@ -54,9 +56,16 @@ class OnnxRuntimeRunner:
         max_num_seqs: int,
         max_model_len: int,
         prefix_cache_mib: int = 0,
+        embedder: TokenEmbedder | None = None,
     ) -> None:
         io = decoder.io
         _check_servable(io)
+        if takes_vectors(io.inputs) and (embedder is None or io.convention != "optimum"):
+            raise ConfigurationError(
+                "the decoder takes vectors (inputs_embeds): it needs embed_tokens.onnx and "
+                "vision_encoder.onnx beside it, and caches that grow"
+            )
+        self._embedder = embedder
         plan = plan or WeightPlan(decoder.precision, (None,))
         if io.max_cache_len is not None:
             max_model_len = io.max_cache_len  # a fixed buffer is bound whole
@@ -69,7 +78,9 @@ class OnnxRuntimeRunner:
         decoders: list[Decoder]
         if io.convention == "optimum":
             self._pool = host_pool = HostKvPool(*size)
-            decoders = [GrowingCacheDecoder(one.session, one.io, host_pool) for one in opened]
+            decoders = [
+                GrowingCacheDecoder(one.session, one.io, host_pool, embedder) for one in opened
+            ]
         else:
             on_cuda = settings.provider == "cuda"
             self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
@@ -124,6 +135,8 @@ class OnnxRuntimeRunner:
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""
+        if self._embedder is not None:
+            self._embedder.show(batch.embeddings)
         run = self._run_row_by_row if self._runs_row_by_row else self._decoder.run
         return run(
             int(batch.slots[0]), batch.token_ids, batch.num_computed_tokens, batch.num_logits

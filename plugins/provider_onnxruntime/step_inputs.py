@@ -57,11 +57,11 @@ def input_shape(role: InputRole, spec: TensorSpec, num_rows: int, num_new: int) 
 
 
 def make_inputs(io: DecoderIO, num_rows: int, num_new: int) -> dict[InputRole, npt.NDArray[Any]]:
-    """Arrays for all small inputs but `attention_mask`, whose length changes with every step."""
+    """Arrays for all small inputs; `attention_mask` and `inputs_embeds` are new with every step."""
     return {
         role: np.zeros(input_shape(role, spec, num_rows, num_new), spec.dtype)
         for role, spec in io.inputs.items()
-        if role != "attention_mask"
+        if role not in {"attention_mask", "inputs_embeds"}
     }
 
 
