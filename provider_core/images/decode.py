@@ -4,31 +4,16 @@ Only PNG, JPEG, GIF and WebP are opened: other decoders of the library have run 
 memory. Nothing of what the library says reaches a client.
 """
 
-import hashlib
 import io
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from provider_core.errors import InvalidRequest
+from provider_core.images.picture import DecodedImage
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
 MAX_SIDE = 16_384  # pixels; a longer line is no picture
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DecodedImage:
-    """A picture.
-
-    Attributes:
-        pixels: uint8 `[height, width, 3]`, red, green, blue; transparency shows white.
-        digest: 32 bytes over shape and pixels: equal digests are equal pictures.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    digest: bytes
 
 
 def decode_image(data: bytes, *, max_pixels: int, param: str) -> DecodedImage:
@@ -53,7 +38,7 @@ def decode_image(data: bytes, *, max_pixels: int, param: str) -> DecodedImage:
         raise _invalid(param, f"must have at most {max_pixels} pixels") from None
     except Exception:  # noqa: BLE001 - damaged files raise anything, with our memory in the text
         raise _invalid(param, f"is not a valid image: {', '.join(FORMATS)}") from None
-    return DecodedImage(pixels, _digest(pixels))
+    return DecodedImage(pixels)
 
 
 def _check_size(width: int, height: int, max_pixels: int, param: str) -> None:
@@ -69,11 +54,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     picture = image.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB")
-
-
-def _digest(pixels: npt.NDArray[np.uint8]) -> bytes:
-    shape = np.array(pixels.shape, "<i8").tobytes()
-    return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).digest()
 
 
 def _invalid(param: str, problem: str) -> InvalidRequest:

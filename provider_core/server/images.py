@@ -10,7 +10,7 @@ import numpy.typing as npt
 from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.validation import bad_value
 from provider_core.errors import InvalidRequest, UnsupportedParameter
-from provider_core.images.decode import DecodedImage, decode_image
+from provider_core.images.picture import DecodedImage
 from provider_core.images.sources import DATA, read_data_url
 from provider_core.server.image_fetch import ImageFetcher
 from provider_core.server.models import ServedModel
@@ -110,6 +110,9 @@ class ImageReader:
         return [each.result() for each in loading]
 
     async def _load(self, image: ImageSource) -> DecodedImage:
+        # Its library takes longer to import than a server that sees no image should wait.
+        from provider_core.images.decode import decode_image  # noqa: PLC0415
+
         settings = self._settings
         if image.url[: len(DATA)].lower() == DATA:
             data = await asyncio.to_thread(

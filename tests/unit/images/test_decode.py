@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from provider_core.errors import InvalidRequest
-from provider_core.images.decode import MAX_SIDE, DecodedImage, decode_image
+from provider_core.images.decode import MAX_SIDE, decode_image
+from provider_core.images.picture import DecodedImage
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [0, 0, 0], [5, 6, 7]]])
 

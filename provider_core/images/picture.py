@@ -1,0 +1,24 @@
+"""A picture in memory."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """A picture.
+
+    Attributes:
+        pixels: uint8 `[height, width, 3]`, red, green, blue; transparency shows white.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes over shape and pixels: equal digests are equal pictures."""
+        shape = np.array(self.pixels.shape, "<i8").tobytes()
+        return hashlib.sha256(shape + np.ascontiguousarray(self.pixels).tobytes()).digest()
