@@ -11,6 +11,7 @@ before the template runs, and the prompt is cut there afterwards (see `client_te
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ class FolderChatTemplate:
         )
         self._has_system = self._shows({"role": "system"}, {"role": "user"})
         self._has_system_alone = self._shows({"role": "system"})
+        self._has_tools_in_system = "message['tools']" in self._source
+        self._has_short_ids = "length != 9" in self._source or "length 9" in self._source
         self._has_parts = self._shows({"role": "user"}, as_parts=True)
 
     @property
@@ -145,6 +148,8 @@ class FolderChatTemplate:
         client = ClientText(self._control_tokens)
         masked = [client.mask_message(message) for message in self._adapt(messages)]
         masked_tools = client.mask(tools) if tools else None
+        if masked_tools and self._has_tools_in_system:
+            masked = _with_tools(masked, masked_tools)
         mark = unguessable_digits() if continue_final_message else ""
         if mark:
             masked[-1] = _append(masked[-1], mark)
@@ -206,6 +211,8 @@ class FolderChatTemplate:
             adapted["tool_calls"] = [_decode_arguments(call) for call in calls]
         else:
             adapted.pop("tool_calls", None)  # absent, never null: templates ask whether it is there
+        if self._has_short_ids:
+            _shorten_ids(adapted)
         return adapted
 
     def _render(
@@ -302,6 +309,27 @@ def _append(message: _Message, text: str) -> _Message:
     if isinstance(content, list):
         return message | {"content": [*content, {"type": "text", "text": text}]}
     return message | {"content": content + text}
+
+
+def _with_tools(messages: Sequence[_Message], tools: Sequence[Mapping[str, Any]]) -> list[_Message]:
+    """Put tools where Phi's template looks for them: into the system's message, as text."""
+    first, *others = messages
+    if first["role"] != "system":
+        first, others = {"role": "system", "content": ""}, [*messages]
+    shown = json.dumps([tool.get("function", tool) for tool in tools], ensure_ascii=False)
+    return [first | {"tools": shown}, *others]
+
+
+def _shorten_ids(message: _Message) -> None:
+    """Bring the ids of calls to nine letters or digits, on which Mistral's templates insist."""
+    for call in message.get("tool_calls", ()):
+        call["id"] = _short_id(call.get("id"))
+    if "tool_call_id" in message:
+        message["tool_call_id"] = _short_id(message["tool_call_id"])
+
+
+def _short_id(call_id: object) -> str:
+    return sha256(str(call_id).encode()).hexdigest()[:9]
 
 
 def _decode_arguments(call: object) -> _Message:
