@@ -49,7 +49,7 @@ ENVELOPE = frozenset(
 """Fields about the line and not about the generation; a line sent again may change them."""
 
 _ENVELOPE_GROWTH_BYTES = 8  # what a later attempt to write a line may add to it
-_DROPPED_ON_OVERFLOW = ("app_referer", "app_title", "user_id")
+_DROPPED_ON_OVERFLOW = ("app_referer", "app_title", "user_id", "session_id")
 _QUANTIZATIONS = frozenset({"int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"})
 _OPERATIONS = {
     "chat.completions": "chat",
@@ -93,6 +93,7 @@ class GenerationFacts:
         user_id: The client's name for its user, as sent.
         app_title: Header `X-Title`, as sent.
         app_referer: Header `HTTP-Referer`, as sent.
+        session_id: The client's name for a conversation, as sent.
     """
 
     generation_id: str
@@ -110,6 +111,7 @@ class GenerationFacts:
     user_id: str | None = None
     app_title: str | None = None
     app_referer: str | None = None
+    session_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +286,8 @@ def build_usage_final(
         "emitted_at": finished_at,
         "service_version": sanitize(process.service_version, 64),
     }
+    if facts.session_id is not None:
+        event["session_id"] = sanitize(facts.session_id, 128)
     if outcome.cache_source_id is not None:
         event["response_cache_source_id"] = outcome.cache_source_id
     if was_adjusted:
@@ -302,7 +306,8 @@ def encode_event(event: dict[str, object]) -> bytes:
     """
     for victim in ("", *_DROPPED_ON_OVERFLOW):
         if victim:
-            event[victim] = None
+            if victim in event:
+                event[victim] = None
             event["truncated"] = True
         event["content_sha256"] = content_sha256(event)
         line = encode_line(event)

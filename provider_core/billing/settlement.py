@@ -130,6 +130,7 @@ class Ledger:
         user_id: str | None = None,
         app_title: str | None = None,
         app_referer: str | None = None,
+        session_id: str | None = None,
         client_request_id: str | None = None,
     ) -> "Settlement":
         """Admit a generation at today's prices. Whoever opens must settle.
@@ -146,9 +147,10 @@ class Ledger:
             received_mono_s: The same by `Clock.monotonic`.
             n: Choices.
             image_count: Images in the prompt.
-            user_id: As the client sent it; cleaned here, like the next three.
+            user_id: As the client sent it; cleaned here, like the next four.
             app_title: Header `X-Title`.
             app_referer: Header `HTTP-Referer`.
+            session_id: The client's name for a conversation.
             client_request_id: Header `X-Request-Id`.
 
         Raises:
@@ -170,6 +172,7 @@ class Ledger:
             user_id=user_id,
             app_title=app_title,
             app_referer=app_referer,
+            session_id=session_id,
         )
         with self._lock:
             self._num_opened += 1

@@ -37,6 +37,7 @@ async def first_that_serves(
         ProviderError: The last attempt's.
     """
     call.routing = parse_routing(body)
+    call.session_id = call.routing.session_id or call.session_id
     models = call.routing.models
     for name in models[:-1]:
         try:

@@ -62,6 +62,7 @@ class Call:
     client_request_id: str | None = None
     app_title: str | None = None
     app_referer: str | None = None
+    session_id: str | None = None
     principal: Principal = NOBODY
     request_id: str = field(default_factory=make_request_id)
     generation_id: str | None = None
@@ -95,6 +96,7 @@ class Call:
             client_request_id=headers.get("X-Request-Id"),
             app_title=headers.get("X-OpenRouter-Title") or headers.get("X-Title"),
             app_referer=headers.get("HTTP-Referer"),
+            session_id=headers.get("X-Session-Id"),
         )
         call.deadline_s = call.received_mono + timeout_s
         return call

@@ -216,6 +216,7 @@ class Dispatcher:
             user_id=call.user_id,
             app_title=call.app_title,
             app_referer=call.app_referer,
+            session_id=call.session_id,
             client_request_id=call.client_request_id,
         )
 

@@ -73,6 +73,7 @@ def opened(facts: GenerationFacts, admitted_s: float) -> bytes:
             "user_id": facts.user_id,
             "app_title": facts.app_title,
             "app_referer": facts.app_referer,
+            "session_id": facts.session_id,
             "endpoint": facts.endpoint,
             "stream": facts.stream,
             "n": facts.n,
@@ -100,6 +101,7 @@ def facts_of(record: Record) -> GenerationFacts:
         user_id=record["user_id"],
         app_title=record["app_title"],
         app_referer=record["app_referer"],
+        session_id=record.get("session_id"),  # not in files of older versions
         endpoint=record["endpoint"],
         stream=record["stream"],
         n=record["n"],

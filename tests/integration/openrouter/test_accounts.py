@@ -36,8 +36,16 @@ async def get(served: Serving, path: str, **options: Any) -> tuple[int, Any]:
 async def test_a_generation_is_looked_up_as_soon_as_its_answer_is_there(*, stream: bool) -> None:
     """By query or by path; the numbers are those of the answer and of the bill."""
     async with serving(saying("Hello!"), provider={"name": "Acme"}) as served:
-        reply = await served.chat(
-            stream=stream, user="u1", headers={"HTTP-Referer": "https://a.example"}
+        reply = await served.post(
+            "/v1/chat/completions",
+            {
+                "model": "test-model",
+                "messages": [{"role": "user", "content": "hi"}],
+                "stream": stream,
+                "user": "u1",
+                "session_id": "s1",
+            },
+            headers={"HTTP-Referer": "https://a.example", "X-Session-Id": "s2"},
         )
         generation_id = reply.headers["X-Generation-Id"]
         _, by_query = await get(served, f"/api/v1/generation?id={generation_id}")
@@ -53,7 +61,8 @@ async def test_a_generation_is_looked_up_as_soon_as_its_answer_is_there(*, strea
     assert data["tokens_completion"] == 7
     assert str(data["total_cost"]) == str(data["usage"]) == str(float(event["cost"]))
     assert data["finish_reason"] == "stop"
-    assert data["external_user"] == "u1"
+    assert (data["external_user"], data["session_id"]) == ("u1", "s1")
+    assert data["http_referer"] == "https://a.example"
     assert (data["latency"], data["generation_time"]) == (event["ttft_ms"], event["generation_ms"])
 
 

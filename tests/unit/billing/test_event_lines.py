@@ -58,7 +58,9 @@ def settle(open_settlement: Open, sink: ListSink, **facts: Any) -> dict[str, Any
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("field", ["user_id", "app_title", "app_referer", "client_request_id"])
+@pytest.mark.parametrize(
+    "field", ["user_id", "app_title", "app_referer", "session_id", "client_request_id"]
+)
 def test_hostile_client_strings(
     open_settlement: Open, sink: ListSink, field: str, text: str
 ) -> None:
@@ -160,10 +162,17 @@ def test_limits_of_client_strings(open_settlement: Open, sink: ListSink) -> None
     assert "truncated" not in event
 
 
+def test_a_session_is_named_only_where_there_is_one(open_settlement: Open, sink: ListSink) -> None:
+    """The client's name for a conversation, cut like the others."""
+    assert "session_id" not in settle(open_settlement, sink)
+    named = settle(open_settlement, sink, session_id="s" + "é" * 200, generation_id="gen-other")
+    assert named["session_id"] == "s" + "é" * 63
+
+
 def test_an_overlong_line_drops_client_strings_in_order(
     open_settlement: Open, sink: ListSink
 ) -> None:
-    """The referrer goes first, the user last, and the line says that something is missing."""
+    """The referrer goes first, the session last, and the line says that something is missing."""
     wide = {
         "model": ModelSpec(id="é" * 128, source="s", prices=MODEL.prices),
         "principal": Principal(api_key_id='"' * 64, account_id="\\" * 64),
@@ -176,9 +185,10 @@ def test_an_overlong_line_drops_client_strings_in_order(
             vocab_size=1,
         ),
     }
-    client = {"user_id": "é" * 64, "app_title": "é" * 64, "app_referer": "é" * 128}
-    event = settle(open_settlement, sink, **wide, **client)
-    kept = [event[name] is not None for name in ("app_referer", "app_title", "user_id")]
+    client = dict.fromkeys(("user_id", "app_title", "session_id"), "é" * 64)
+    event = settle(open_settlement, sink, **wide, **client, app_referer="é" * 128)
+    names = ("app_referer", "app_title", "user_id", "session_id")
+    kept = [event[name] is not None for name in names]
     assert kept == sorted(kept)
     assert kept[0] is False
     assert event["truncated"] is True

@@ -144,6 +144,7 @@ def test_optional_fields_are_documented() -> None:
     second = section("usage.final").split("Only on some lines:")[1]
     assert list(table(second, "field")) == [
         "truncated",
+        "session_id",
         "response_cache_source_id",
         "clock_adjusted",
     ]
