@@ -4,6 +4,8 @@ A turn is a string or blocks. Tool results become messages of their own, before 
 in the same turn or between it, as they stand there. Consecutive turns of one role are one turn, as
 Anthropic defines it; templates often refuse two. Texts of one turn are joined by newlines.
 
+An image of a user becomes a part of its turn, whose content then stays in parts.
+
 Fields are named as Anthropic's own errors name them: `messages.0.content.1.text`.
 """
 
@@ -12,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.declared_tools import check_tool_name
 from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 from provider_core.errors import UnsupportedParameter
@@ -23,7 +26,9 @@ _ROLES = ("user", "assistant", "system")
 _ERROR_PREFIX = "Error: "  # how a failed tool shows in a prompt, for which templates know no field
 
 
-def parse_messages(values: list[Any], system: Any, max_messages: int) -> list[dict[str, Any]]:
+def parse_messages(
+    values: list[Any], system: Any, max_messages: int
+) -> tuple[list[dict[str, Any]], tuple[ImageSource, ...]]:
     """Check a conversation.
 
     Args:
@@ -32,7 +37,7 @@ def parse_messages(values: list[Any], system: Any, max_messages: int) -> list[di
         max_messages: Most messages allowed.
 
     Returns:
-        OpenAI's message objects.
+        OpenAI's message objects, and what stands where they have a part `{"type": "image"}`.
 
     Raises:
         InvalidRequest: A message has the wrong shape; `param` says which and where.
@@ -52,7 +57,7 @@ def parse_messages(values: list[Any], system: Any, max_messages: int) -> list[di
         conversation.say("system", _joined_text(system, "system"))
     for index, value in enumerate(values):
         conversation.take(value, f"messages.{index}")
-    return conversation.messages
+    return conversation.messages, tuple(conversation.images)
 
 
 class _Conversation:
@@ -60,6 +65,7 @@ class _Conversation:
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
+        self.images: list[ImageSource] = []
         self._tool_names: dict[str, str] = {}  # by the id of a call
 
     def take(self, value: Any, param: str) -> None:
@@ -95,10 +101,27 @@ class _Conversation:
         else:
             _append(message, "content", text)
 
+    def _show(self, image: ImageSource) -> None:
+        """Add an image to the running turn of the user, or begin one."""
+        self.images.append(image)
+        message = self.messages[-1] if self.messages else {}
+        if message.get("role") != "user":
+            message = {"role": "user", "content": []}
+            self.messages.append(message)
+        if isinstance(message["content"], str):
+            message["content"] = [{"type": "text", "text": message["content"]}]
+        message["content"].append({"type": "image"})
+
     def _take_user_block(self, block: dict[str, Any], param: str) -> None:
-        if block["type"] != "tool_result":
-            self.say("user", _text(block, param))
-            return
+        match block["type"]:
+            case "tool_result":
+                self._take_result(block, param)
+            case "image":
+                self._show(ImageSource(_image_url(block, param), param))
+            case _:
+                self.say("user", _text(block, param))
+
+    def _take_result(self, block: dict[str, Any], param: str) -> None:
         call_id = _string(block.get("tool_use_id"), f"{param}.tool_use_id", MAX_ID)
         content = block.get("content")
         text = "" if content is None else _joined_text(content, f"{param}.content")
@@ -145,7 +168,10 @@ class _Conversation:
 
 def _append(message: dict[str, Any], key: str, text: str) -> None:
     before = message.get(key)
-    message[key] = text if before is None else f"{before}\n{text}"
+    if isinstance(before, list):
+        before.append({"type": "text", "text": text})
+    else:
+        message[key] = text if before is None else f"{before}\n{text}"
 
 
 def _blocks(content: Any, param: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -185,6 +211,21 @@ def _text(block: dict[str, Any], param: str) -> str:
             raise _unsupported(
                 param, f"blocks of type {block_type[:MAX_ECHO]!r} are not supported here"
             )
+
+
+def _image_url(block: dict[str, Any], param: str) -> str:
+    """The address of an image: a data URL if it is in the request itself."""
+    source = block.get("source")
+    if not isinstance(source, dict):
+        raise wrong_type(f"{param}.source", "an object", source)
+    match source.get("type"):
+        case "base64":
+            media_type = _string(source.get("media_type"), f"{param}.source.media_type")
+            return f"data:{media_type};base64,{_string(source.get('data'), f'{param}.source.data')}"
+        case "url":
+            return _string(source.get("url"), f"{param}.source.url")
+        case _:
+            raise _unsupported(f"{param}.source", "an image must be given as base64 or as a url")
 
 
 def _document(block: dict[str, Any], param: str) -> str:

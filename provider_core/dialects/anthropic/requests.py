@@ -68,7 +68,7 @@ def _chat(
     user: str | None = None,
 ) -> ChatRequest:
     refuse_unsupported(body)
-    messages = parse_messages(fields.messages, fields.system, limits.max_messages)
+    messages, images = parse_messages(fields.messages, fields.system, limits.max_messages)
     if len(messages) > 1 and _is_prefill(messages[-1]) and not messages[-1]["content"]:
         messages.pop()  # continuing nothing is answering
     tools = parse_tools(fields.tools)
@@ -79,6 +79,7 @@ def _chat(
         stop=stop,
         user=user,
         messages=messages,
+        images=images,
         continue_final_message=_is_prefill(messages[-1]) and bool(messages[-1]["content"]),
         tools=tools,
         tool_choice=parse_tool_choice(fields.tool_choice, tools),

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.declared_tools import check_tool_name
 from provider_core.dialects.google.fields import get, get_object, get_string, objects
 from provider_core.dialects.google.tools import NAME_CHARACTERS
@@ -21,10 +22,13 @@ MAX_PARTS = 4096  # of all contents together
 
 _MEDIA = ("inlineData", "fileData")
 _FOREIGN = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+_STANDARD_BASE64 = str.maketrans("-_", "+/")
 _SEPARATORS = {"user": "\n", "assistant": ""}
 
 
-def parse_contents(contents: Any, system: Any, max_messages: int) -> list[dict[str, Any]]:
+def parse_contents(
+    contents: Any, system: Any, max_messages: int
+) -> tuple[list[dict[str, Any]], tuple[ImageSource, ...]]:
     """Check a conversation.
 
     Args:
@@ -33,7 +37,8 @@ def parse_contents(contents: Any, system: Any, max_messages: int) -> list[dict[s
         max_messages: Most contents allowed.
 
     Returns:
-        OpenAI's message objects, at least one.
+        OpenAI's message objects, at least one, and what stands where they have a part
+        `{"type": "image"}`.
 
     Raises:
         InvalidRequest: A content has the wrong shape; `param` says which and where.
@@ -50,7 +55,7 @@ def parse_contents(contents: Any, system: Any, max_messages: int) -> list[dict[s
         conversation.instruct(system)
     for content, param in objects(contents, "contents"):
         conversation.take(content, param)
-    return conversation.messages
+    return conversation.messages, tuple(conversation.images)
 
 
 class _Conversation:
@@ -58,6 +63,7 @@ class _Conversation:
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
+        self.images: list[ImageSource] = []
         self._open_calls: list[tuple[str, str]] = []  # name and id, oldest first
         self._num_calls = 0
         self._num_parts = 0
@@ -94,9 +100,17 @@ class _Conversation:
             self._part(part, "assistant" if role == "model" else "user", place)
 
     def _part(self, part: dict[str, Any], role: str, param: str) -> None:
-        for name in (*_MEDIA, *_FOREIGN):
+        for name in _FOREIGN:
             if get(part, name) is not None:
-                raise _unsupported(f"{param}.{name}", "this model reads text only")
+                raise _unsupported(f"{param}.{name}", "this server runs nothing itself")
+        for name in _MEDIA:
+            media = get_object(part, name, f"{param}.")
+            if media is not None:
+                place = f"{param}.{name}"
+                if role != "user":
+                    raise _unsupported(place, "only a user shows images")
+                self._show(ImageSource(_image_url(media, name, place), place))
+                return
         call = get_object(part, "functionCall", f"{param}.")
         response = get_object(part, "functionResponse", f"{param}.")
         if call is not None:
@@ -109,10 +123,24 @@ class _Conversation:
                 if get(part, "thoughtSignature") is not None:
                     return  # it belonged to a thought that was not shown
                 raise bad_value(param, "must hold text, a functionCall or a functionResponse")
-            key = "reasoning_content" if part.get("thought") is True else "content"
-            message = self._message(role)
-            before = message.get(key)
+            self._say(text, role, is_thought=part.get("thought") is True)
+
+    def _say(self, text: str, role: str, *, is_thought: bool) -> None:
+        key = "reasoning_content" if is_thought else "content"
+        message = self._message(role)
+        before = message.get(key)
+        if isinstance(before, list):
+            before.append({"type": "text", "text": text})
+        else:
             message[key] = text if before is None else before + _SEPARATORS[role] + text
+
+    def _show(self, image: ImageSource) -> None:
+        self.images.append(image)
+        message = self._message("user")
+        content = message["content"]
+        if not isinstance(content, list):
+            message["content"] = [{"type": "text", "text": content}] if content else []
+        message["content"].append({"type": "image"})
 
     def _call(self, call: Mapping[str, Any], param: str) -> None:
         name = check_tool_name(call.get("name"), f"{param}.name", also=NAME_CHARACTERS)
@@ -148,6 +176,22 @@ class _Conversation:
         if not self.messages or self.messages[-1]["role"] != role:
             self.messages.append({"role": role, "content": None})
         return self.messages[-1]
+
+
+def _image_url(media: Mapping[str, Any], name: str, param: str) -> str:
+    """The address of an image: a data URL if it is in the request itself."""
+    mime_type = get_string(media, "mimeType", f"{param}.") or ""
+    if not mime_type.startswith("image/"):
+        raise _unsupported(param, "of all media only images are read")
+    source = "fileUri" if name == "fileData" else "data"
+    value = get_string(media, source, f"{param}.")
+    if value is None:
+        raise bad_value(param, f"must have a {source}")
+    if name == "fileData":
+        return value
+    # Bytes of protocol buffers may be in either alphabet of base64, with padding or without.
+    plain = value.translate(_STANDARD_BASE64).rstrip("=")
+    return f"data:{mime_type};base64,{plain}{'=' * (-len(plain) % 4)}"
 
 
 def _result_text(result: Mapping[str, Any]) -> str:

@@ -51,7 +51,7 @@ def parse_generate(
     n = config.candidate_count or 1
     if n > limits.max_n:
         raise bad_value(f"{_CONFIG}.candidateCount", f"must be at most {limits.max_n}, not {n}")
-    messages = parse_contents(
+    messages, images = parse_contents(
         get(body, "contents"), get(body, "systemInstruction"), limits.max_messages
     )
     is_continued = _is_prefill(messages[-1])
@@ -68,6 +68,7 @@ def parse_generate(
         best_of=n,
         stop=parse_stop_sequences(config.stop_sequences, f"{_CONFIG}.stopSequences"),
         messages=messages,
+        images=images,
         continue_final_message=is_continued,
         tools=tools,
         tool_choice=parse_tool_choice(get_object(body, "toolConfig", ""), tools),

@@ -111,6 +111,31 @@ def test_bug_17_a_conversation_with_tools_keeps_its_order() -> None:
     assert messages[4] == {"role": "user", "content": "go on"}
 
 
+def test_images_are_parts_of_the_users_turn() -> None:
+    """Of whatever kind, in their order, over several blocks and messages."""
+    first = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    second = {"type": "url", "url": "https://example.com/a.png"}
+    parsed = parse(
+        messages=[
+            user(text("a"), {"type": "image", "source": first}, text("b")),
+            user({"type": "image", "source": second}),
+            assistant(text("c")),
+            user(text("d")),
+        ]
+    )
+    assert parsed.messages[0]["content"] == [
+        {"type": "text", "text": "a"},
+        {"type": "image"},
+        {"type": "text", "text": "b"},
+        {"type": "image"},
+    ]
+    assert parsed.messages[2]["content"] == "d"
+    assert [(image.url, image.param) for image in parsed.images] == [
+        ("data:image/png;base64,AAAA", "messages.0.content.1"),
+        ("https://example.com/a.png", "messages.1.content.0"),
+    ]
+
+
 def test_a_result_may_be_empty() -> None:
     """Absent, null and an empty list are the empty text."""
     turns = [assistant(use("c1")), user({"type": "tool_result", "tool_use_id": "c1"})]
@@ -271,6 +296,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": [assistant(use("c", "two words"))]}, "messages.0.content.0.name"),
     ({"messages": [assistant(use("c") | {"input": "{}"})]}, "messages.0.content.0.input"),
     ({"messages": [user()]}, "messages.0.content"),
+    ({"messages": [user({"type": "image"})]}, "messages.0.content.0.source"),
+    (
+        {"messages": [user({"type": "image", "source": {"type": "base64", "data": 5}})]},
+        "messages.0.content.0.source.media_type",
+    ),
+    (
+        {"messages": [user({"type": "image", "source": {"type": "url"}})]},
+        "messages.0.content.0.source.url",
+    ),
     ({"system": 5}, "system"),
     ({"system": [{"type": "text", "text": None}]}, "system.0.text"),
     ({"temperature": 2.1}, "temperature"),
@@ -315,9 +349,10 @@ def test_bug_10_a_bad_field_is_named_as_this_dialect_spells_it(
 
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     (
-        {"messages": [user(text("a"), {"type": "image", "source": {}})]},
-        "messages.0.content.1",
+        {"messages": [user(text("a"), {"type": "image", "source": {"type": "file"}})]},
+        "messages.0.content.1.source",
     ),
+    ({"messages": [assistant({"type": "image"})]}, "messages.0.content.0"),
     (
         {"messages": [user({"type": "document", "source": {"type": "base64"}})]},
         "messages.0.content.0",

@@ -150,6 +150,30 @@ def test_bug_17_calls_without_ids_are_answered_in_order() -> None:
     assert messages[2]["name"] == "look"
 
 
+def test_images_are_parts_of_the_users_turn() -> None:
+    """Of whatever kind, in their order; base64 of either alphabet."""
+    parsed = parse(
+        [
+            user({"text": "a"}, {"inlineData": {"mimeType": "image/png", "data": "-_A"}}),
+            user({"text": "b"}),
+            user({"file_data": {"mime_type": "image/jpeg", "file_uri": "https://example.com/a"}}),
+            model({"text": "c"}),
+            user({"text": "d"}),
+        ]
+    )
+    assert parsed.messages[0]["content"] == [
+        {"type": "text", "text": "a"},
+        {"type": "image"},
+        {"type": "text", "text": "b"},
+        {"type": "image"},
+    ]
+    assert parsed.messages[2]["content"] == "d"
+    assert [(image.url, image.param) for image in parsed.images] == [
+        ("data:image/png;base64,+/A=", "contents[0].parts[1].inlineData"),
+        ("https://example.com/a", "contents[2].parts[0].fileData"),
+    ]
+
+
 def test_ids_that_are_there_are_kept() -> None:
     """In whatever order the results come."""
     messages = parse(
@@ -313,6 +337,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"contents": [user()]}, "contents[0].parts"),
     ({"contents": [user({"text": 5})]}, "contents[0].parts[0].text"),
     ({"contents": [user({})]}, "contents[0].parts[0]"),
+    (
+        {"contents": [user({"inlineData": {"mimeType": "image/png"}})]},
+        "contents[0].parts[0].inlineData",
+    ),
+    (
+        {"contents": [user({"fileData": {"mimeType": 5}})]},
+        "contents[0].parts[0].fileData.mimeType",
+    ),
     ({"contents": [user("hi")]}, "contents[0].parts[0]"),
     ({"contents": [model(call("two words"))]}, "contents[0].parts[0].functionCall.name"),
     (
@@ -400,10 +432,14 @@ def test_bug_10_a_bad_field_is_named_as_this_dialect_spells_it(
 
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     (
-        {"contents": [user({"text": "a"}, {"inlineData": {"mimeType": "image/png"}})]},
+        {"contents": [user({"text": "a"}, {"inlineData": {"mimeType": "audio/wav"}})]},
         "contents[0].parts[1].inlineData",
     ),
     ({"contents": [user({"file_data": {"file_uri": "x"}})]}, "contents[0].parts[0].fileData"),
+    (
+        {"contents": [model({"inlineData": {"mimeType": "image/png"}})]},
+        "contents[0].parts[0].inlineData",
+    ),
     ({"contents": [model({"executableCode": {}})]}, "contents[0].parts[0].executableCode"),
     ({"systemInstruction": {"parts": [{"inlineData": {}}]}}, "systemInstruction.parts[0]"),
     ({"tools": [{"googleSearch": {}}]}, "tools[0].googleSearch"),
