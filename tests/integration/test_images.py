@@ -100,7 +100,7 @@ async def test_vectors_stand_where_the_template_shows_the_image(tmp_path: Path) 
         assert (event["image_count"], event["cost"]) == (2, "0.02001")
 
 
-async def test_prompts_share_a_beginning_only_with_the_same_image(tmp_path: Path) -> None:
+async def test_v12_prompts_share_a_beginning_only_with_the_same_image(tmp_path: Path) -> None:
     """Their ids are the same; what they show is not."""
     async with seeing(tmp_path) as (served, _):
         cached = []
@@ -144,7 +144,7 @@ async def test_what_is_no_image_is_refused_at_its_place(
         assert served.usage.events == []
 
 
-async def test_too_many_images_are_refused_before_one_is_fetched(tmp_path: Path) -> None:
+async def test_v6_too_many_images_are_refused_before_one_is_fetched(tmp_path: Path) -> None:
     """By their number alone."""
     images = {"max_images": 2}
     async with seeing(tmp_path, images=images) as (served, runner):

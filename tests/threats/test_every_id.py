@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-COUNTS = {"h": 34, "j": 15, "p": 25, "t": 11, "m": 11, "w": 6, "s": 11}
+COUNTS = {"h": 34, "j": 15, "p": 25, "t": 11, "m": 11, "w": 6, "s": 11, "v": 14}
 IDS = [f"{row}{number}" for row, count in COUNTS.items() for number in range(1, count + 1)]
 
 UNDER_ANOTHER_NAME = {
@@ -57,7 +57,7 @@ def all_test_names() -> set[str]:
 
 
 NAMES = all_test_names()
-NAMED = {row for name in NAMES for row in re.findall(r"_([hjptmws]\d+)(?=_|$)", name)}
+NAMED = {row for name in NAMES for row in re.findall(r"_([hjptmwsv]\d+)(?=_|$)", name)}
 
 
 @pytest.mark.parametrize("row", IDS)

@@ -169,7 +169,7 @@ def test_media_are_refused_by_place(part: dict[str, Any]) -> None:
     assert isinstance(audio, UnsupportedParameter)
 
 
-def test_images_of_users_stay_where_they_are() -> None:
+def test_v13_images_of_users_stay_where_they_are() -> None:
     """Which model reads them is not known yet; what the client says of their detail is nothing."""
     look = {"type": "text", "text": "look"}
     images = [{"url": "https://example.com/a", "detail": "low"}, {"url": "data:x", "fps": 9}]

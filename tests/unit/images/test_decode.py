@@ -71,14 +71,14 @@ def test_photographs_stand_upright() -> None:
     assert decode(write(picture(), "JPEG", exif=exif.tobytes())).pixels.shape == (3, 2, 3)
 
 
-def test_of_an_animation_the_first_frame_is_seen() -> None:
+def test_v7_of_an_animation_the_first_frame_is_seen() -> None:
     """However many there are."""
     frames = [Image.new("P", (2, 2), index % 3) for index in range(50)]
     data = write(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode(data).pixels.shape == (2, 2, 3)
 
 
-def test_equal_pixels_of_other_shapes_have_other_digests() -> None:
+def test_v12_equal_pixels_of_other_shapes_have_other_digests() -> None:
     """Or one picture's cached text would answer for the other."""
     wide, tall = (picture(np.zeros(shape)) for shape in ((2, 8, 3), (8, 2, 3)))
     digests = {decode(write(image, "PNG")).digest for image in (wide, tall)}
@@ -87,7 +87,7 @@ def test_equal_pixels_of_other_shapes_have_other_digests() -> None:
 
 
 @pytest.mark.parametrize("form", ["TIFF", "BMP", "PPM", "TGA", "JPEG2000", "ICO", "EPS", "PDF"])
-def test_other_formats_are_refused(form: str) -> None:
+def test_v8_other_formats_are_refused(form: str) -> None:
     """Their decoders are never reached."""
     with pytest.raises(InvalidRequest) as caught:
         decode(write(picture(), form))
@@ -108,7 +108,7 @@ def test_other_formats_are_refused(form: str) -> None:
         write(picture(), "JPEG")[:300],
     ],
 )
-def test_damaged_files_are_refused_in_fixed_words(data: bytes) -> None:
+def test_v9_damaged_files_are_refused_in_fixed_words(data: bytes) -> None:
     """No address of an object, no path, no text of the library."""
     with pytest.raises(InvalidRequest) as caught:
         decode(data)
@@ -121,7 +121,7 @@ def test_damaged_files_are_refused_in_fixed_words(data: bytes) -> None:
 @pytest.mark.parametrize(
     "size", [(65_535, 65_535), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (101, 100)]
 )
-def test_size_is_known_before_a_pixel_is_decoded(size: tuple[int, int]) -> None:
+def test_v7_size_is_known_before_a_pixel_is_decoded(size: tuple[int, int]) -> None:
     """The file holds a header and nothing else."""
     with pytest.raises(InvalidRequest, match="pixels") as caught:
         decode(png_header(*size))
@@ -129,6 +129,6 @@ def test_size_is_known_before_a_pixel_is_decoded(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
-def test_thin_pictures_are_pictures(size: tuple[int, int]) -> None:
+def test_v10_thin_pictures_are_pictures(size: tuple[int, int]) -> None:
     """Up to the limits."""
     assert decode(write(Image.new("RGB", size), "PNG")).pixels.shape == (size[1], size[0], 3)
