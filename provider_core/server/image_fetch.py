@@ -8,10 +8,11 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from provider_core.errors import InvalidRequest
@@ -19,6 +20,7 @@ from provider_core.images.sources import IPAddress, check_url, fetch_failed, is_
 from provider_core.settings import ImageSettings
 
 MAX_REDIRECTS = 3
+MAX_LOOKUPS = 8  # of names at a time
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {
     "Accept": "image/png, image/jpeg, image/gif, image/webp",
@@ -27,19 +29,50 @@ _HEADERS = {
 }
 
 
+class SystemResolver(AbstractResolver):
+    """Asks the system, in threads of its own: names that take long hold up images only."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="image-names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Resolve a name.
+
+        Raises:
+            OSError: It has no address.
+        """
+        look_up = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._executor, look_up)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Wait for nobody."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
 class CheckedResolver(AbstractResolver):
     """Resolves names whose every address may be connected to.
 
     Args:
         is_allowed: Judges an address.
-        resolver: Asks the system; by default in a thread.
+        resolver: Finds them; closed with this one.
     """
 
-    def __init__(
-        self, is_allowed: Callable[[IPAddress], bool], resolver: AbstractResolver | None = None
-    ) -> None:
+    def __init__(self, is_allowed: Callable[[IPAddress], bool], resolver: AbstractResolver) -> None:
         self._is_allowed = is_allowed
-        self._resolver = resolver or ThreadedResolver()
+        self._resolver = resolver
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -67,7 +100,7 @@ class ImageFetcher:
         settings: Limits.
         is_allowed: Judges each address that would be connected to.
         schemes: Of addresses.
-        resolver: Asks the system for a name's addresses.
+        resolver: Finds a name's addresses; by default it asks the system.
     """
 
     def __init__(
@@ -81,7 +114,7 @@ class ImageFetcher:
         self._settings = settings
         self._is_allowed = is_allowed
         self._schemes = frozenset(schemes)
-        self._resolver = resolver
+        self._resolver = CheckedResolver(is_allowed, resolver or SystemResolver())
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, url: str, *, param: str) -> bytes:
@@ -108,6 +141,7 @@ class ImageFetcher:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        await self._resolver.close()
 
     async def _follow(self, url: URL, param: str) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
@@ -158,7 +192,7 @@ class ImageFetcher:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=CheckedResolver(self._is_allowed, self._resolver),
+                    resolver=self._resolver,
                     use_dns_cache=False,
                     force_close=True,
                 ),
