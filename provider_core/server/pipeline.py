@@ -12,9 +12,14 @@ from aiohttp import web
 
 from provider_core.dialects.chat_request import ChatRequest, RequestFields
 from provider_core.dialects.json_body import parse_json_object
+from provider_core.dialects.openrouter.compression import (
+    count_turns,
+    reply_room,
+    without_middle,
+)
 from provider_core.dialects.openrouter.routing import check_preferences
 from provider_core.dialects.sampling import to_sampling_params
-from provider_core.errors import Unavailable
+from provider_core.errors import ContextLengthExceeded, Unavailable
 from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import State
 from provider_core.server.admission import check_any_room
@@ -32,6 +37,8 @@ from provider_core.server.response_cache import ResponseCache
 from provider_core.server.streaming import stream_reply, whole_reply
 from provider_core.settings import Settings
 from provider_core.types import SamplingParams
+
+_Encoded = tuple[RenderedPrompt, tuple[int, ...]]
 
 
 class Pipeline:
@@ -135,7 +142,9 @@ class Pipeline:
             repeated = await self.repeat(request, call, model, make_reply)
             if repeated is not None:
                 return repeated
-            prompt, prompt_ids, images = await self._write_prompt(model, chat)
+            prompt, prompt_ids, images = await self._write_prompt(
+                model, chat, compresses=call.routing.compresses
+            )
             sampling = _complete_sampling(model, chat, len(prompt_ids))
             plan = await self.dispatcher.planner.plan(model, chat, prompt, sampling.max_tokens)
             prepared = await self.prepare(call, model, chat, [prompt_ids], plan=plan, images=images)
@@ -167,14 +176,46 @@ class Pipeline:
             return len(prompt_ids)
 
     async def _write_prompt(
-        self, model: ServedModel, chat: ChatRequest
+        self, model: ServedModel, chat: ChatRequest, *, compresses: bool = False
     ) -> tuple[RenderedPrompt, tuple[int, ...], PromptImages]:
         """The prompt as text, as ids, and what it shows beside them."""
         self._images.check(model, chat.images)
-        prompt = await self.dispatcher.planner.render(model, chat)
-        prompt_ids = await self.dispatcher.encode_chat(model, prompt)
+        try:
+            prompt, prompt_ids = await self._encode(model, chat)
+        except ContextLengthExceeded as error:
+            if not compresses or chat.images:  # an image belongs to its message
+                raise
+            prompt, prompt_ids = await self._encode_without_middle(model, chat, error)
         prompt_ids, images = await self._images.read(model, chat.images, prompt_ids)
         return prompt, prompt_ids, images
+
+    async def _encode(self, model: ServedModel, chat: ChatRequest) -> _Encoded:
+        prompt = await self.dispatcher.planner.render(model, chat)
+        return prompt, await self.dispatcher.encode_chat(model, prompt)
+
+    async def _encode_without_middle(
+        self, model: ServedModel, chat: ChatRequest, error: ContextLengthExceeded
+    ) -> _Encoded:
+        """Keep as many turns as fit, found by halving; `error` if one alone is too long."""
+        limit = model.spec.max_model_len
+        room = reply_room(chat.sampling.max_tokens, limit)
+        found: _Encoded | None = None
+        low, high = 1, count_turns(chat.messages) - 1
+        while low <= high:
+            middle = (low + high) // 2
+            shorter = replace(chat, messages=without_middle(chat.messages, middle))
+            try:
+                encoded = await self._encode(model, shorter)
+                fits = len(encoded[1]) + room <= limit
+            except ContextLengthExceeded:
+                fits = False
+            if fits:
+                found, low = encoded, middle + 1
+            else:
+                high = middle - 1
+        if found is None:
+            raise error
+        return found
 
     async def prepare(
         self,

@@ -75,6 +75,42 @@ async def test_a_prompt_that_is_too_long_goes_to_a_model_with_room() -> None:
     assert answer["model"] == "test-model"
 
 
+COMPRESSION: dict[str, Any] = {"plugins": [{"id": "context-compression"}]}
+
+
+@pytest.mark.parametrize("fields", [COMPRESSION, {"transforms": ["middle-out"]}])
+async def test_a_long_conversation_loses_its_middle_if_the_client_agrees(
+    fields: dict[str, Any],
+) -> None:
+    """What is left fits, with room for the reply; without leave it is an error."""
+    turns = [
+        {"role": role, "content": f"{number} {'x' * 100}"}
+        for number in range(30)
+        for role in ("user", "assistant")
+    ]
+    messages = [{"role": "system", "content": "Be brief."}, *turns[:-1]]
+    async with three_models() as served:
+        refused, _ = await ask(served, model="test-model", messages=messages)
+        status, answer = await ask(served, model="test-model", messages=messages, **fields)
+
+    assert (refused, status) == (400, 200)
+    assert 2048 // 2 < answer["usage"]["prompt_tokens"] <= 2048 - 2048 // 8
+
+
+async def test_a_turn_that_is_too_long_stays_an_error() -> None:
+    """Nothing is cut within a message."""
+    messages = [
+        {"role": "user", "content": "x" * 3000},
+        *MESSAGES,
+        {"role": "user", "content": "y" * 3000},
+    ]
+    async with three_models() as served:
+        status, answer = await ask(served, model="test-model", messages=messages, **COMPRESSION)
+
+    assert status == 400
+    assert answer["error"]["metadata"]["error_type"] == "context_length_exceeded"
+
+
 async def test_a_stream_falls_back_before_its_first_byte() -> None:
     """The client sees one stream of one model."""
     async with (
