@@ -61,7 +61,9 @@ class GenerationFields(BaseModel):
     # Accepted and without effect: hints for routing, caching and abuse detection.
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    service_tier: (
+        Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
+    ) = None
     metadata: dict[str, Any] | None = None
 
 

@@ -155,11 +155,13 @@ def _echo(
         "prompt_cache_key": fields.prompt_cache_key,
     }
     return {
+        "frequency_penalty": fields.frequency_penalty or 0.0,
         "instructions": fields.instructions,
         "max_output_tokens": fields.max_output_tokens,
         "max_tool_calls": fields.max_tool_calls,
         "metadata": shared_fields(fields)["metadata"],
         "parallel_tool_calls": fields.parallel_tool_calls is not False,
+        "presence_penalty": fields.presence_penalty or 0.0,
         "previous_response_id": None,
         "reasoning": {"effort": reasoning.effort if reasoning else None, "summary": None},
         "store": False,

@@ -1,7 +1,8 @@
 """The response object: what it says before, during and after a generation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import time
 from typing import Any, Literal
 
 import orjson
@@ -24,6 +25,7 @@ class ResponseHead:
         model: As the client asked for it.
         echo: What the request said, as the object repeats it.
         openrouter: Speak the `/api/v1` variant, whose usage has the cost.
+        clock: Tells Unix seconds.
     """
 
     response_id: str
@@ -31,6 +33,7 @@ class ResponseHead:
     model: str
     echo: Mapping[str, Any]
     openrouter: bool = False
+    clock: Callable[[], float] = time
 
     def response(
         self,
@@ -55,6 +58,7 @@ class ResponseHead:
             "id": self.response_id,
             "object": "response",
             "created_at": self.created_at,
+            "completed_at": int(self.clock()) if status == "completed" else None,
             "status": status,
             "error": _failure(error) if status == "failed" else None,
             "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,

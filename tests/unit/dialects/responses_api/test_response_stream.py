@@ -62,6 +62,7 @@ def head(*, openrouter: bool = False, **fields: Any) -> ResponseHead:
         model="a/b",
         echo=parsed(**fields).echo,
         openrouter=openrouter,
+        clock=lambda: 9.5,
     )
 
 
@@ -135,7 +136,7 @@ def test_the_whole_reply_is_the_last_event() -> None:
     """Streamed and whole are one: items, counts and status."""
     last = stream(EVENTS)[-1]["response"]
     assert last == whole(EVENTS)
-    assert last["status"] == "completed"
+    assert (last["status"], last["created_at"], last["completed_at"]) == ("completed", 7, 9)
     assert [item["type"] for item in last["output"]] == [
         "reasoning",
         "message",
