@@ -16,6 +16,7 @@ ALL = (
     "start",
     "prefix_cache",
     "speculation",
+    "constrained_decoding",
     "throughput",
 )
 

@@ -21,6 +21,9 @@ _Ints = npt.NDArray[np.int64]
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little")
 _CEILINGS = np.where(_BITS == 1, np.inf, -np.inf).astype(np.float32)  # by byte of a bitmask
 
+MAX_LISTED = 16_384
+"""Most ids that are listed: those that are allowed, or those that are not. Else all are marked."""
+
 
 class ConstrainedSequence:
     """One sequence's place in its grammar. Belongs to the engine's thread, but for `fill`.
@@ -36,6 +39,8 @@ class ConstrainedSequence:
         self._grammar = grammar
         self._matcher: GrammarMatcher | None = None  # none before the first `fill`
         self._bitmask = np.zeros(-(-masks.vocab_size // 32), dtype=np.int32)
+        self._allowed_ids: _Ints | None = None  # if they are few
+        self._forbidden_ids: _Ints | None = None  # if they are few
 
     def fill(self) -> None:
         """Ask the grammar what may come next. On the worker's thread, between two draws."""
@@ -46,7 +51,9 @@ class ConstrainedSequence:
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             self._fail("failed", error)
             return
-        if not self._bitmask.any():
+        self._allowed_ids = self._list(self._bitmask)
+        self._forbidden_ids = None if self._allowed_ids is not None else self._list(~self._bitmask)
+        if self._allowed_ids is not None and not len(self._allowed_ids):
             self._fail("allows no token")
 
     def restrict(self, logits: _Floats) -> None:
@@ -57,8 +64,26 @@ class ConstrainedSequence:
         """
         if self.ready is not None:
             self.ready.result()
-        if self.error is None:
+        if self.error is not None:
+            return
+        if self._allowed_ids is not None:
+            allowed = logits[self._allowed_ids]
+            logits.fill(-np.inf)
+            logits[self._allowed_ids] = allowed
+        elif self._forbidden_ids is not None:
+            logits[self._forbidden_ids] = -np.inf
+        else:
             np.minimum(logits, self.masks.expand(self._bitmask), out=logits)
+
+    def _list(self, bitmask: npt.NDArray[np.int32]) -> _Ints | None:
+        """The ids whose bits are set, if they are few."""
+        if np.bitwise_count(bitmask).sum() > MAX_LISTED:
+            return None
+        words = np.flatnonzero(bitmask)
+        bits = np.unpackbits(bitmask[words].view(np.uint8), bitorder="little").reshape(-1, 32)
+        rows, columns = np.nonzero(bits)
+        ids: _Ints = 32 * words[rows] + columns
+        return ids[ids < self.masks.vocab_size]
 
     def advance(self, token_id: int, peak: float) -> bool:
         """Take what was drawn, and say whether the grammar is finished by it.
@@ -115,8 +140,8 @@ class MaskWorker:
     def expand(self, bitmask: npt.NDArray[np.int32]) -> _Floats:
         """Infinity where a bit is set and its negative elsewhere, `[vocab_size]`.
 
-        Valid until the next call. A look-up by byte and one `minimum` take a half of what any
-        assignment by condition takes.
+        Valid until the next call. A look-up by byte and one `minimum` take half the time of an
+        assignment by condition.
         """
         np.take(_CEILINGS, bitmask.view(np.uint8), axis=0, out=self._ceilings, mode="clip")
         return self._ceilings.reshape(-1)[: self.vocab_size]
