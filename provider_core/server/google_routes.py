@@ -4,7 +4,7 @@ A path ends in a model's id, which may hold slashes, raw or encoded, and a verb 
 colon: `/v1beta/models/some/model:generateContent`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import orjson
 from aiohttp import web
@@ -31,8 +31,6 @@ from provider_core.server.pipeline import Pipeline
 from provider_core.text.events import Event
 from provider_core.types import Usage
 
-_Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
-
 
 class GoogleRoutes:
     """Content, token counts, embeddings, and the list of models under `/v1beta`."""
@@ -41,62 +39,58 @@ class GoogleRoutes:
         self._pipeline = pipeline
         self._encoders = EncoderPipeline(pipeline)
         self._limits = pipeline.settings.limits
-        self._handlers: dict[str, _Handler] = {
+
+    def add_routes(self, app: web.Application) -> None:
+        """Register under both base paths; `/v1/models` itself is `OpenAIRoutes`'."""
+        handlers = {
             "generateContent": self.generate,
-            "streamGenerateContent": self.generate,
+            "streamGenerateContent": self.stream_generate,
             "countTokens": self.count_tokens,
             "embedContent": self.embed,
             "batchEmbedContents": self.embed_batch,
         }
-
-    def add_routes(self, app: web.Application) -> None:
-        """Register under both base paths; `/v1/models` itself is `OpenAIRoutes`'."""
         for base in ("/v1", "/v1beta"):
-            app.router.add_post(f"{base}/models/{{target:.+}}", self.dispatch)
+            for verb, handler in handlers.items():
+                app.router.add_post(f"{base}/models/{{model:.+}}:{verb}", handler)
+            app.router.add_post(f"{base}/models/{{model:.+}}", self.no_such_method)
         app.router.add_get("/v1beta/models", self.models)
         app.router.add_get("/v1beta/models/{model:.+}", self.model)
 
-    async def dispatch(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1beta/models/{id}:{verb}`.
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        """`:generateContent`."""
+        return await self._generate(request, stream=False)
 
-        Raises:
-            NotFound: No such verb.
-        """
-        name, _, verb = request.match_info["target"].rpartition(":")
-        handler = self._handlers.get(verb)
-        if handler is None:
-            raise NotFound(f"no such method; there are {', '.join(self._handlers)}")
-        return await handler(request, model_id(name))
+    async def stream_generate(self, request: web.Request) -> web.StreamResponse:
+        """`:streamGenerateContent`."""
+        return await self._generate(request, stream=True)
 
-    async def generate(self, request: web.Request, name: str) -> web.StreamResponse:
-        """`:generateContent` and `:streamGenerateContent`."""
+    async def _generate(self, request: web.Request, *, stream: bool) -> web.StreamResponse:
         call, body = await self._pipeline.enter(request)
-        is_stream = request.path.endswith(":streamGenerateContent")
-        chat = parse_generate(body, name, self._limits, stream=is_stream)
+        chat = parse_generate(body, _model(request), self._limits, stream=stream)
         encoder = encoder_class(request.query)
         call.stream_type = encoder.media_type
         return await self._pipeline.chat(
             request, call, chat, lambda model: GoogleReply(call, model, chat, encoder)
         )
 
-    async def count_tokens(self, request: web.Request, name: str) -> web.Response:
+    async def count_tokens(self, request: web.Request) -> web.Response:
         """`:countTokens`."""
         call, body = await self._pipeline.enter(request)
-        chat = parse_count(body, name, self._limits)
+        chat = parse_count(body, _model(request), self._limits)
         return _json({"totalTokens": await self._pipeline.count_prompt_tokens(call, chat)})
 
-    async def embed(self, request: web.Request, name: str) -> web.StreamResponse:
+    async def embed(self, request: web.Request) -> web.StreamResponse:
         """`:embedContent`."""
         call, body = await self._pipeline.enter(request)
-        wanted = parse_embed(body, name)
+        wanted = parse_embed(body, _model(request))
         return await self._encoders.embed(
             request, call, wanted, lambda vectors, usage, _cost: embedding(vectors, usage)
         )
 
-    async def embed_batch(self, request: web.Request, name: str) -> web.StreamResponse:
+    async def embed_batch(self, request: web.Request) -> web.StreamResponse:
         """`:batchEmbedContents`."""
         call, body = await self._pipeline.enter(request)
-        wanted = parse_batch_embed(body, name, self._limits)
+        wanted = parse_batch_embed(body, _model(request), self._limits)
         return await self._encoders.embed(
             request, call, wanted, lambda vectors, usage, _cost: embeddings(vectors, usage)
         )
@@ -110,8 +104,16 @@ class GoogleRoutes:
     async def model(self, request: web.Request) -> web.Response:
         """`GET /v1beta/models/{id}`."""
         await self._enter_models(request)
-        name = model_id(request.match_info["model"])
-        return _json(model_object(listed(self._pipeline.dispatcher.models.find(name))))
+        model = self._pipeline.dispatcher.models.find(_model(request))
+        return _json(model_object(listed(model)))
+
+    async def no_such_method(self, request: web.Request) -> web.StreamResponse:
+        """`POST` of anything else.
+
+        Raises:
+            NotFound: Always.
+        """
+        raise NotFound(f"no such method of {request.match_info['model'][:64]!r}")
 
     async def _enter_models(self, request: web.Request) -> None:
         if not self._pipeline.settings.access.public_models:
@@ -152,6 +154,10 @@ class GoogleReply:
     def whole(self, events: list[Event], usage: Usage, _cost: str) -> bytes:
         """The whole body: a fold over the events a stream would have shown."""
         return orjson.dumps(response(self._head, events, usage))
+
+
+def _model(request: web.Request) -> str:
+    return model_id(request.match_info["model"])
 
 
 def _json(value: object) -> web.Response:

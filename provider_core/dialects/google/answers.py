@@ -70,6 +70,11 @@ class Parts:
         self._call: ToolCallStart | None = None
         self._arguments: list[str] = []
 
+    @property
+    def has_open_call(self) -> bool:
+        """A call has begun, and its arguments may not all have come."""
+        return self._call is not None
+
     def take(self, event: Event) -> list[dict[str, Any]]:
         """The parts that an event completes."""
         if type(event) is ToolCallDelta:

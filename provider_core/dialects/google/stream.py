@@ -38,6 +38,7 @@ class SseEncoder:
         self._head = head
         self._parts = [Parts() for _ in range(num_choices)]
         self._finished: dict[int, Finished] = {}
+        self._is_plain = head.decode_token is None
         # What stands around a candidate's text: all that does not change.
         self._around = [
             dumps(head.response([candidate(index, _EMPTY)])).split(b'""', 1)
@@ -50,14 +51,16 @@ class SseEncoder:
 
     def encode(self, event: Event) -> bytes:
         """The bytes of one event; none for a finish, which waits for the counts."""
+        choice = self._parts[event.index]
+        if type(event) is TextDelta and event.text and self._is_plain and not choice.has_open_call:
+            before, after = self._around[event.index]
+            return self._frame(before + dumps(event.text) + after)
         if type(event) is Finished:
             self._finished[event.index] = event
-        parts = self._parts[event.index].take(event)
+        parts = choice.take(event)
         logprobs = self._head.logprobs(getattr(event, "logprobs", ()))
         if not parts and not logprobs:
             return b""
-        if type(event) is TextDelta and len(parts) == 1 and not logprobs:
-            return self._text(event)
         piece = candidate(event.index, parts or _EMPTY) | logprobs
         return self._frame(dumps(self._head.response([piece])))
 
@@ -86,11 +89,6 @@ class SseEncoder:
         """
         del usage, cost
         return self._frame(dumps(error_body(error))) + self._terminator()
-
-    def _text(self, event: TextDelta) -> bytes:
-        """The common case: a text around which nothing changes."""
-        before, after = self._around[event.index]
-        return self._frame(before + dumps(event.text) + after)
 
     def _frame(self, json: bytes) -> bytes:
         return b"data: %b\n\n" % json

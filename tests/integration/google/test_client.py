@@ -246,12 +246,13 @@ async def test_models_are_listed_page_by_page(served: Serving) -> None:
 
 
 @pytest.mark.parametrize("name", ["openai/gpt-test", "openai%2Fgpt-test", "test-model"])
+@pytest.mark.parametrize("colon", [":", "%3A"])
 @pytest.mark.parametrize("version", ["v1", "v1beta"])
-async def test_slashes_in_a_path_may_be_raw_or_encoded(
-    served: Serving, name: str, version: str
+async def test_slashes_and_colons_in_a_path_may_be_raw_or_encoded(
+    served: Serving, name: str, colon: str, version: str
 ) -> None:
     """The verb stands behind the last colon."""
-    url = URL(f"{served.url}/{version}/models/{name}:countTokens", encoded=True)
+    url = URL(f"{served.url}/{version}/models/{name}{colon}countTokens", encoded=True)
     async with served.session.post(url, json=BODY) as response:
         assert response.status == 200
         assert (await response.json())["totalTokens"] > 0
