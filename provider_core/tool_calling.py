@@ -43,6 +43,9 @@ class ToolSyntax:
         trigger: The beginning of `begin + before_name` that, wherever it occurs, can only be a
             call. Empty if nothing is reserved: then a reply that begins exactly like a call of one
             of the tools, up to its arguments, is one.
+        answer_opening: What stands before the content of every reply, in families that frame all
+            they write; they write one call at most, and end there.
+        asides: With that: openings and closings of what may stand before the content or the call.
         arguments: How arguments are written: as `json`, or as `xml`, one element for each.
         control_tokens: Spellings that the parser wants to read although they may be control tokens,
             which no text shows.
@@ -55,6 +58,8 @@ class ToolSyntax:
     separator: str = ""
     end: str = ""
     trigger: str = ""
+    answer_opening: str = ""
+    asides: tuple[tuple[str, str], ...] = ()
     arguments: Literal["json", "xml"] = "json"
     control_tokens: tuple[str, ...] = ()
 

@@ -123,7 +123,9 @@ class ChatPlanner:
         """
         syntax, tags = model.syntax, model.syntax.reasoning
         tools = _callable_tools(model, chat)
-        parser = self._tool_parser(model, tools) if tools else None
+        family = syntax.tools
+        is_read = tools or (family and family.frames_replies)
+        parser = self._tool_parser(model, tools) if is_read else None
         control_tokens = find_control_tokens(model.tokenizer, _markup(parser, tags))
         if parser is None:
             answer = await self._compile(model, chat.response_format)
@@ -167,6 +169,8 @@ class ChatPlanner:
         """Compile what may be called; arguments that cannot be enforced may be any object."""
         spelling = parser.syntax
         must_call = chat.tool_choice.mode == "required"
+        if not (tools or chat.response_format):
+            return None
         if spelling is None:
             if must_call or chat.response_format:
                 message = f"the model {model.spec.id!r} cannot be made to call a tool"

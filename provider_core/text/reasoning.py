@@ -21,6 +21,7 @@ class ReasoningSyntax:
 THINK = ReasoningSyntax("<think>", "</think>")
 REASONING_FAMILIES = {
     "think": THINK,
+    "gpt_oss": ReasoningSyntax("<|channel|>analysis<|message|>", "<|end|>"),
     "mistral": ReasoningSyntax("[THINK]", "[/THINK]"),
     "seed": ReasoningSyntax("<seed:think>", "</seed:think>"),
     "reasoning": ReasoningSyntax("<reasoning>", "</reasoning>"),

@@ -41,7 +41,7 @@ def tool_constraint(
 
     Args:
         syntax: The family's.
-        tools: That may be called; at least one.
+        tools: That may be called; at least one, unless the family frames its replies.
         control_tokens: Ids of the syntax's control tokens, and their spellings.
         must_call: The reply is one or more calls and nothing else.
         is_single: At most one call.
@@ -60,7 +60,9 @@ def tool_constraint(
         for rule in _arguments_rules(f"{name}a", syntax, tool, is_loose=tool.name in loose)
     ]
     calls = _Calls(syntax, tools, spell, names, more="" if is_single else " more*")
-    if answer and not (must_call or syntax.trigger):
+    if syntax.answer_opening:
+        rules = [*calls.framed(must_call=must_call, has_answer=answer is not None), *arguments]
+    elif answer and not (must_call or syntax.trigger):
         rules = calls.as_documents(loose)
     elif must_call or answer:
         rules = [f"start: {calls.opened()}", *calls.rules(), *arguments]
@@ -69,7 +71,8 @@ def tool_constraint(
     else:
         rules = [*calls.bare(), *calls.rules(), *arguments]
     if answer and not must_call:
-        rules[0] = f"{rules[0]} | answer"
+        if not syntax.answer_opening:
+            rules[0] = f"{rules[0]} | answer"
         rules.append(f"answer: {_answer_rule(answer)}")
     return Constraint(kind="lark", source="\n".join(rules), param="tools")
 
@@ -119,6 +122,21 @@ class _Calls:
         tail = spell(syntax.after_arguments)
         heads = (f"{name}h {name}a {tail}" for name in self.names)
         return [*rules, f"bare: {' | '.join(heads)}"]
+
+    def framed(self, *, must_call: bool, has_answer: bool) -> list[str]:
+        """Asides, then the content in its frame, or one call."""
+        syntax, spell = self.syntax, self.spell
+        content = f"{spell(syntax.answer_opening)} {'answer' if has_answer else 'TEXT?'}"
+        options = [] if must_call else [content]
+        if self.tools:
+            options.append(f"{spell(syntax.before_name)} call")
+        asides = [
+            f"aside{i}: {spell(opening)} TEXT? {spell(closing)}"
+            for i, (opening, closing) in enumerate(syntax.asides)
+        ]
+        names = " | ".join(f"aside{i}" for i in range(len(asides)))
+        start = f"start: ({names})* ({' | '.join(options)})"
+        return [start, _TEXT, *asides, *(self.rules() if self.tools else [])]
 
     def rules(self) -> list[str]:
         """A call behind its opening, and one more."""

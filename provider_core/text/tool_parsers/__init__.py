@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from provider_core.text.tool_parsers import (
     deepseek,
     generic,
+    harmony,
     hermes,
     llama,
     mistral,
@@ -28,11 +29,13 @@ class ToolFamily:
         name: As `tool_parser` says it.
         marks: What a chat template of the family holds, all of it.
         make: The parser of a request with these tools.
+        frames_replies: Replies are read by the parser even where nothing can be called.
     """
 
     name: str
     marks: tuple[str, ...]
     make: Callable[[Sequence[Tool]], ToolParser]
+    frames_replies: bool = False
 
     def shows_in(self, template: str) -> bool:
         """Whether a template is of this family."""
@@ -40,6 +43,7 @@ class ToolFamily:
 
 
 _FAMILIES = (
+    ToolFamily("gpt_oss", ("<|channel|>",), lambda _: harmony.PARSER, frames_replies=True),
     ToolFamily("deepseek_v3", ("tool\u2581sep", "```json"), lambda _: deepseek.V3),
     ToolFamily("deepseek_v31", ("tool\u2581sep",), lambda _: deepseek.V31),
     ToolFamily("mistral_args", ("[TOOL_CALLS]", "[ARGS]"), lambda _: mistral.NAMED),

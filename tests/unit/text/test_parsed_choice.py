@@ -17,8 +17,8 @@ from provider_core.text.events import (
     fold,
 )
 from provider_core.text.output_reader import OutputFormat, find_control_tokens
-from provider_core.text.reasoning import THINK
-from provider_core.text.tool_parsers import hermes
+from provider_core.text.reasoning import REASONING_FAMILIES, THINK
+from provider_core.text.tool_parsers import harmony, hermes
 from tests.unit.text.generation_session import EOS, TOKENIZER, Session, ids_of, logprobs_of
 
 TOOLS = OutputFormat(tool_parser=hermes.PARSER)
@@ -244,6 +244,22 @@ def test_bug_30_reasoning_and_answer_are_never_mixed_up(
     assert len(result.tool_calls) == answer.count('"name"')
     kinds = [type(event) for event in session.events]
     assert ReasoningDelta not in kinds[kinds.index(TextDelta) :] if TextDelta in kinds else True
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_bug_30_channels_are_reasoning_content_and_calls(size: int) -> None:
+    """In the format that frames all it writes; nothing of the frames is shown."""
+    output = OutputFormat(tool_parser=harmony.PARSER, reasoning=REASONING_FAMILIES["gpt_oss"])
+    text = (
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
+        "<|channel|>commentary<|message|>Let me see.<|end|><|start|>assistant"
+        '<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a": 1}<|call|>'
+    )
+    session = played(text, output, size=size)
+    result = result_of(session)
+    assert (result.reasoning, result.text) == ("hm", "Let me see.")
+    assert calls_of(session) == [("f", '{"a": 1}')]
+    assert session.finished[0].finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize("text", ["hello <think>x</think>", " hello</think>", "<thin", "<thinker>"])

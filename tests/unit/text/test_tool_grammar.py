@@ -1,19 +1,25 @@
 """Grammars of calls: what they let a model write, and that a parser reads it as calls."""
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from tokenizers import AddedToken
 
 from provider_core.errors import InvalidRequest
 from provider_core.text.grammar_compiler import GrammarFactory
+from provider_core.text.output_reader import find_control_tokens
+from provider_core.text.tokenizer import FolderTokenizer
 from provider_core.text.tool_grammar import arguments_schema, tool_constraint
 from provider_core.text.tool_parsers import TOOL_FAMILIES, hermes
 from provider_core.tool_calling import CallArguments, CallStart, ToolSyntax
 from provider_core.types import Constraint, Tool
 from tests.unit.text.byte_tokenizer import CALL, END, ByteTokenizer
+from tests.unit.text.generation_session import EOS
 from tests.unit.text.test_tool_parsers import BARE, JSON_FAMILIES, PARSERS, read, spelled
+from tests.unit.text.tokenizer_folders import byte_level, served
 from tests.unit.text.writing import reads, write
 
 TOKENIZER = ByteTokenizer()
@@ -181,6 +187,58 @@ def test_a_strict_tool_whose_elements_cannot_be_enforced_is_refused() -> None:
     with pytest.raises(InvalidRequest) as caught:
         tool_constraint(XML, [tool], control_tokens={})
     assert caught.value.param == "p/properties/a"
+
+
+HARMONY = syntax_of("gpt_oss")
+ASIDE = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
+FINAL = "<|channel|>final<|message|>"
+
+
+def harmony_tokenizer() -> FolderTokenizer:
+    """One that has the format's control tokens."""
+    parser = byte_level()
+    parser.add_special_tokens([AddedToken(text, special=True) for text in HARMONY.control_tokens])
+    return served(parser)
+
+
+@pytest.fixture(scope="module")
+def is_harmony() -> Callable[..., bool]:
+    """Whether a model may write exactly this, in ids."""
+    tokenizer = harmony_tokenizer()
+    factory = GrammarFactory(tokenizer, frozenset({EOS}))
+    control_tokens = find_control_tokens(tokenizer, HARMONY.control_tokens)
+
+    def reads_text(text: str, tools: Sequence[Tool] = TOOLS, **options: Any) -> bool:
+        constraint = tool_constraint(HARMONY, tools, control_tokens=control_tokens, **options)
+        ids = tokenizer.encode(text, allow_special=True)
+        return reads(factory.compile(constraint), ids, end=EOS)
+
+    return reads_text
+
+
+@pytest.mark.parametrize("before", ["", ASIDE, ASIDE + ASIDE.replace("analysis", "commentary")])
+def test_framed_replies_are_an_answer_or_one_call(
+    is_harmony: Callable[..., bool], before: str
+) -> None:
+    """Behind any thoughts."""
+    called = spelled(HARMONY, [("get_weather", ROME)])
+    assert is_harmony(before + called, must_call=True)
+    assert is_harmony(before + called)
+    assert is_harmony(f"{before}{FINAL}text")
+    assert not is_harmony(f"{before}{FINAL}text", must_call=True)
+    assert not is_harmony(before + called.replace("Rome", "Paris"))
+    assert not is_harmony(before + "text")
+    answer = Constraint(kind="json_object")
+    assert is_harmony(f'{before}{FINAL}{{"a": 1}}', answer=answer)
+    assert is_harmony(before + called, answer=answer)
+    assert not is_harmony(f"{before}{FINAL}text", answer=answer)
+
+
+def test_framed_answers_need_no_tools(is_harmony: Callable[..., bool]) -> None:
+    """A schema binds what stands in the frame."""
+    answer = Constraint(kind="choice", source='["yes", "no"]')
+    assert is_harmony(f"{ASIDE}{FINAL}yes", [], answer=answer)
+    assert not is_harmony("yes", [], answer=answer)
 
 
 UNENFORCEABLE = {"type": "object", "properties": {"a": {"type": "string", "not": {}}}}
