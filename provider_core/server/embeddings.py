@@ -247,11 +247,12 @@ def _rows_of(model: ServedEncoder, wanted: EmbeddingRequest, kind: str | None) -
 
 async def _join(pieces: Iterable[bytes]) -> bytes:
     """Join a body; between its pieces others have their turn."""
-    body = bytearray()
-    num_seen = 0
+    joined = []
+    num_unseen = 0
     for piece in pieces:
-        body += piece
-        if len(body) - num_seen > _PIECE_BYTES:
-            num_seen = len(body)
+        joined.append(piece)
+        num_unseen += len(piece)
+        if num_unseen > _PIECE_BYTES:
+            num_unseen = 0
             await asyncio.sleep(0)
-    return bytes(body)
+    return b"".join(joined)
