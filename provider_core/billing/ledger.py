@@ -36,6 +36,7 @@ from provider_core.billing.ledger_rows import (
     money,
     row_of,
     split_money,
+    sums_of,
 )
 from provider_core.errors import Unavailable
 from provider_core.interfaces import Clock
@@ -48,6 +49,31 @@ _BATCH = 500  # events of old journals in one transaction; lookups come in betwe
 _BUSY_S = 5.0  # another process of the same data folder may be writing
 _Batch = tuple[list[Mapping[str, object]], dict[str, int]]  # events, and files read to their end
 _T = TypeVar("_T")
+
+_ADD_GENERATION = f"INSERT OR IGNORE INTO generations VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+_ADD_TO_DAY = """
+INSERT INTO days VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (api_key_id, account_id, day, model) DO UPDATE SET
+    requests = requests + excluded.requests,
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens,
+    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
+    cost_nano = cost_nano + excluded.cost_nano,
+    cost_atto = cost_atto + excluded.cost_atto
+"""
+_FIND_DAY = """
+SELECT api_key_id, coalesce(account_id, ''), date(CAST(finished_s AS INTEGER), 'unixepoch'), model
+FROM generations WHERE generation_id = ?
+"""
+_ADD_ADJUSTMENT = "INSERT OR IGNORE INTO adjustments VALUES (?, ?)"
+_ADJUST_GENERATION = """
+UPDATE generations SET cost_nano = cost_nano + ?, cost_atto = cost_atto + ?
+WHERE generation_id = ?
+"""
+_ADJUST_DAY = """
+UPDATE days SET cost_nano = cost_nano + ?, cost_atto = cost_atto + ?
+WHERE api_key_id = ? AND account_id = ? AND day = ? AND model = ?
+"""
 
 
 class UsageLedger:
@@ -79,6 +105,7 @@ class UsageLedger:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage-ledger")
         self._db: sqlite3.Connection | None = None
         self._next_purge_s = 0.0
+        self._is_due = False  # a flush is on its way
         self._has_lost = False  # an event that the journal still has
         self._is_closed = False
 
@@ -93,8 +120,11 @@ class UsageLedger:
 
     def record(self, event: Mapping[str, object]) -> None:
         """Take a `usage.final` or `usage.adjustment`. Never blocks, never raises."""
-        if not self._is_closed:
-            self._events.append(event)
+        if self._is_closed:
+            return
+        self._events.append(event)
+        if not self._is_due:
+            self._is_due = True
             self._submit(self._flush)
 
     async def find(self, generation_id: str, owner: Owner) -> Generation | None:
@@ -118,41 +148,34 @@ class UsageLedger:
             Unavailable: The file cannot be read.
         """
         column, value = owner.scope
-        since = Spending.begins(self._clock.time())
         sums = ", ".join(
-            f"SUM(cost_{unit}) FILTER (WHERE finished_s >= {limit:.0f})"
-            for limit in (0.0, *since)
-            for unit in ("nano", "atto")
+            f"SUM(cost_{unit}) FILTER (WHERE day >= ?)" for unit in ("nano", "atto") for _ in "123"
         )
-        ((*kept,),) = await self._query(
-            f"SELECT {sums} FROM generations WHERE {column} = ?",  # noqa: S608 - two names
-            (value,),
+        since = Spending.begins(self._clock.time())
+        ((nano, atto, *recent),) = await self._query(
+            f"SELECT SUM(cost_nano), SUM(cost_atto), {sums} FROM days WHERE {column} = ?",  # noqa: S608 - two names
+            (*since, *since, value),
         )
-        ((nano, atto),) = await self._query(
-            f"SELECT SUM(cost_nano), SUM(cost_atto) FROM archived WHERE {column} = ?",  # noqa: S608
-            (value,),
-        )
-        total, day, week, month = (money(*kept[i : i + 2]) for i in range(0, 8, 2))
-        return Spending(total=total + money(nano, atto), day=day, week=week, month=month)
+        day, week, month = map(money, recent[:3], recent[3:])
+        return Spending(total=money(nano, atto), day=day, week=week, month=month)
 
-    async def activity(self, owner: Owner, since_s: float, until_s: float) -> list[Activity]:
+    async def activity(self, owner: Owner, first: str, last: str) -> list[Activity]:
         """What was used of each model on each day, the newest day first.
 
         Args:
             owner: Whose.
-            since_s: Unix seconds, included.
-            until_s: Unix seconds, excluded.
+            first: `YYYY-MM-DD` in UTC.
+            last: The same, included.
 
         Raises:
             Unavailable: The file cannot be read.
         """
         column, value = owner.scope
         rows = await self._query(
-            "SELECT date(finished_s, 'unixepoch') AS day, model, COUNT(*), SUM(prompt_tokens),"  # noqa: S608
-            " SUM(completion_tokens), SUM(reasoning_tokens), SUM(cost_nano), SUM(cost_atto)"
-            f" FROM generations WHERE {column} = ? AND finished_s >= ? AND finished_s < ?"
-            " GROUP BY day, model ORDER BY day DESC, model",
-            (value, since_s, until_s),
+            "SELECT day, model, SUM(requests), SUM(prompt_tokens), SUM(completion_tokens),"  # noqa: S608
+            f" SUM(reasoning_tokens), SUM(cost_nano), SUM(cost_atto) FROM days WHERE {column} = ?"
+            " AND day BETWEEN ? AND ? GROUP BY day, model ORDER BY day DESC, model",
+            (value, first, last),
         )
         return [activity_of(row) for row in rows]
 
@@ -202,6 +225,7 @@ class UsageLedger:
 
     def _flush(self) -> None:
         """Write every event that waits, in one transaction."""
+        self._is_due = False  # first: whoever comes from now on may be too late for this one
         events = []
         while self._events:
             events.append(self._events.popleft())
@@ -232,7 +256,7 @@ class UsageLedger:
         return True
 
     def _purge(self) -> None:
-        """Forget what is older than the retention, but not what it cost."""
+        """Forget what is older than the retention; its day keeps the sums."""
         now_s = self._clock.time()
         db = self._db
         if db is None or now_s < self._next_purge_s:
@@ -240,14 +264,6 @@ class UsageLedger:
         self._next_purge_s = now_s + _PURGE_EVERY_S
         horizon = (now_s - self._retention_s,)
         with suppress(sqlite3.Error), _transaction(db):  # an hour later is early enough
-            db.execute(
-                "INSERT INTO archived SELECT api_key_id, MAX(account_id), SUM(cost_nano),"
-                " SUM(cost_atto) FROM generations WHERE finished_s < ? GROUP BY api_key_id"
-                " ON CONFLICT (api_key_id) DO UPDATE SET"
-                " cost_nano = cost_nano + excluded.cost_nano,"
-                " cost_atto = cost_atto + excluded.cost_atto",
-                horizon,
-            )
             db.execute("DELETE FROM generations WHERE finished_s < ?", horizon)
             db.execute("DELETE FROM adjustments WHERE finished_s < ?", horizon)
 
@@ -302,20 +318,16 @@ class _transaction:  # noqa: N801 - used as a function
 def _insert(db: sqlite3.Connection, event: Mapping[str, Any]) -> None:
     """Add an event; one that is known changes nothing."""
     if event["event"] == "usage.final":
-        marks = ", ".join("?" * len(COLUMNS))
         row = row_of(event, _finished_s(event))
-        db.execute(f"INSERT OR IGNORE INTO generations VALUES ({marks})", row)  # noqa: S608
+        if db.execute(_ADD_GENERATION, row).rowcount == 1:
+            db.execute(_ADD_TO_DAY, sums_of(event))
         return
-    nano, atto = split_money(event["cost_delta"])
-    added = db.execute(
-        "INSERT OR IGNORE INTO adjustments VALUES (?, ?)", (event["event_id"], _finished_s(event))
-    )
-    if added.rowcount == 1:
-        db.execute(
-            "UPDATE generations SET cost_nano = cost_nano + ?, cost_atto = cost_atto + ?"
-            " WHERE generation_id = ?",
-            (nano, atto, event["generation_id"]),
-        )
+    known = (event["event_id"], _finished_s(event))
+    found = db.execute(_FIND_DAY, (event["generation_id"],)).fetchone()
+    if found is not None and db.execute(_ADD_ADJUSTMENT, known).rowcount == 1:
+        amount = split_money(event["cost_delta"])
+        db.execute(_ADJUST_GENERATION, (*amount, event["generation_id"]))
+        db.execute(_ADJUST_DAY, (*amount, *found))
 
 
 def _events_of(path: Path) -> Iterator[Mapping[str, object]]:

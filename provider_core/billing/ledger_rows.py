@@ -51,19 +51,20 @@ SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS generations (
     {", ".join(f"{name} {_TYPES[name]}" for name in COLUMNS)}
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_key ON generations (api_key_id, finished_s);
-CREATE INDEX IF NOT EXISTS by_account ON generations (account_id, finished_s);
 CREATE INDEX IF NOT EXISTS by_time ON generations (finished_s);
 CREATE TABLE IF NOT EXISTS adjustments (
     event_id TEXT PRIMARY KEY, finished_s REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS archived (
-    api_key_id TEXT PRIMARY KEY, account_id TEXT,
-    cost_nano INTEGER NOT NULL, cost_atto INTEGER NOT NULL
+CREATE TABLE IF NOT EXISTS days (
+    api_key_id TEXT, account_id TEXT, day TEXT, model TEXT, requests INTEGER,
+    prompt_tokens INTEGER, completion_tokens INTEGER, reasoning_tokens INTEGER,
+    cost_nano INTEGER, cost_atto INTEGER,
+    PRIMARY KEY (api_key_id, account_id, day, model)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_account ON days (account_id, day);
 CREATE TABLE IF NOT EXISTS segments (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 """
-"""`archived`: what forgotten generations cost. `segments`: files of journals that were read."""
+"""`days`: sums, for good; `account_id` is empty for none. `segments`: files of journals read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,11 @@ class Spending:
     month: Decimal
 
     @staticmethod
-    def begins(now_s: float) -> tuple[float, float, float]:
-        """Unix seconds at which the day, the week (on Monday) and the month began."""
-        now = datetime.fromtimestamp(now_s, UTC)
-        day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    def begins(now_s: float) -> tuple[str, str, str]:
+        """The days on which this day, this week (on Monday) and this month began."""
+        day = datetime.fromtimestamp(now_s, UTC).date()
         week = day - timedelta(days=day.weekday())
-        return day.timestamp(), week.timestamp(), day.replace(day=1).timestamp()
+        return day.isoformat(), week.isoformat(), day.replace(day=1).isoformat()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +146,18 @@ def activity_of(row: Sequence[Any]) -> Activity:
         reasoning_tokens=reasoning,
         cost=money(nano, atto),
     )
+
+
+def sums_of(event: Mapping[str, Any]) -> tuple[object, ...]:
+    """What a `usage.final` adds to the sums of its day."""
+    names = ("prompt_tokens", "completion_tokens", "reasoning_tokens")
+    return (*day_of(event), 1, *(event[name] for name in names), *split_money(event["cost"]))
+
+
+def day_of(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Whose sums an event belongs to: key, account, day in UTC, model."""
+    account_id = event["account_id"] or ""
+    return event["api_key_id"], account_id, event["timestamp"][:10], event["model"]
 
 
 def split_money(amount: str) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from provider_core.billing.ledger_rows import Owner
 from provider_core.dialects.openrouter.accounts import (
     activity_list,
     credits_object,
-    day_begins,
     generation_object,
     key_object,
 )
@@ -30,7 +29,6 @@ from provider_core.server.pipeline import Pipeline
 from provider_core.settings import Settings
 from provider_core.types import ModelSpec, Principal
 
-_DAY_S = 86400.0
 _ACTIVITY_DAYS = 30
 _UNNAMED_REGIONS = {"local"}
 
@@ -124,20 +122,18 @@ class OpenRouterRoutes:
     async def activity(self, request: web.Request) -> web.Response:
         """`GET /api/v1/activity`: the last 30 whole days, or `?date=` one of them."""
         owner, _ = await self._identify(request)
-        midnight = datetime.fromtimestamp(time(), UTC).replace(hour=0, minute=0, second=0)
-        until_s = midnight.replace(microsecond=0).timestamp()
-        since_s = until_s - timedelta(days=_ACTIVITY_DAYS).total_seconds()
-        day = request.query.get("date")
-        if day is not None:
-            try:
-                begins_s = day_begins(day)
-            except ValueError:
-                raise bad_value("date", "must be a day, YYYY-MM-DD") from None
-            if not since_s <= begins_s < until_s:
-                raise bad_value("date", f"must be one of the last {_ACTIVITY_DAYS} whole days")
-            since_s, until_s = begins_s, begins_s + _DAY_S
-        days = await self._require_ledger().activity(owner, since_s, until_s)
-        return _json(activity_list(days, self._settings.provider.name))
+        today = datetime.fromtimestamp(time(), UTC).date()
+        days = [(today - timedelta(days=ago)).isoformat() for ago in range(1, _ACTIVITY_DAYS + 1)]
+        first, last = days[-1], days[0]
+        asked = request.query.get("date")
+        if asked is not None:
+            if asked not in days:
+                raise bad_value(
+                    "date", f"must be one of the last {_ACTIVITY_DAYS} whole days, YYYY-MM-DD"
+                )
+            first = last = asked
+        found = await self._require_ledger().activity(owner, first, last)
+        return _json(activity_list(found, self._settings.provider.name))
 
     async def _enter(self, request: web.Request) -> None:
         if self._settings.access.private_models:

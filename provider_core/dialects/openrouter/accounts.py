@@ -4,7 +4,6 @@ Amounts are JSON numbers that keep every digit of the exact decimal.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -127,15 +126,6 @@ def activity_list(days: Iterable[Activity], provider_name: str) -> dict[str, Any
             for day in days
         ]
     }
-
-
-def day_begins(day: str) -> float:
-    """Unix seconds at which a day, `YYYY-MM-DD`, begins in UTC.
-
-    Raises:
-        ValueError: It is no day.
-    """
-    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
 
 
 def _number(amount: Decimal) -> orjson.Fragment:

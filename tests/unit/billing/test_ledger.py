@@ -116,6 +116,27 @@ async def test_an_event_counts_once(settle: Settle, usage: UsageLedger) -> None:
     assert (await usage.spending(MINE)).total == found.cost
 
 
+async def test_an_adjustment_belongs_to_the_day_of_its_bill(
+    settle: Settle, usage: UsageLedger, clock: HandClock
+) -> None:
+    """To its last microsecond, and whenever the adjustment was made."""
+    clock.wall_s = 1_764_547_200.0 - 0.0000011  # of Sunday, 30 November 2025
+    record = settle(received_wall_s=clock.wall_s)
+    clock.advance(60.0)
+    usage.record(
+        {
+            "event": "usage.adjustment",
+            "event_id": f"{record.generation_id}:adj:1",
+            "generation_id": record.generation_id,
+            "cost_delta": f"-{record.event['cost']}",
+            "timestamp": format_timestamp(clock.wall_s),
+        }
+    )
+    (day,) = await usage.activity(MINE, "2025-11-01", "2025-12-31")
+
+    assert (day.day, day.cost, day.requests) == ("2025-11-30", 0, 1)
+
+
 async def test_spending_is_exact_and_begins_anew(
     settle: Settle, usage: UsageLedger, clock: HandClock
 ) -> None:
@@ -156,8 +177,10 @@ async def test_activity_is_by_day_and_model(
     settle(principal=Principal(api_key_id="key_other"), received_wall_s=clock.wall_s)
     clock.advance(DAY_S)
     settle(received_wall_s=clock.wall_s)
-    newest, older = await usage.activity(MINE, 0, clock.wall_s + 1)
+    newest, older = await usage.activity(MINE, "2025-11-01", "2025-11-21")
+    (alone,) = await usage.activity(MINE, "2025-11-20", "2025-11-20")
 
+    assert alone == older
     assert (newest.day, older.day) == ("2025-11-21", "2025-11-20")
     assert (newest.requests, older.requests) == (1, 2)
     assert (older.prompt_tokens, older.completion_tokens) == (1624, 240)
