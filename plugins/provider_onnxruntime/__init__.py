@@ -30,6 +30,7 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Encoder | Non
     if vision is not None:
         from provider_onnxruntime.vision_runner import VisionRunner
 
+        _check_as_supplied(model.precision, vision.decoder.precision)
         return VisionRunner(
             vision,
             settings,
@@ -43,6 +44,7 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Encoder | Non
     if encoder is not None:
         from provider_onnxruntime.encoder import OnnxRuntimeEncoder
 
+        _check_as_supplied(model.precision, encoder.precision)
         return OnnxRuntimeEncoder(
             encoder, settings, max_num_seqs=model.max_num_seqs, max_model_len=model.max_model_len
         )
@@ -65,3 +67,10 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Encoder | Non
         max_model_len=model.max_model_len,
         prefix_cache_mib=model.prefix_cache_mib,
     )
+
+
+def _check_as_supplied(wanted: str | None, stored: str | None) -> None:
+    if wanted not in {None, stored}:
+        raise ConfigurationError(
+            f"precision {wanted!r} is derived for plain decoders only; this model is {stored}"
+        )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 import provider_onnxruntime
+from provider_core import ConfigurationError
 from provider_core.encoders import Encoder, EncoderRow
 from provider_core.types import ModelSpec
 from tests.encoder_folders import SIZE, TinyEncoder, make_encoder, write_encoder
@@ -117,6 +118,14 @@ def test_graphs_without_token_types_are_not_fed_any(tmp_path: Path) -> None:
     expected = [unit(silent.hidden(row).mean(axis=0)) for row in rows]
     assert np.allclose(encoder.encode(rows), expected, atol=1e-5)
     encoder.close()
+
+
+def test_weights_run_as_supplied(tmp_path: Path) -> None:
+    """Nothing is derived for an encoder, and nobody is told that it was."""
+    folder = write_encoder(tmp_path, make_encoder())
+    load(folder, precision="fp32").close()
+    with pytest.raises(ConfigurationError, match="int8"):
+        load(folder, precision="int8")
 
 
 async def test_a_served_folder_answers_with_its_vectors(tmp_path: Path) -> None:

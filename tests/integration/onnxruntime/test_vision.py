@@ -126,6 +126,14 @@ def test_folders_that_leave_something_open_are_refused(
         load(folder)
 
 
+def test_weights_run_as_supplied(checkpoint: Path, tmp_path: Path) -> None:
+    """Nothing is derived for a model in parts, and nobody is told that it was."""
+    folder = write_vision_model(checkpoint, tmp_path)
+    spec = ModelSpec(id="m", source="", max_model_len=64, precision="int4")
+    with pytest.raises(ConfigurationError, match="int4"):
+        provider_onnxruntime.load_model(model=spec, model_dir=folder)
+
+
 TEMPLATE = (
     "{% for message in messages %}{% if message.content is string %}{{ message.content }}"
     "{% else %}{% for part in message.content %}{% if part.type == 'image' %}<|image|>"
