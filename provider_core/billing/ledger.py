@@ -28,6 +28,7 @@ from provider_core.billing.journal.segment import segments_by_boot
 from provider_core.billing.ledger_rows import (
     COLUMNS,
     SCHEMA,
+    VERSION,
     Activity,
     Generation,
     Owner,
@@ -212,6 +213,9 @@ class UsageLedger:
             db = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")  # what is lost is in the journal
+            ((version,),) = db.execute("PRAGMA user_version")
+            if version not in (0, VERSION):
+                raise sqlite3.DatabaseError(f"version {version} is not of this program")
             db.executescript(SCHEMA)
         except (OSError, sqlite3.Error) as error:
             log.error("ledger.unusable", error=str(error))  # noqa: TRY400 - of the operating system

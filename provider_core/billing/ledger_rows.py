@@ -47,7 +47,11 @@ _TYPES = {
     "cost_nano": "INTEGER NOT NULL",
     "cost_atto": "INTEGER NOT NULL",
 }
+VERSION = 1
+"""Of the tables; a file of another one is left alone."""
+
 SCHEMA = f"""
+PRAGMA user_version = {VERSION};
 CREATE TABLE IF NOT EXISTS generations (
     {", ".join(f"{name} {_TYPES[name]}" for name in COLUMNS)}
 ) WITHOUT ROWID;

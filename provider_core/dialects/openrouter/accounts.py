@@ -103,7 +103,7 @@ def key_object(principal: Principal, spending: Spending) -> dict[str, Any]:
 
 def credits_object(spending: Spending) -> dict[str, Any]:
     """The answer of `GET /credits`: what was used; nobody has bought anything in advance."""
-    return {"data": {"total_credits": None, "total_usage": _number(spending.total)}}
+    return {"data": {"total_credits": 0, "total_usage": _number(spending.total)}}
 
 
 def activity_list(days: Iterable[Activity], provider_name: str) -> dict[str, Any]:

@@ -197,6 +197,7 @@ async def test_credits_and_activity_are_of_the_account() -> None:
         _, activity = await get(served, "/api/v1/activity", **caller("k1/acme"))
         cost = float(served.usage.events[0]["cost"])
 
+    assert credit["data"]["total_credits"] == 0
     assert credit["data"]["total_usage"] == pytest.approx(2 * cost)
     assert activity == {"data": []}
 

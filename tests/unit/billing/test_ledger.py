@@ -245,6 +245,19 @@ async def test_a_file_that_was_read_is_not_read_again(
     db.close()
 
 
+async def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    """Nothing can be looked up until it is moved away."""
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    newer = UsageLedger(path, retention_days=35)
+    newer.start()
+    with pytest.raises(Unavailable):
+        await newer.spending(MINE)
+    newer.close()
+
+
 async def test_a_folder_that_cannot_be_written_is_no_reason_not_to_serve(
     tmp_path: Path, settle: Settle
 ) -> None:
