@@ -51,6 +51,8 @@ _UNENFORCED = frozenset(
     {"not", "if", "contains", "dependentRequired", "dependentSchemas", "dependencies"}
     | {"$dynamicRef", "$recursiveRef"}
 )
+_LEAST_STEP = 1e-9
+_LEAST_RELATIVE_STEP = 1e-12
 _UNWRITABLE = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")  # without \u escapes
 
 
@@ -236,6 +238,8 @@ class _Walk:
             checked["prefixItems"] = checked["items"]
             checked["items"] = checked.get("additionalItems", True)
         checked.pop("additionalItems", None)
+        if "number" in allowed_types(checked):
+            _close_bounds(checked)
         if "." in checked.get("pattern", "") or r"\S" in checked.get("pattern", ""):
             _narrow(checked, NO_STRANGE_SPACE)
         name = checked.pop("format", None)
@@ -297,6 +301,22 @@ def _asserts_what_cannot_be_enforced(keyword: str, value: object, schema: dict[s
         case "unevaluatedItems" | "unevaluatedProperties":
             return value not in (True, {})
     return keyword in _UNENFORCED
+
+
+def _close_bounds(checked: dict[str, Any]) -> None:
+    """Replace exclusive bounds that are whole by inclusive ones right beside them.
+
+    The compiler lets an exclusive bound of 4 be reached if the other one is below 5.
+    """
+    for exclusive, inclusive, tighter, sign in (
+        ("exclusiveMinimum", "minimum", max, 1),
+        ("exclusiveMaximum", "maximum", min, -1),
+    ):
+        bound = checked.get(exclusive)
+        if bound is not None and bound == int(bound):
+            del checked[exclusive]
+            beside = bound + sign * max(_LEAST_STEP, abs(bound) * _LEAST_RELATIVE_STEP)
+            checked[inclusive] = tighter(beside, checked.get(inclusive, beside))
 
 
 def _narrow(checked: dict[str, Any], pattern: str) -> None:
