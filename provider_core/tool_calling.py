@@ -46,7 +46,8 @@ class ToolSyntax:
         answer_opening: What stands before the content of every reply, in families that frame all
             they write; they write one call at most, and end there.
         asides: With that: openings and closings of what may stand before the content or the call.
-        arguments: How arguments are written: as `json`, or as `xml`, one element for each.
+        arguments: How arguments are written: as `json`; as `xml`, one element for each; or `free`,
+            in a form that is not constrained.
         control_tokens: Spellings that the parser wants to read although they may be control tokens,
             which no text shows.
     """
@@ -60,7 +61,7 @@ class ToolSyntax:
     trigger: str = ""
     answer_opening: str = ""
     asides: tuple[tuple[str, str], ...] = ()
-    arguments: Literal["json", "xml"] = "json"
+    arguments: Literal["json", "xml", "free"] = "json"
     control_tokens: tuple[str, ...] = ()
 
 

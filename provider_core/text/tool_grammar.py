@@ -20,7 +20,8 @@ from provider_core.types import Constraint, Tool
 
 _ANY_OBJECT = {"type": "object"}
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
-_TEXT = r"TEXT: /(.|\n)+/"
+_ANY_TEXT = r"/(.|\n)+/"
+_TEXT = f"TEXT: {_ANY_TEXT}"
 _DEFINITIONS = frozenset({"$defs", "definitions"})
 _COMBINING = frozenset(
     {"$ref", "allOf", "anyOf", "oneOf", "patternProperties", "additionalProperties"}
@@ -57,7 +58,7 @@ def tool_constraint(
     arguments = [
         rule
         for name, tool in zip(names, tools, strict=True)
-        for rule in _arguments_rules(f"{name}a", syntax, tool, is_loose=tool.name in loose)
+        for rule in _arguments_rules(f"{name}a", syntax, tool, spell, is_loose=tool.name in loose)
     ]
     calls = _Calls(syntax, tools, spell, names, more="" if is_single else " more*")
     if syntax.answer_opening:
@@ -90,6 +91,12 @@ class _Calls:
     names: Sequence[str]  # of the tools' rules
     more: str  # behind the first call
 
+    @property
+    def tail(self) -> str:
+        """What follows the arguments, if their rule does not say it."""
+        is_free = self.syntax.arguments == "free"
+        return "" if is_free else self.spell(self.syntax.after_arguments)
+
     def opened(self) -> str:
         """The first thing is a call."""
         return self.behind(self.syntax.begin + self.syntax.before_name)
@@ -119,7 +126,7 @@ class _Calls:
         for name, tool in zip(self.names, self.tools, strict=True):
             head = syntax.begin + syntax.before_name + tool.name + syntax.after_name
             rules.append(f"{name}h[lazy]: {spell(head)}")
-        tail = spell(syntax.after_arguments)
+        tail = self.tail
         heads = (f"{name}h {name}a {tail}" for name in self.names)
         return [*rules, f"bare: {' | '.join(heads)}"]
 
@@ -141,7 +148,7 @@ class _Calls:
     def rules(self) -> list[str]:
         """A call behind its opening, and one more."""
         syntax, spell = self.syntax, self.spell
-        tail = spell(syntax.after_arguments)
+        tail = self.tail
         return [
             f"call: {' | '.join(self.names)}",
             f"more: {spell(syntax.separator + syntax.before_name)} call",
@@ -197,10 +204,17 @@ def arguments_schema(tool: Tool) -> dict[str, Any]:
     return schema
 
 
-def _arguments_rules(rule: str, syntax: ToolSyntax, tool: Tool, *, is_loose: bool) -> Sequence[str]:
+def _arguments_rules(
+    rule: str, syntax: ToolSyntax, tool: Tool, spell: "_Speller", *, is_loose: bool
+) -> Sequence[str]:
     schema = _ANY_OBJECT if is_loose else arguments_schema(tool)
     if syntax.arguments == "xml":
         return xml_rules(rule, schema, tool)
+    if syntax.arguments == "free":
+        if tool.strict:
+            message = "arguments cannot be enforced for this model's calls"
+            raise InvalidRequest(message, param=tool.param, code="invalid_schema")
+        return spell.free(rule, syntax.after_arguments)
     return [f"{rule}: {_enforced(schema, tool, instead=_ANY_OBJECT)}"]
 
 
@@ -236,6 +250,14 @@ class _Speller:
             parts += [_quoted(text[begin : found.start()]), control_token(self._ids[found[0]])]
             begin = found.end()
         return " ".join(filter(None, [*parts, _quoted(text[begin:])]))
+
+    def free(self, rule: str, closer: str) -> list[str]:
+        """Rules of anything up to a closer: text, and all control tokens but that one."""
+        text = f"{rule.upper()}: {_ANY_TEXT}"
+        if not self.is_control(closer):
+            return [f"{rule}[lazy]: {rule.upper()}? {self(closer)}", text]
+        tokens = [control_token(i) for spelling, i in self._ids.items() if spelling != closer]
+        return [f"{rule}: ({' | '.join([rule.upper(), *tokens])})* {self(closer)}", text]
 
 
 def _quoted(text: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from provider_core.text.tool_parsers import (
     deepseek,
+    gemma,
     generic,
     harmony,
     hermes,
@@ -48,6 +49,8 @@ _FAMILIES = (
     ToolFamily("deepseek_v31", ("tool\u2581sep",), lambda _: deepseek.V31),
     ToolFamily("mistral_args", ("[TOOL_CALLS]", "[ARGS]"), lambda _: mistral.NAMED),
     ToolFamily("mistral", ("[TOOL_CALLS]",), lambda _: mistral.LISTED),
+    ToolFamily("gemma4", ("<|tool_call>",), lambda _: gemma.GEMMA_4),
+    ToolFamily("function_gemma", ("<start_function_call>",), lambda _: gemma.FUNCTION_GEMMA),
     ToolFamily("phi4", ("<|/tool|>",), lambda _: phi.PHI),
     ToolFamily("granite", ("<|tool_call|>",), lambda _: phi.GRANITE),
     ToolFamily("qwen3_coder", ("<function=",), qwen_coder.make_parser),

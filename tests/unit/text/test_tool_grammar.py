@@ -194,17 +194,17 @@ ASIDE = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
 FINAL = "<|channel|>final<|message|>"
 
 
-def harmony_tokenizer() -> FolderTokenizer:
-    """One that has the format's control tokens."""
+def tokenizer_with(control_tokens: Sequence[str]) -> FolderTokenizer:
+    """One that has a family's control tokens."""
     parser = byte_level()
-    parser.add_special_tokens([AddedToken(text, special=True) for text in HARMONY.control_tokens])
+    parser.add_special_tokens([AddedToken(text, special=True) for text in control_tokens])
     return served(parser)
 
 
 @pytest.fixture(scope="module")
 def is_harmony() -> Callable[..., bool]:
     """Whether a model may write exactly this, in ids."""
-    tokenizer = harmony_tokenizer()
+    tokenizer = tokenizer_with(HARMONY.control_tokens)
     factory = GrammarFactory(tokenizer, frozenset({EOS}))
     control_tokens = find_control_tokens(tokenizer, HARMONY.control_tokens)
 
@@ -239,6 +239,26 @@ def test_framed_answers_need_no_tools(is_harmony: Callable[..., bool]) -> None:
     answer = Constraint(kind="choice", source='["yes", "no"]')
     assert is_harmony(f"{ASIDE}{FINAL}yes", [], answer=answer)
     assert not is_harmony("yes", [], answer=answer)
+
+
+@pytest.mark.parametrize("family", ["function_gemma", "gemma4"])
+@pytest.mark.parametrize("is_special", [True, False])
+def test_free_arguments_are_any_up_to_their_closer(family: str, is_special: bool) -> None:  # noqa: FBT001 - a parameter
+    """The name is bound; strict tools are refused, since nothing else is."""
+    syntax = syntax_of(family)
+    tokenizer = tokenizer_with(syntax.control_tokens if is_special else ())
+    factory = GrammarFactory(tokenizer, frozenset({EOS}))
+    control_tokens = find_control_tokens(tokenizer, syntax.control_tokens)
+    grammar = factory.compile(tool_constraint(syntax, TOOLS, control_tokens=control_tokens))
+    quote = syntax.control_tokens[2]
+    written = f"city:{quote}}}<x>{quote}}}"
+    for name, before, expected in (("f", "hm ", True), ("f", "", True), ("g", "", False)):
+        ids = tokenizer.encode(before + spelled(syntax, [(name, written)]), allow_special=True)
+        assert reads(grammar, ids, end=EOS) is expected
+    strict = Tool(name="g", strict=True, param="tools[0]")
+    with pytest.raises(InvalidRequest) as caught:
+        tool_constraint(syntax, [strict], control_tokens=control_tokens)
+    assert caught.value.param == "tools[0]"
 
 
 UNENFORCEABLE = {"type": "object", "properties": {"a": {"type": "string", "not": {}}}}

@@ -236,6 +236,50 @@ def test_bug_28_elements_are_told_as_json(
     assert rest == [CallEnd(), *call("f", "{}")]
 
 
+def gemma_of(value: object, quote: str) -> str:
+    """A JSON value as Gemma writes it."""
+    match value:
+        case str():
+            return f"{quote}{value}{quote}"
+        case dict():
+            return "{" + ",".join(f"{k}:{gemma_of(v, quote)}" for k, v in value.items()) + "}"
+        case list():
+            return "[" + ",".join(gemma_of(each, quote) for each in value) + "]"
+    return json.dumps(value)
+
+
+TEXT = st.text().filter(lambda text: "<" not in text)
+NAME = st.from_regex(r"[a-z_]{1,9}", fullmatch=True)
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats(-1e9, 1e9) | TEXT
+
+
+@pytest.mark.parametrize(("family", "quote"), [("function_gemma", "<escape>"), ("gemma4", '<|"|>')])
+@settings(deadline=None, max_examples=60)
+@given(
+    arguments=st.dictionaries(
+        NAME,
+        st.recursive(
+            SCALAR,
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAME, inner, max_size=3),
+            max_leaves=6,
+        ),
+        max_size=3,
+    ),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+)
+def test_bug_28_gemmas_objects_are_told_as_json(
+    family: str, quote: str, arguments: dict[str, object], sizes: list[int]
+) -> None:
+    """Strings between tags, keys without quotes."""
+    syntax = PARSERS[family].syntax
+    assert syntax
+    written = gemma_of(arguments, quote).removeprefix("{")
+    start, told, end = read(PARSERS[family], spelled(syntax, [("f", written)]), sizes)
+    assert (start, end) == (CallStart("f"), CallEnd())
+    assert isinstance(told, CallArguments)
+    assert json.loads(told.text) == arguments
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_both_forms_of_deepseek_are_read_by_either(size: int) -> None:
     """The template does not always say which one the model was trained with."""
@@ -326,6 +370,8 @@ def test_t8_code_in_arguments_is_text() -> None:
     ("template", "expected"),
     [
         ("{{ tools }}<tool_call>", "hermes"),
+        ("{{ tools }}<start_function_call>", "function_gemma"),
+        ("{{ tools }}<|tool_call>call:", "gemma4"),
         ("{{ tools }}<|channel|>analysis<|message|>", "gpt_oss"),
         ("{{ tools }}<tool_call><function=", "qwen3_coder"),
         ("{{ tools }} Environment: ipython", "llama3"),
