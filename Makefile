@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: install install-dev serve test soak lint check check-transformers bench gpu clean
+.PHONY: install install-dev serve test soak clients lint check check-transformers bench gpu clean
 
 install: $(VENV)/.serve
 install-dev: $(VENV)/.dev
@@ -26,10 +26,15 @@ serve: install
 	$(BIN)/provider serve $(SERVE_ARGS)
 
 test: install-dev
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak and not node" $(PYTEST_ARGS)
 
 soak: install-dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
+
+# Drives the server with published JavaScript clients; needs Node and npm, which nothing else does.
+clients: install-dev
+	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/clients/node
+	$(BIN)/python -m pytest -m node $(PYTEST_ARGS)
 
 lint: install-dev
 	$(BIN)/ruff format --check .
