@@ -250,9 +250,10 @@ class _Walk:
                 checked["format"] = name
             elif self.strict:
                 self.refuse(f"{pointer}/format", f"the format {name[:64]!r} cannot be enforced")
-        least = checked.get("minProperties", 0)
         is_open = checked.get("additionalProperties") is not False or "patternProperties" in checked
-        if is_open and least > 1 + len(checked.get("required", ())):
+        if not is_open and checked.get("maxProperties", 0) >= len(checked.get("properties", ())):
+            checked.pop("maxProperties", None)
+        if is_open and checked.get("minProperties", 0) > 1 + len(checked.get("required", ())):
             # A name may be written twice, and counts once when it is read.
             message = "minProperties cannot be enforced beyond one more than is required"
             self.refuse(f"{pointer}/minProperties", message)
