@@ -19,7 +19,7 @@ async def first_that_serves(
     call: Call,
     body: dict[str, Any],
     serve: Serve,
-    cache: ResponseCache,
+    cache: ResponseCache | None = None,
 ) -> web.StreamResponse:
     """Try the models of a request in order; any error sends it to the next.
 
@@ -31,7 +31,7 @@ async def first_that_serves(
         call: The same; its routing and its place in the cache are noted there.
         body: Parsed JSON; each attempt sees it with its own `model`.
         serve: One attempt.
-        cache: Of answers.
+        cache: Of answers, if `serve` looks into it.
 
     Raises:
         ProviderError: The last attempt's.
@@ -58,9 +58,14 @@ async def first_that_serves(
 
 
 async def _attempt(
-    request: web.Request, call: Call, body: dict[str, Any], serve: Serve, cache: ResponseCache
+    request: web.Request,
+    call: Call,
+    body: dict[str, Any],
+    serve: Serve,
+    cache: ResponseCache | None,
 ) -> web.StreamResponse:
-    call.cache_slot = cache.slot(
-        request, body, api_key_id=call.principal.api_key_id, route=call.path
-    )
+    if cache is not None:
+        call.cache_slot = cache.slot(
+            request, body, api_key_id=call.principal.api_key_id, route=call.path
+        )
     return await serve(request, call, body)

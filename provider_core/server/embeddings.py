@@ -44,6 +44,7 @@ class EncoderPipeline:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._dispatcher = pipeline.dispatcher
+        self._check_wanted = pipeline.check_wanted
         self._limits = pipeline.settings.limits
 
     async def embed(
@@ -109,6 +110,7 @@ class EncoderPipeline:
 
     def _find(self, call: Call, name: str, user: str | None, task: EncoderTask) -> ServedEncoder:
         model = self._dispatcher.models.find_encoder(name, task)
+        self._check_wanted(call, model.spec)
         check_queue(model.engine.load(), self._limits)  # before its texts are read
         call.model = model.spec.id
         call.user_id = user

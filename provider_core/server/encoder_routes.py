@@ -1,6 +1,7 @@
 """The routes of encoders: `/embeddings` and `/rerank`, under `/v1` and under `/api/v1`."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from provider_core.dialects.openai.embeddings import embedding_list, parse_embeddings
 from provider_core.dialects.openai.rerank import parse_rerank, rerank_results
+from provider_core.server.call import Call
 from provider_core.server.embeddings import EncoderPipeline
 from provider_core.server.pipeline import Pipeline
 from provider_core.types import Usage
@@ -30,6 +32,16 @@ class EncoderRoutes:
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/embeddings`."""
         call, body = await self._pipeline.enter(request)
+        return await self._pipeline.answer(request, call, body, self._embed, can_repeat=False)
+
+    async def rerank(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/rerank`."""
+        call, body = await self._pipeline.enter(request)
+        return await self._pipeline.answer(request, call, body, self._rerank, can_repeat=False)
+
+    async def _embed(
+        self, request: web.Request, call: Call, body: dict[str, Any]
+    ) -> web.StreamResponse:
         wanted = parse_embeddings(body, self._limits)
 
         def encode(vectors: npt.NDArray[np.float32], usage: Usage, cost: str) -> Iterable[bytes]:
@@ -44,9 +56,9 @@ class EncoderRoutes:
 
         return await self._encoders.embed(request, call, wanted, encode)
 
-    async def rerank(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/rerank`."""
-        call, body = await self._pipeline.enter(request)
+    async def _rerank(
+        self, request: web.Request, call: Call, body: dict[str, Any]
+    ) -> web.StreamResponse:
         wanted = parse_rerank(body, self._limits)
 
         def encode(results: Sequence[tuple[int, float]], usage: Usage, cost: str) -> bytes:

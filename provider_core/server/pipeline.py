@@ -36,7 +36,7 @@ from provider_core.server.replay import Reply, replay
 from provider_core.server.response_cache import ResponseCache
 from provider_core.server.streaming import stream_reply, whole_reply
 from provider_core.settings import Settings
-from provider_core.types import SamplingParams
+from provider_core.types import ModelSpec, SamplingParams
 
 _Encoded = tuple[RenderedPrompt, tuple[int, ...]]
 
@@ -85,10 +85,28 @@ class Pipeline:
         return call, parse_json_object(await read_body(request, limits))
 
     async def answer(
-        self, request: web.Request, call: Call, body: dict[str, Any], serve: Serve
+        self,
+        request: web.Request,
+        call: Call,
+        body: dict[str, Any],
+        serve: Serve,
+        *,
+        can_repeat: bool = True,
     ) -> web.StreamResponse:
-        """Answer what `enter` returned, by the first of its models that can: `serve` is tried."""
-        return await first_that_serves(request, call, body, serve, self._cache)
+        """Answer what `enter` returned, by the first of its models that can.
+
+        Args:
+            request: The request to answer.
+            call: What `enter` returned for it.
+            body: The same.
+            serve: Tried with each model.
+            can_repeat: Whether `serve` looks into the cache.
+
+        Raises:
+            ProviderError: None of them can; nothing was sent.
+        """
+        cache = self._cache if can_repeat else None
+        return await first_that_serves(request, call, body, serve, cache)
 
     def check_serving(self) -> None:
         """Refuse while the server starts or drains.
@@ -110,14 +128,21 @@ class Pipeline:
             Unavailable: The model takes no requests now.
         """
         model = self.dispatcher.models.find_ready(fields.model)
-        wanted = call.routing.preferences
-        if wanted is not None:
-            provider = self.settings.provider
-            check_preferences(wanted, model.spec, provider, call.received_wall)
+        self.check_wanted(call, model.spec)
         call.model = model.spec.id
         call.user_id = fields.user
         call.stream = fields.stream
         return model
+
+    def check_wanted(self, call: Call, spec: ModelSpec) -> None:
+        """See whether a request wants this model of this provider.
+
+        Raises:
+            NoEndpoints: Its preferences rule it out.
+        """
+        preferences = call.routing.preferences
+        if preferences is not None:
+            check_preferences(preferences, spec, self.settings.provider, call.received_wall)
 
     async def chat(
         self,

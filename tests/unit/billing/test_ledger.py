@@ -134,7 +134,7 @@ async def test_an_adjustment_belongs_to_the_day_of_its_bill(
     )
     (day,) = await usage.activity(MINE, "2025-11-01", "2025-12-31")
 
-    assert (day.day, day.cost, day.requests) == ("2025-11-30", 0, 1)
+    assert (day.day, day.cost, day.requests) == ("2025-11-30", Decimal(0), 1)
 
 
 async def test_spending_is_exact_and_begins_anew(
