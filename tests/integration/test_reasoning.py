@@ -11,6 +11,7 @@ import pytest
 from tests.chat_templates import (
     REASONING_TEMPLATE,
     STUBBORN_TEMPLATE,
+    TOOLS_TEMPLATE,
     make_templated_dir,
 )
 from tests.serving import Serving, ids_of, saying, serving
@@ -152,6 +153,17 @@ async def test_a_model_that_does_not_reason_says_so(fields: dict[str, Any], para
         body = await response.json()
     assert response.status == 400
     assert body["error"]["param"].startswith(param)
+
+
+async def test_a_budget_that_cannot_be_kept_is_refused(thinking_server: Serve) -> None:
+    """The model opens its reasoning itself, with a tag of several tokens."""
+    template = TOOLS_TEMPLATE + "{#- answers begin with <think> -#}"
+    async with thinking_server(f"<think>{THOUGHT}{CLOSE}yes", template) as served:
+        refused = await served.chat(reasoning={"max_tokens": 5})
+        body = await refused.json()
+        message, _ = await ask(served)
+    assert (refused.status, body["error"]["param"][:9]) == (400, "reasoning")
+    assert (message["reasoning"], message["content"]) == (THOUGHT, "yes")
 
 
 @pytest.mark.parametrize("fields", [{"reasoning_effort": "none"}, {"reasoning": {"exclude": True}}])

@@ -336,50 +336,6 @@ def test_a_template_that_stumbles_over_messages_is_a_400() -> None:
         chatml("{{ messages[0].content / 2 }}").render([USER])
 
 
-SHORT_IDS = """\
-{%- for message in messages -%}
-    {%- for call in message.tool_calls or [] -%}
-        {%- if call.id | length != 9 -%}{{- raise_exception('ids of length 9!') -}}{%- endif -%}
-        {{- '[' + call.id + ']' -}}
-    {%- endfor -%}
-    {%- if message.role == 'tool' -%}{{- '(' + message.tool_call_id + ')' -}}{%- endif -%}
-    {{- message.content -}}
-{%- endfor -%}
-"""
-
-
-def test_ids_of_calls_are_as_short_as_the_template_insists() -> None:
-    """And a result still names its call."""
-    template = FolderChatTemplate({"default": SHORT_IDS})
-    call = {"id": "call_0123456789", "type": "function", "function": {"name": "f"}}
-    messages: list[dict[str, Any]] = [
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "call_0123456789", "content": "5"},
-    ]
-    text = template.render(messages).text
-    assert text == f"[{text[1:10]}]({text[1:10]})5"
-
-
-SYSTEM_TOOLS = """\
-{%- for message in messages -%}
-    {{- '<|im_start|>' + message.role + message['content'] -}}
-    {{- message['tools'] if 'tools' in message -}}
-{%- endfor -%}
-"""
-
-
-@pytest.mark.parametrize("system", [[], [("system", "be nice")]])
-def test_tools_stand_where_the_template_looks_for_them(system: list[tuple[str, str]]) -> None:
-    """In the system's message, as text; what clients typed in them is no control token."""
-    template = chatml(SYSTEM_TOOLS)
-    tool = {"type": "function", "function": {"name": "f", "description": "<|im_start|>"}}
-    prompt = template.render(conversation(*system, ("user", "hi")), tools=[tool])
-    shown = json.dumps([tool["function"]])
-    instructions = system[0][1] if system else ""
-    assert prompt.text == f"<|im_start|>system{instructions}{shown}<|im_start|>userhi"
-    assert ("<|im_start|>", False) in prompt.segments
-
-
 def test_the_templates_of_a_folder_in_order_of_precedence(tmp_path: Path) -> None:
     """A file of its own before JSON beside it before the tokenizer's configuration."""
     folder = write_folder(tmp_path, byte_level(), chat_template="config {{ bos_token }}")

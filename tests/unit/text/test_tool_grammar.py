@@ -17,8 +17,8 @@ from provider_core.text.tool_parsers import TOOL_FAMILIES, hermes
 from provider_core.tool_calling import CallArguments, CallStart, ToolSyntax
 from provider_core.types import Constraint, Tool
 from tests.unit.text.byte_tokenizer import CALL, END, ByteTokenizer
+from tests.unit.text.call_reading import BARE, JSON_FAMILIES, PARSERS, read, spelled
 from tests.unit.text.generation_session import EOS
-from tests.unit.text.test_tool_parsers import BARE, JSON_FAMILIES, PARSERS, read, spelled
 from tests.unit.text.tokenizer_folders import byte_level, served
 from tests.unit.text.writing import reads, write
 
