@@ -25,6 +25,7 @@ TOOLS = [
     {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}},
     {"type": "function", "function": {"name": "now"}},
 ]
+BROKEN = {"type": "object", "properties": {"a": {"type": "strin"}}}
 ROME = '{"name": "weather", "arguments": {"city": "Rome"}}'
 NOW = '{"name": "now", "arguments": {}}'
 
@@ -289,3 +290,97 @@ async def test_the_alias_of_reasoning_is_a_setting() -> None:
     deltas = [chunk["choices"][0]["delta"] for chunk in stream.chunks]
     aliased = "".join(delta.get("reasoning_content", "") for delta in deltas)
     assert aliased == stream.reasonings[0] == scenario.reasoning
+
+
+REQUIRED = {**WITH_TOOLS, "tool_choice": "required"}
+IN_MARKUP = len("<tool_call>") - 2
+IN_ARGUMENTS = len("<tool_call>\n") + len(ROME) - len('Rome"}}')
+ENDS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("no tools, complete", {}, "Hello!", "stop"),
+    ("no tools, cut", {"max_tokens": 3}, "Hello!", "length"),
+    ("no tools, stop string", {"stop": "l"}, "Hello!", "stop"),
+    *(
+        (f"{name}, {what}", {**fields, **more}, says, reason)
+        for name, fields in (("auto", WITH_TOOLS), ("required", REQUIRED), ("named", NAMED))
+        for what, more, says, reason in (
+            ("complete", {}, calling(ROME), "tool_calls"),
+            ("cut in markup", {"max_tokens": IN_MARKUP}, calling(ROME), "length"),
+            ("cut in arguments", {"max_tokens": IN_ARGUMENTS}, calling(ROME), "length"),
+            ("stop string in the call", {"stop": ["Rome", "}"]}, calling(ROME), "tool_calls"),
+        )
+    ),
+    ("auto, text", WITH_TOOLS, "Hello!", "stop"),
+    ("auto, cut text", {**WITH_TOOLS, "max_tokens": 3}, "Hello!", "length"),
+    ("auto, stop string", {**WITH_TOOLS, "stop": "l"}, f"Hello! {calling(ROME)}", "stop"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "says", "reason"), ENDS, ids=[end[0] for end in ENDS])
+async def test_bug_05_the_reason_says_how_it_ended(
+    name: str, fields: dict[str, Any], says: str, reason: str
+) -> None:
+    """BUG-05: every choice of tools with every end, streamed and whole, in the client's words."""
+    scenario = Scenario(says, fields)
+    async with serving(saying(says), chat_template=HERMES) as served:
+        reply = await reply_of(served, "/v1/chat/completions", scenario)
+        stream = await stream_of(served, "/v1/chat/completions", scenario)
+    check_same(stream, reply)
+    assert stream.finish_reasons == {0: reason}
+    # What only begins like a call was none: it is text, as it would be if the text went on.
+    assert stream.texts[0] == calling(ROME)[:IN_MARKUP] or "<" not in stream.texts[0]
+    if "arguments" in name:
+        assert stream.calls[0][0]["arguments"] == '{"city": "'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        (
+            {
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {"name": "f", "strict": True, "parameters": BROKEN},
+                    }
+                ]
+            },
+            "tools[0].function.parameters/properties/a/type",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": BROKEN},
+                }
+            },
+            "response_format.json_schema.schema/properties/a/type",
+        ),
+        ({"structured_outputs": {"json": BROKEN}}, "structured_outputs.json/properties/a/type"),
+        ({"guided_regex": "(a"}, "guided_regex"),
+        ({"guided_grammar": "start: x"}, "guided_grammar"),
+    ],
+)
+async def test_bug_10_what_cannot_be_enforced_is_refused_at_its_place(
+    fields: dict[str, Any], param: str, *, stream: bool
+) -> None:
+    """BUG-10, BUG-11, S1: before anything is generated, with the schema's own pointer."""
+    async with serving(saying("Hello!"), chat_template=HERMES) as served:
+        reply = await served.chat(stream=stream, **fields)
+        answer = (await reply.json())["error"]
+        assert served.usage.events == []
+    assert (reply.status, answer["param"], answer["code"]) == (400, param, "invalid_schema")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [WITH_TOOLS, {"functions": [{"name": "f"}]}, {"reasoning": {"effort": "low"}}],
+    ids=["tools", "functions", "reasoning"],
+)
+async def test_a_model_that_cannot_says_so(fields: dict[str, Any]) -> None:
+    """A model whose template knows neither tools nor reasoning refuses them by name."""
+    async with serving(saying("Hello!")) as served:
+        reply = await served.chat(**fields)
+        answer = (await reply.json())["error"]
+    assert (reply.status, answer["code"]) == (400, "unsupported_parameter")
+    assert answer["param"] in {"tools", "functions", "reasoning"}
