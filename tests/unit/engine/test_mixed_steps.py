@@ -203,3 +203,23 @@ def test_logprobs_of_prompt_and_rows_stay_apart() -> None:
         [entry] = bench.outputs[name][-1].logprobs
         assert isinstance(entry, TokenLogprobs)
         assert (entry.token_id, len(entry.top)) == (bench.ids(name)[-1], num_top)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 5])
+def test_what_a_cache_keeps_of_a_mixed_prompt_is_the_prompt(max_tokens: int) -> None:
+    """Also if it closed up, because a row ended in its call, or ended there itself."""
+    bench = Bench(mixes_phases=True, num_cache_blocks=8, cache_block_size=4)
+    bench.add("ends", 7, 7, 7, max_tokens=2)
+    bench.add("row", 8, 8, 8, max_tokens=20)
+    bench.step()
+    bench.add("first", *LONG[:12], max_tokens=max_tokens)
+    bench.step()
+    assert bench.last("ends").finish_reason == "length"
+    bench.run()
+    bench.add("again", *LONG[:12], max_tokens=5)
+    bench.run()
+    alone = Bench()
+    alone.add("alone", *LONG[:12], max_tokens=5)
+    alone.run()
+    assert bench.core.num_cached_prompt_tokens == 8
+    assert bench.ids("again") == alone.ids("alone")
