@@ -7,5 +7,7 @@ It is not skipped elsewhere but not collected, because a skip fails continuous i
 from importlib.util import find_spec
 
 collect_ignore = (
-    [] if find_spec("torch") and find_spec("transformers") else ["test_against_transformers.py"]
+    []
+    if find_spec("torch") and find_spec("transformers")
+    else ["test_against_transformers.py", "test_encoders_against_transformers.py"]
 )
