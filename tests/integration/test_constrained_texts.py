@@ -6,6 +6,7 @@ The judge is another implementation of JSON Schema, jsonschema-rs.
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import jsonschema_rs
 import numpy as np
 import pytest
 
+import provider_starter
 from provider_core.engine.engine import LLMEngine
 from provider_core.errors import InvalidRequest
+from provider_core.interfaces import ModelRunner
 from provider_core.testing import ScriptedRunner
 from provider_core.text.grammar_compiler import GrammarFactory
 from provider_core.text.tokenizer import FolderTokenizer, load_tokenizer
 from provider_core.types import Constraint, EngineOutput, GenerationRequest, SamplingParams
+from provider_onnxruntime import load_model
 from tests.unit.text.byte_tokenizer import END, ByteTokenizer
 from tests.unit.text.writing import write
 
@@ -124,31 +128,25 @@ def test_random_documents_of_random_schemas_are_valid(
             judge.validate(json.loads(ByteTokenizer().decode(ids)))
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-async def test_a_model_that_knows_nothing_writes_valid_documents(
-    starter: FolderTokenizer, temperature: float
-) -> None:
-    """Random logits through the whole engine, many at once, beside rows that are free."""
-    schema = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string", "maxLength": 12},
-            "when": {"type": "string", "format": "date-time"},
-            "tags": {"type": "array", "items": {"enum": ["red", "green"]}, "maxItems": 3},
-            "size": {"type": "integer", "minimum": 0, "maximum": 99},
-        },
-        "required": ["name", "when", "tags", "size"],
-        "additionalProperties": False,
-    }
-    eos = max(starter.special_token_ids)
-    factory = GrammarFactory(starter, frozenset({eos}))
-    grammar = factory.compile(Constraint(kind="json_schema", source=json.dumps(schema)))
-    engine = LLMEngine(
-        ScriptedRunner(vocab_size=starter.vocab_size + 5, max_num_seqs=8, num_distributions=31)
-    )
-    texts: list[list[int]] = [[] for _ in range(16)]
+_REPORT = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 12},
+        "when": {"type": "string", "format": "date-time"},
+        "tags": {"type": "array", "items": {"enum": ["red", "green"]}, "maxItems": 3},
+        "size": {"type": "integer", "minimum": 0, "maximum": 99},
+    },
+    "required": ["name", "when", "tags", "size"],
+    "additionalProperties": False,
+}
+
+
+async def _generate(runner: ModelRunner, requests: list[GenerationRequest]) -> list[list[int]]:
+    """Run requests side by side; the ids of each, once it has ended by itself."""
+    engine = LLMEngine(runner)
+    texts: list[list[int]] = [[] for _ in requests]
     ends: list[asyncio.Future[EngineOutput]] = []
-    for i, ids in enumerate(texts):
+    for request, ids in zip(requests, texts, strict=True):
         end = asyncio.get_running_loop().create_future()
         ends.append(end)
 
@@ -161,21 +159,57 @@ async def test_a_model_that_knows_nothing_writes_valid_documents(
             if output.finish_reason is not None:
                 end.set_result(output)
 
-        request = GenerationRequest(
-            request_id=str(i),
-            prompt_token_ids=(1, 2, i + 3),
-            sampling=SamplingParams(max_tokens=400, temperature=temperature, seed=i),
-            eos_token_ids=frozenset({eos}),
-            grammar=grammar if i % 4 else None,
-        )
         engine.submit(request, take)
     outputs = await asyncio.gather(*ends)
     await engine.close()
-    judge = jsonschema_rs.validator_for(schema, validate_formats=True)
-    for i, (output, ids) in enumerate(zip(outputs, texts, strict=True)):
-        if i % 4:
-            assert output.finish_reason == "stop"
-            judge.validate(json.loads(starter.decode(ids)))
+    for request, output in zip(requests, outputs, strict=True):
+        assert request.grammar is None or output.finish_reason == "stop"
+    return texts
+
+
+async def _judge_reports(
+    runner: ModelRunner, tokenizer: FolderTokenizer, eos: int, *, temperature: float
+) -> None:
+    """Let a model write reports, beside rows that are free, and judge them."""
+    factory = GrammarFactory(tokenizer, frozenset({eos}))
+    grammar = factory.compile(Constraint(kind="json_schema", source=json.dumps(_REPORT)))
+    requests = [
+        GenerationRequest(
+            request_id=str(i),
+            prompt_token_ids=(1, 2, i + 3),
+            sampling=SamplingParams(max_tokens=200, temperature=temperature, seed=i),
+            eos_token_ids=frozenset({eos}),
+            grammar=grammar if i % 4 else None,
+        )
+        for i in range(12)
+    ]
+    judge = jsonschema_rs.validator_for(_REPORT, validate_formats=True)
+    for request, ids in zip(requests, await _generate(runner, requests), strict=True):
+        if request.grammar is not None:
+            judge.validate(json.loads(tokenizer.decode(ids)))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_a_model_that_knows_nothing_writes_valid_documents(
+    starter: FolderTokenizer, temperature: float
+) -> None:
+    """Random logits through the whole engine, for more ids than the tokenizer has."""
+    runner = ScriptedRunner(vocab_size=starter.vocab_size + 40, num_distributions=31)
+    eos = max(starter.special_token_ids)
+    await _judge_reports(runner, starter, eos, temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_the_built_in_model_writes_valid_documents(
+    starter: FolderTokenizer, temperature: float
+) -> None:
+    """It was never asked for any; what it says without a schema is something else."""
+    [spec] = provider_starter.register_models()
+    runner = load_model(replace(spec, max_model_len=512, max_num_seqs=8), Path(spec.source))
+    assert isinstance(runner, ModelRunner)
+    runner.warm_up()
+    (eos,) = starter.encode("<|im_end|>", allow_special=True)
+    await _judge_reports(runner, starter, eos, temperature=temperature)
 
 
 def test_s5_many_different_schemas_leave_no_memory_behind(bytes_factory: GrammarFactory) -> None:
