@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from provider_core.dialects.failures import INTERNAL_MESSAGE, error_headers, is_out_of_credit
+from provider_core.dialects.validation import MAX_ECHO
 from provider_core.errors import (
     ModelNotFound,
     NoEndpoints,
@@ -114,7 +115,7 @@ def _availability(error: ProviderError) -> dict[str, Any] | None:
     found: dict[str, Any] = {
         "code": code,
         "retryable": is_retryable,
-        "requested_models": list(error.models),
+        "requested_models": [name[:MAX_ECHO] for name in error.models],
         "docs_url": f"{DOCUMENTATION_URL}#{code}",
     }
     if error.retry_after_s is not None:

@@ -31,7 +31,8 @@ _FIELDS = frozenset(
 _NEEDLESS_PLUGINS = {"response-healing"}  # what they mend does not break here
 _PER_MILLION = ("prompt", "completion")
 _MILLION = 10**6
-_Price = float | str | None
+_Price = Any  # a number or its decimal string; `_limits` checks it
+_MAX_PRICE_DIGITS = 64
 
 
 class _MaxPrice(BaseModel):
@@ -263,14 +264,20 @@ def _slugs(names: list[str] | None) -> frozenset[str]:
 def _limits(fields: _MaxPrice) -> dict[str, Decimal]:
     limits = {}
     for name, value in fields.model_dump(exclude_none=True).items():
-        try:
-            limit = Decimal(str(value))
-        except ArithmeticError:
-            limit = Decimal("NaN")
-        if not limit.is_finite() or limit < 0:
+        limit = _amount(value)
+        if limit is None or not limit.is_finite() or limit < 0:
             raise bad_value(f"provider.max_price.{name}", "must be a number, 0 or more")
         limits[name] = limit
     return limits
+
+
+def _amount(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return Decimal(str(value)[:_MAX_PRICE_DIGITS])
+    except ArithmeticError:
+        return None
 
 
 def _compresses(fields: _RoutingFields) -> bool:

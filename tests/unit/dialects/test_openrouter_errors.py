@@ -60,6 +60,14 @@ def test_a_model_that_cannot_be_had_says_why(
     assert found.get("retry_after") == error.retry_after_s
 
 
+def test_a_long_name_is_not_echoed() -> None:
+    """64 characters of it, like everywhere."""
+    error = ModelNotFound("m")
+    error.models = ("x" * 1000,)
+
+    assert error_object(error)["availability"]["requested_models"] == ["x" * 64]
+
+
 def test_a_constraint_is_named() -> None:
     """Their word for the filter, and the field in the request."""
     error = NoEndpoints(

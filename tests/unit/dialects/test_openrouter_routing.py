@@ -1,11 +1,15 @@
 """OpenRouter's routing fields: read strictly, honoured where one provider can."""
 
+import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from provider_core.dialects.openrouter.routing import (
+    _FIELDS,
     Preferences,
     check_preferences,
     check_variant,
@@ -72,6 +76,8 @@ def test_models_are_tried_in_order_and_once(body: dict[str, Any], models: tuple[
         ({"provider": {"only": "acme"}}, "provider.only"),
         ({"provider": {"data_collection": "maybe"}}, "provider.data_collection"),
         ({"provider": {"max_price": {"prompt": "cheap"}}}, "provider.max_price.prompt"),
+        ({"provider": {"max_price": {"prompt": []}}}, "provider.max_price.prompt"),
+        ({"provider": {"max_price": {"prompt": True}}}, "provider.max_price.prompt"),
         ({"provider": {"max_price": {"prompt": -1}}}, "provider.max_price.prompt"),
         ({"provider": {"max_price": {"image": "Infinity"}}}, "provider.max_price.image"),
         ({"plugins": [{}]}, "plugins[0].id"),
@@ -216,3 +222,26 @@ def test_presets_are_refused_by_name() -> None:
     """They would change what is asked."""
     with pytest.raises(UnsupportedParameter):
         parse_routing({"model": "m", "preset": "x"})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*sorted(_FIELDS), "model"]), json_values),
+    st.dictionaries(st.sampled_from(["order", "only", "max_price", "zdr"]), json_values),
+)
+def test_whatever_is_sent_is_read_or_refused(body: dict[str, Any], provider: Any) -> None:
+    """By name, and never with a traceback."""
+    for sent in (body, {**body, "provider": provider}):
+        param: str | None = "models"
+        try:
+            parse_routing(sent)
+        except InvalidRequest as refusal:
+            param = refusal.param
+        assert param is not None
+        assert re.split(r"[.\[]", param)[0] in _FIELDS
