@@ -14,6 +14,7 @@ from provider_core.dialects.openai.requests import ParsedCompletion, parse_chat,
 from provider_core.dialects.openrouter.models import model_object
 from provider_core.dialects.openrouter.models import model_page as openrouter_page
 from provider_core.dialects.sampling import check_token_ids
+from provider_core.errors import InvalidRequest
 from provider_core.server.call import Call
 from provider_core.server.edge import CALL
 from provider_core.server.features import listed
@@ -85,12 +86,17 @@ class OpenAIRoutes:
     ) -> web.StreamResponse:
         parsed = parse_chat(body, self._settings.limits)
         alias = self._settings.server.reasoning_content
-        return await self._pipeline.chat(
-            request,
-            call,
-            parsed,
-            lambda model: OpenAIReply(call, model, parsed, has_reasoning_content=alias),
-        )
+        try:
+            return await self._pipeline.chat(
+                request,
+                call,
+                parsed,
+                lambda model: OpenAIReply(call, model, parsed, has_reasoning_content=alias),
+            )
+        except InvalidRequest as exc:
+            if parsed.has_functions and exc.param == "tools":
+                exc.param = "functions"  # as the client calls them
+            raise
 
     async def _complete(
         self, request: web.Request, call: Call, body: dict[str, Any]

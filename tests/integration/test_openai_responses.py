@@ -121,3 +121,11 @@ async def test_openrouter_has_it_with_its_own_errors_and_cost(served: Serving) -
     assert (await reply.json())["usage"]["cost"] > 0
     refused = await served.post("/api/v1/responses", {"model": "nobody", "input": "hi"})
     assert (refused.status, (await refused.json())["error"]["code"]) == (400, 400)
+
+
+async def test_openrouters_fallbacks_hold_for_responses_too(served: Serving) -> None:
+    """The first of `models` that can answers, and is named."""
+    body = {"models": ["nobody", "test-model"], "input": "hi"}
+    reply = await served.post("/api/v1/responses", body)
+    assert reply.status == 200, await reply.text()
+    assert (await reply.json())["model"] == "test-model"
