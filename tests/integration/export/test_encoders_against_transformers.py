@@ -51,7 +51,7 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
 }
 
 
-class Exported(torch.nn.Module):
+class Exported(torch.nn.Module):  # type: ignore[misc]  # torch is absent where types are checked
     """A model with one output and inputs by position, as the exporter wants it."""
 
     def __init__(self, model: PreTrainedModel, names: list[str], output: str) -> None:
