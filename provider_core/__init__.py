@@ -35,7 +35,7 @@ from provider_core.interfaces import (
     TokenDecoder,
     Tokenizer,
 )
-from provider_core.prices import Prices
+from provider_core.prices import Prices, PriceTier, PriceWindow
 from provider_core.tool_calling import (
     CallArguments,
     CallEnd,
@@ -96,6 +96,8 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "PluginError",
+    "PriceTier",
+    "PriceWindow",
     "Prices",
     "Principal",
     "ProviderError",

@@ -1,5 +1,6 @@
 """What a key may know of itself: its generations and what they cost, from a real server."""
 
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -210,6 +211,27 @@ async def test_activity_of_a_day_that_is_not_kept_is_refused(day: str) -> None:
 
     assert status == 400
     assert answer["error"]["metadata"]["param"] == "date"
+
+
+async def test_a_ledger_that_is_lost_is_made_again_from_the_journal(tmp_path: Path) -> None:
+    """As far as the journal reaches; what was taken back stays taken back."""
+    settings: dict[str, Any] = {
+        "data_dir": tmp_path,
+        "journal": {"enabled": True, "min_free_bytes": 0},
+    }
+    async with serving(**settings) as served:
+        generation_id = (await served.chat()).headers["X-Generation-Id"]
+        path = f"/api/v1/generation?id={generation_id}"
+        _, before = await get(served, path)
+        _, spent = await get(served, "/api/v1/key")
+    (tmp_path / "ledger.sqlite").unlink()
+    for _ in range(2):  # the second start adds nothing
+        async with serving(**settings) as served:
+            status, after = await get(served, path)
+            while status == 404:  # the journal is read behind the server's back
+                status, after = await get(served, path)
+            assert after == before
+            assert (await get(served, "/api/v1/key"))[1] == spent
 
 
 async def test_without_a_ledger_nothing_can_be_looked_up() -> None:
