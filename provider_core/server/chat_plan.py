@@ -133,12 +133,8 @@ class ChatPlanner:
             answer = await self._compile_calls(model, chat, parser, tools, control_tokens)
         is_open = tags is not None and _ends_with(prompt, tags.open)
         grammar = answer
-        if syntax.reasoning_ids:
-            if chat.reasoning.max_tokens is not None and not (
-                is_open or syntax.reasoning_ids.open is not None
-            ):
-                message = f"the reasoning of {model.spec.id!r} cannot be limited; ask for an effort"
-                raise UnsupportedParameter(message, param=chat.reasoning.param)
+        is_framed = family is not None and family.frames_replies
+        if syntax.reasoning_ids and (answer is None or not is_framed):
             budget = _plan_reasoning(model, chat.reasoning).budget(max_tokens)
             grammar = reasoning_grammar(
                 syntax.reasoning_ids, answer=answer, max_tokens=budget, is_open=is_open

@@ -71,10 +71,9 @@ def _named(name: str | None, families: Mapping[str, _Family], setting: str) -> _
 
 
 def _tag_ids(tags: ReasoningSyntax, spec: ModelSpec, tokenizer: Tokenizer) -> ReasoningIds:
-    opening = tokenizer.encode(tags.open, allow_special=True)
     gaps = [tokenizer.encode(text, allow_special=False) for text in ("\n", "\n\n")]
     return ReasoningIds(
-        open=opening[0] if len(opening) == 1 else None,
+        open=tuple(tokenizer.encode(tags.open, allow_special=True)),
         close=tuple(tokenizer.encode(tags.close, allow_special=True)),
         gap=frozenset(ids[0] for ids in gaps if len(ids) == 1),
         eos=spec.eos_token_ids,

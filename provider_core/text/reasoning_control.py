@@ -22,13 +22,13 @@ class ReasoningIds:
     """A model's tags as ids.
 
     Attributes:
-        open: That opens reasoning, if that is one id.
+        open: That open it, at least one.
         close: That close it, at least one.
         gap: Line breaks that may stand between that and the answer.
         eos: What may end a text.
     """
 
-    open: int | None
+    open: tuple[int, ...]
     close: tuple[int, ...]
     gap: frozenset[int]
     eos: frozenset[int]
@@ -55,9 +55,7 @@ def reasoning_grammar(
     reasoning: Grammar = AfterReasoning(behind, ids.close, ids.eos)
     if max_tokens is not None:
         reasoning = _Budget(reasoning, ids.close, max_tokens)
-    if is_open:
-        return reasoning
-    return grammar if ids.open is None else _MaybeReasoning(ids.open, reasoning, grammar)
+    return reasoning if is_open else _MaybeReasoning(ids.open, reasoning, grammar)
 
 
 class _FreeText:
@@ -163,42 +161,66 @@ class _BudgetMatcher:
 
 @dataclass(frozen=True, slots=True)
 class _MaybeReasoning:
-    """A reply that may open its reasoning itself, with its first token."""
+    """A reply that may open its reasoning itself, first thing."""
 
-    open_id: int
+    open_ids: tuple[int, ...]
     reasoning: Grammar
     answer: Grammar
 
     def start(self) -> GrammarMatcher:
         """At the beginning of the reply."""
-        return _MaybeMatcher(self.open_id, self.reasoning, self.answer.start())
+        return _MaybeMatcher(self.open_ids, self.reasoning, self.answer.start())
 
 
 class _MaybeMatcher:
-    def __init__(self, open_id: int, reasoning: Grammar, answer: GrammarMatcher) -> None:
-        self._open_id = open_id
+    """Follows the opening tag and the answer, as long as it may be either."""
+
+    def __init__(
+        self, open_ids: tuple[int, ...], reasoning: Grammar, answer: GrammarMatcher
+    ) -> None:
+        self._open_ids = open_ids
         self._reasoning = reasoning
         self._matcher = answer
-        self._is_decided = False
+        self._num_opened = 0  # ids of the tag that were written
+        self._may_open = True
+        self._may_answer = True
+        self._answer_allows_tag = False  # its next id is allowed by the answer, too
 
     def fill_bitmask(self, bitmask: Any) -> None:  # as in `GrammarMatcher`
-        self._matcher.fill_bitmask(bitmask)
-        if not self._is_decided:
-            _allow(bitmask, self._open_id)
+        if self._may_answer:
+            self._matcher.fill_bitmask(bitmask)
+        else:
+            bitmask[:] = 0
+        if self._may_open:
+            tag_id = self._open_ids[self._num_opened]
+            self._answer_allows_tag = self._may_answer and _is_allowed(bitmask, tag_id)
+            _allow(bitmask, tag_id)
 
     def accept(self, token_id: int) -> bool:
-        is_first, self._is_decided = not self._is_decided, True
-        if is_first and token_id == self._open_id:
+        if not self._may_open:
+            return self._matcher.accept(token_id)
+        if token_id != self._open_ids[self._num_opened]:
+            self._may_open = False
+            return self._may_answer and self._matcher.accept(token_id)
+        self._num_opened += 1
+        if self._num_opened == len(self._open_ids):
+            self._may_open, self._may_answer = False, True
             self._matcher = self._reasoning.start()
             return True
-        return self._matcher.accept(token_id)
+        self._may_answer = self._answer_allows_tag and self._matcher.accept(token_id)
+        return True
 
     @property
     def is_finished(self) -> bool:
-        return self._matcher.is_finished
+        return self._may_answer and not self._may_open and self._matcher.is_finished
 
 
 def _allow(bitmask: _Words, token_id: int) -> None:
     word = token_id // 32
     if word < len(bitmask):
         bitmask.view(np.uint32)[word] |= np.uint32(1 << token_id % 32)
+
+
+def _is_allowed(bitmask: _Words, token_id: int) -> bool:
+    word = token_id // 32
+    return word < len(bitmask) and bool(bitmask[word] >> (token_id % 32) & 1)

@@ -155,14 +155,13 @@ async def test_a_model_that_does_not_reason_says_so(fields: dict[str, Any], para
     assert body["error"]["param"].startswith(param)
 
 
-async def test_a_budget_that_cannot_be_kept_is_refused(thinking_server: Serve) -> None:
-    """The model opens its reasoning itself, with a tag of several tokens."""
+async def test_a_budget_is_kept_by_a_model_that_opens_its_reasoning(thinking_server: Serve) -> None:
+    """With a tag of several tokens, too."""
     template = TOOLS_TEMPLATE + "{#- answers begin with <think> -#}"
     async with thinking_server(f"<think>{THOUGHT}{CLOSE}yes", template) as served:
-        refused = await served.chat(reasoning={"max_tokens": 5})
-        body = await refused.json()
+        cut, _ = await ask(served, reasoning={"max_tokens": 5}, max_tokens=100)
         message, _ = await ask(served)
-    assert (refused.status, body["error"]["param"][:9]) == (400, "reasoning")
+    assert cut["reasoning"] == THOUGHT[:5]
     assert (message["reasoning"], message["content"]) == (THOUGHT, "yes")
 
 

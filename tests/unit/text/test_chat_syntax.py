@@ -68,10 +68,10 @@ def test_reasoning_is_known_by_its_opening_tag(source: str, tags: tuple[str, str
 
 
 def test_tags_are_found_as_ids() -> None:
-    """However many; an opening of several ids cannot be waited for."""
+    """However many."""
     syntax = syntax_of("{{ tools }} enable_thinking reasoning_effort", reasoning_parser="think")
     assert syntax.reasoning_ids
-    assert syntax.reasoning_ids.open is None
+    assert syntax.reasoning_ids.open == tuple(ids_of("<think>"))
     assert syntax.reasoning_ids.close == tuple(ids_of("</think>"))
     assert syntax.reasoning_ids.gap == frozenset(ids_of("\n"))
     assert syntax.variables == {"enable_thinking", "reasoning_effort"}

@@ -10,7 +10,7 @@ from tests.unit.text.writing import reads, write
 
 TOKENIZER = ByteTokenizer()
 THINK = CALL  # any control token will do
-IDS = ReasoningIds(open=THINK, close=(THINK_END,), gap=frozenset(b"\n"), eos=frozenset({END}))
+IDS = ReasoningIds(open=(THINK,), close=(THINK_END,), gap=frozenset(b"\n"), eos=frozenset({END}))
 ANSWER = GrammarFactory(TOKENIZER, frozenset({END})).compile(
     Constraint(kind="choice", source='["yes", "no"]')
 )
@@ -94,12 +94,34 @@ def test_a_budget_of_nothing_turns_reasoning_off(is_open: bool) -> None:  # noqa
 
 def test_a_closing_tag_of_several_ids_is_forced_to_its_end() -> None:
     """Whatever of it the model has written already."""
-    ids = ReasoningIds(open=THINK, close=tuple(b"<>"), gap=frozenset(), eos=frozenset({END}))
+    ids = ReasoningIds(open=(THINK,), close=tuple(b"<>"), gap=frozenset(), eos=frozenset({END}))
     grammar = controlled(max_tokens=3, ids=ids)
     assert may_write(grammar, b"abc", b"<>", b"yes")
     assert may_write(grammar, b"ab<", b">", b"yes")
     assert may_write(grammar, b"<>", b"a long answer")
     assert not may_write(grammar, b"abc", b"<a")
+
+
+def test_an_opening_tag_of_several_ids_is_followed_beside_the_answer() -> None:
+    """Until it is one or the other: both may begin alike."""
+    ids = ReasoningIds(
+        open=tuple(b"<t>"), close=(THINK_END,), gap=frozenset(), eos=frozenset({END})
+    )
+    answer = GrammarFactory(TOKENIZER, frozenset({END})).compile(
+        Constraint(kind="choice", source='["<tool>", "yes"]')
+    )
+    grammar = controlled(answer=answer, max_tokens=3, is_open=False, ids=ids)
+    assert may_write(grammar, b"<t>", b"abc", THINK_END, b"yes")
+    assert not may_write(grammar, b"<t>", b"abcd", THINK_END, b"yes")
+    assert may_write(grammar, b"<tool>")
+    assert may_write(grammar, b"yes")
+    assert not may_write(grammar, b"<t")
+    assert not may_write(grammar, b"<ta>")
+    assert not may_write(grammar, b"y<t>")
+    free = controlled(max_tokens=3, is_open=False, ids=ids)
+    assert may_write(free, b"<t>", b"abc", THINK_END, b"and so on")
+    assert not may_write(free, b"<t>", b"abcd")
+    assert may_write(free, b"<to be free")
 
 
 @pytest.mark.parametrize("seed", range(5))
