@@ -131,6 +131,36 @@ async def test_bug_22_a_schema_binds_the_answer_with_and_without_reasoning(
     assert (message.get("reasoning") or "") == streamed[0] == (THOUGHT if enabled else "")
 
 
+TOOLS = [{"type": "function", "function": {"name": "get_time"}}]
+CALL = '<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_calls_follow_reasoning(thinking_server: Serve, choice: str) -> None:
+    """Which is free, though the calls are bound."""
+    async with thinking_server(THOUGHT + CLOSE + CALL) as served:
+        message, _ = await ask(served, tools=TOOLS, tool_choice=choice)
+    assert (message["reasoning"], message["content"]) == (THOUGHT, None)
+    assert [call["function"]["name"] for call in message["tool_calls"]] == ["get_time"]
+
+
+async def test_bug_30_reasoning_is_split_off_after_a_tools_result_too(
+    thinking_server: Serve,
+) -> None:
+    """In the second turn as in the first."""
+    call = {"id": "1", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "reasoning": "hm", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "noon"},
+    ]
+    body = {"model": "test-model", "messages": turns, "tools": TOOLS}
+    async with thinking_server() as served:
+        response = await served.post("/v1/chat/completions", body)
+        message = (await response.json())["choices"][0]["message"]
+    assert (message["reasoning"], message["content"]) == (THOUGHT, "yes")
+
+
 async def test_bug_06_a_stop_string_in_the_reasoning_stops_nothing(thinking_server: Serve) -> None:
     """It is looked for in the answer."""
     async with thinking_server(THOUGHT + CLOSE + "It is so. It was.") as served:
