@@ -145,7 +145,7 @@ class _Conversation:
                 thinking = _string(block.get("thinking"), f"{param}.thinking")
                 _append(self._assistant(), "reasoning_content", thinking)
             case "redacted_thinking":
-                pass  # nobody but its author can read it
+                self._assistant()  # nobody but its author can read it
             case _:
                 _append(self._assistant(), "content", _text(block, param))
 

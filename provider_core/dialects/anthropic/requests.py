@@ -10,6 +10,7 @@ from provider_core.dialects.anthropic.protocol import MessagesRequest, PromptFie
 from provider_core.dialects.anthropic.tools import parse_parallel, parse_tool_choice, parse_tools
 from provider_core.dialects.anthropic.unsupported import refuse_unsupported
 from provider_core.dialects.chat_request import ChatRequest, Effort, ReasoningOptions
+from provider_core.dialects.prefill import is_continued
 from provider_core.dialects.sampling import PendingSampling
 from provider_core.dialects.stop_sequences import parse_stop_sequences
 from provider_core.dialects.validation import bad_value, validate, wrong_type
@@ -69,8 +70,7 @@ def _chat(
 ) -> ChatRequest:
     refuse_unsupported(body)
     messages, images = parse_messages(fields.messages, fields.system, limits.max_messages)
-    if len(messages) > 1 and _is_prefill(messages[-1]) and not messages[-1]["content"]:
-        messages.pop()  # continuing nothing is answering
+    is_prefilled = is_continued(messages)
     tools = parse_tools(fields.tools)
     return ChatRequest(
         model=fields.model,
@@ -80,17 +80,13 @@ def _chat(
         user=user,
         messages=messages,
         images=images,
-        continue_final_message=_is_prefill(messages[-1]) and bool(messages[-1]["content"]),
+        continue_final_message=is_prefilled,
         tools=tools,
         tool_choice=parse_tool_choice(fields.tool_choice, tools),
         parallel_tool_calls=parse_parallel(fields.tool_choice),
         response_format=_response_format(fields),
         reasoning=_reasoning(fields.thinking, fields.output_config or {}),
     )
-
-
-def _is_prefill(message: Mapping[str, Any]) -> bool:
-    return message["role"] == "assistant" and "tool_calls" not in message
 
 
 def _user(metadata: Mapping[str, Any] | None) -> str | None:

@@ -120,8 +120,9 @@ class _Conversation:
         else:
             text = get_string(part, "text", f"{param}.")
             if text is None:
-                if get(part, "thoughtSignature") is not None:
-                    return  # it belonged to a thought that was not shown
+                if role == "assistant" and get(part, "thoughtSignature") is not None:
+                    self._message(role)  # it belonged to a thought that was not shown
+                    return
                 raise bad_value(param, "must hold text, a functionCall or a functionResponse")
             self._say(text, role, is_thought=part.get("thought") is True)
 

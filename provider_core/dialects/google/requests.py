@@ -12,6 +12,7 @@ from provider_core.dialects.google.fields import get, get_object
 from provider_core.dialects.google.protocol import GenerationConfig
 from provider_core.dialects.google.tools import parse_tool_choice, parse_tools
 from provider_core.dialects.google.unsupported import refuse_unsupported
+from provider_core.dialects.prefill import is_continued
 from provider_core.dialects.sampling import PendingSampling
 from provider_core.dialects.stop_sequences import parse_stop_sequences
 from provider_core.dialects.validation import bad_value, validate, wrong_type
@@ -54,11 +55,7 @@ def parse_generate(
     messages, images = parse_contents(
         get(body, "contents"), get(body, "systemInstruction"), limits.max_messages
     )
-    is_continued = _is_prefill(messages[-1])
-    if not is_continued and messages[-1] == {"role": "assistant", "content": None}:
-        messages.pop()  # continuing nothing is answering
-    if not messages:
-        raise bad_value("contents", "must say something")
+    is_prefilled = is_continued(messages)
     tools = parse_tools(get(body, "tools"))
     return ChatRequest(
         model=model,
@@ -69,7 +66,7 @@ def parse_generate(
         stop=parse_stop_sequences(config.stop_sequences, f"{_CONFIG}.stopSequences"),
         messages=messages,
         images=images,
-        continue_final_message=is_continued,
+        continue_final_message=is_prefilled,
         tools=tools,
         tool_choice=parse_tool_choice(get_object(body, "toolConfig", ""), tools),
         response_format=parse_constraint(config),
@@ -149,9 +146,3 @@ def _effort(level: Any, param: str) -> Effort | None:
     if not isinstance(level, str) or level.upper() not in _EFFORT_BY_LEVEL:
         raise bad_value(param, f"must be one of {', '.join(_EFFORT_BY_LEVEL)}")
     return _EFFORT_BY_LEVEL[level.upper()]
-
-
-def _is_prefill(message: Mapping[str, Any]) -> bool:
-    return (
-        message["role"] == "assistant" and bool(message["content"]) and "tool_calls" not in message
-    )

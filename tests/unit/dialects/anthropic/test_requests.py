@@ -167,6 +167,7 @@ def test_a_document_of_text_is_read() -> None:
         ({"role": "assistant", "content": ""}, False),
         (assistant(), False),
         (assistant(use("c1")), False),
+        (assistant({"type": "redacted_thinking", "data": "x"}), False),
         (user(text("and?")), False),
     ],
 )
@@ -178,6 +179,12 @@ def test_a_last_turn_of_the_assistant_is_continued(
 
     assert parsed.continue_final_message is is_continued
     assert parsed.messages[-1].get("content") != ""
+
+
+def test_a_turn_that_nobody_can_read_is_empty() -> None:
+    """And may be all there is."""
+    redacted = {"type": "redacted_thinking", "data": "x"}
+    assert talk(assistant(redacted)) == [{"role": "assistant", "content": None}]
 
 
 def test_tools_become_functions() -> None:

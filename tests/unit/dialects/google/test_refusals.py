@@ -33,7 +33,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"contents": [user(answer("done"))]}, "contents[0].parts[0].functionResponse.response"),
     ({"contents": [user({"text": "a"})] * 3000}, "contents"),
-    ({"contents": [{"role": "model", "parts": []}]}, "contents"),
+    ({"contents": [user({"thoughtSignature": "c2ln"})]}, "contents[0].parts[0]"),
     ({"config": 5}, "generationConfig"),
     ({"config": {"temperature": 2.1}}, "generationConfig.temperature"),
     ({"config": {"topK": 1.5}}, "generationConfig.topK"),

@@ -186,12 +186,16 @@ def test_thoughts_come_back_and_signatures_are_not_read() -> None:
         ({"role": "model", "parts": []}, False),
         ({"role": "model"}, False),
         (model(call()), False),
+        (model({"thoughtSignature": "c2ln"}), False),
         (user({"text": "and?"}), False),
     ],
 )
 def test_a_last_turn_of_the_model_is_continued(last: Any, *, is_continued: bool) -> None:
     """If it says anything."""
-    assert parse([user({"text": "hi"}), last]).continue_final_message is is_continued
+    parsed = parse([user({"text": "hi"}), last])
+
+    assert parsed.continue_final_message is is_continued
+    assert parsed.messages[-1].get("content") or "tool_calls" in parsed.messages[-1]
 
 
 def test_tools_become_functions() -> None:
