@@ -3,13 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from provider_core.text.events import (
-    ChoiceFinish,
-    ReasoningDelta,
-    ToolCall,
-    ToolCallDelta,
-    ToolCallStart,
-)
+from provider_core.text.events import ChoiceFinish, ToolCall, ToolCallDelta, ToolCallStart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +33,9 @@ class ChatForm:
 
     def calls(self, calls: list[ToolCall]) -> dict[str, Any]:
         """The fields of a message that hold calls; none without any."""
-        functions = [{"name": call.name, "arguments": call.arguments} for call in calls]
         if not calls:
             return {}
+        functions = [{"name": call.name, "arguments": call.arguments} for call in calls]
         if self.is_legacy:
             return {"function_call": functions[0]}
         return {
@@ -51,18 +45,14 @@ class ChatForm:
             ]
         }
 
-    def delta(self, event: ReasoningDelta | ToolCallStart | ToolCallDelta) -> dict[str, Any]:
-        """The fields of a delta: of a call its identity at first, then nothing but arguments."""
-        call: dict[str, Any]
-        match event:
-            case ReasoningDelta():
-                return self.reasoning(event.text)
-            case ToolCallStart():
-                call = {"index": event.call_index, "id": event.call_id, "type": "function"}
-                function = {"name": event.name, "arguments": ""}
-            case ToolCallDelta():
-                call = {"index": event.call_index}
-                function = {"arguments": event.arguments}
+    def call_delta(self, event: ToolCallStart | ToolCallDelta) -> dict[str, Any]:
+        """The fields of a delta: a call's identity at first, then nothing but arguments."""
+        call: dict[str, Any] = {"index": event.call_index}
+        if isinstance(event, ToolCallStart):
+            call |= {"id": event.call_id, "type": "function"}
+            function = {"name": event.name, "arguments": ""}
+        else:
+            function = {"arguments": event.arguments}
         if self.is_legacy:
             return {"function_call": function}
         return {"tool_calls": [call | {"function": function}]}

@@ -41,6 +41,8 @@ from provider_core.types import TokenLogprobs, Usage
 KEEPALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
+_MARK = "?"
+
 
 class StreamEncoder(ABC):
     """What the two kinds of streams share.
@@ -106,6 +108,8 @@ class StreamEncoder(ABC):
         self._logprobs = None if decode_token is None else self._logprobs_type(decode_token)
         self._openrouter = openrouter
         self._form = form
+        # Around the text, which may stand in several places.
+        self._reasoning = dumps(form.reasoning(_MARK)).split(dumps(_MARK))
         self._echo = echo
         # With tools a choice's first event decides what opens it.
         self._unopened = set(range(num_choices)) if form.offers_tools else set()
@@ -237,13 +241,17 @@ class ChatStreamEncoder(StreamEncoder):
         return self._choices_head + _choice(index, body, b"null") + self._tail
 
     def _structure(self, event: ReasoningDelta | ToolCallStart | ToolCallDelta) -> bytes:
+        if isinstance(event, ReasoningDelta):
+            delta = dumps(event.text).join(self._reasoning)
+        else:
+            delta = dumps(self._form.call_delta(event))
         logprobs = b"null"
         if self._logprobs is not None:
             logprobs = dumps(self._logprobs.encode(event.index, event.logprobs))
         return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":null}%b' % (
             self._choices_head,
             event.index,
-            dumps(self._form.delta(event)),
+            delta,
             logprobs,
             self._tail,
         )
