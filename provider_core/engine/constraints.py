@@ -62,9 +62,7 @@ class ConstrainedSequence:
         Args:
             logits: float32 `[vocab_size]`, changed in place; untouched if the grammar failed.
         """
-        if self.ready is not None:
-            self.ready.result()
-        if self.error is not None:
+        if not self._is_ready():
             return
         if self._allowed_ids is not None:
             allowed = logits[self._allowed_ids]
@@ -74,6 +72,34 @@ class ConstrainedSequence:
             logits[self._forbidden_ids] = -np.inf
         else:
             np.minimum(logits, self.masks.expand(self._bitmask), out=logits)
+
+    def choose(self, logits: _Floats, likeliest: int, peak: float) -> tuple[int, float]:
+        """The likeliest of the ids that may come next, without looking at the others twice.
+
+        Args:
+            logits: float32 `[vocab_size]`; changed in place at times.
+            likeliest: Of all ids; mostly the answer.
+            peak: Its logit.
+
+        Returns:
+            The id and its logit; the arguments, if the grammar or the model failed.
+        """
+        if not self._is_ready() or not np.isfinite(peak):
+            return likeliest, peak
+        if self._bitmask[likeliest // 32] >> likeliest % 32 & 1:
+            return likeliest, peak
+        if self._allowed_ids is not None:
+            likeliest = int(self._allowed_ids[logits[self._allowed_ids].argmax()])
+        else:
+            self.restrict(logits)
+            likeliest = int(logits.argmax())
+        return likeliest, float(logits[likeliest])
+
+    def _is_ready(self) -> bool:
+        """Wait for the mask; `False` if there is none."""
+        if self.ready is not None:
+            self.ready.result()
+        return self.error is None
 
     def _list(self, bitmask: npt.NDArray[np.int32]) -> _Ints | None:
         """The ids whose bits are set, if they are few."""

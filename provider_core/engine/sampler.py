@@ -83,6 +83,8 @@ class SamplingMetadata:
         self.constrained = [
             (row, s.constraint) for row, s in enumerate(sequences) if s.constraint is not None
         ]
+        self.masked = [(row, c) for row, c in self.constrained if not _is_greedy(params[row])]
+        self.chosen = [(row, c) for row, c in self.constrained if _is_greedy(params[row])]
         self.logprob_rows: dict[int, list[int]] = {}  # by number of alternatives
         for row, p in enumerate(params):
             if p.logprobs is not None:
@@ -144,6 +146,11 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     edits = LogitEdits(logits)
     _edit(logits, edits, metadata)
     token_ids, peak, is_failed = _highest(logits)
+    for row, constraint in metadata.chosen:
+        token_ids[row], peak[row] = constraint.choose(
+            logits[row], int(token_ids[row]), float(peak[row])
+        )
+        is_failed[row] = not np.isfinite(peak[row])
     highest = peak.copy()
     unclear_rows = _unclear_rows(logits, token_ids, peak, metadata)
     logits[is_failed] = peak[is_failed] = 0.0  # so that the arithmetic below stays finite
@@ -261,11 +268,10 @@ def _edit(logits: npt.NDArray[np.float32], edits: LogitEdits, metadata: Sampling
                 [i for i in sequence.stop_ids if 0 <= i < metadata.vocab_size], dtype=np.int64
             )
             edits.forbid(np.full(len(columns), row), columns)
-    if metadata.constrained:
-        if metadata.logprob_rows:
-            edits.save(np.array([row for row, _ in metadata.constrained]))
-        for row, constraint in metadata.constrained:
-            constraint.restrict(logits[row])
+    if metadata.constrained and metadata.logprob_rows:
+        edits.save(np.array([row for row, _ in metadata.constrained]))
+    for row, constraint in metadata.masked:
+        constraint.restrict(logits[row])
 
 
 def _concatenate_biases(

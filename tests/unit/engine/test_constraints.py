@@ -5,7 +5,7 @@ from threading import Event, current_thread
 import numpy as np
 import pytest
 
-from provider_core.engine.constraints import MaskWorker
+from provider_core.engine.constraints import MAX_LISTED, MaskWorker
 from provider_core.engine.core import MAX_CONSECUTIVE_FAILURES
 from provider_core.errors import BackendError, StepFailed
 from provider_core.types import EngineOutput
@@ -222,6 +222,25 @@ def test_a_mask_is_one_bit_an_id(vocab_size: int) -> None:
     ceilings = MaskWorker(vocab_size).expand(bitmask)
     assert np.array_equal(ceilings == np.inf, is_allowed[:vocab_size])
     assert np.array_equal(ceilings == -np.inf, ~is_allowed[:vocab_size])
+
+
+@pytest.mark.parametrize("num_allowed", [1, 100, MAX_LISTED, 20_000, 40_000 - 100, 39_999, 40_000])
+def test_every_form_of_a_mask_rules_out_the_same_ids(num_allowed: int) -> None:
+    """Few allowed, few forbidden, or many of both; for a draw and for the likeliest."""
+    random = np.random.default_rng(num_allowed)
+    allowed = set(random.permutation(40_000)[:num_allowed].tolist())
+    masks = MaskWorker(40_000)
+    sequence = masks.begin(ScriptedGrammar(allowed))
+    for _ in range(5):
+        logits = random.normal(size=40_000).astype(np.float32)
+        expected = np.full_like(logits, -np.inf)
+        expected[list(allowed)] = logits[list(allowed)]
+        likeliest = int(logits.argmax())
+        chosen = sequence.choose(logits.copy(), likeliest, float(logits[likeliest]))
+        assert chosen == (expected.argmax(), expected.max())
+        sequence.restrict(logits)
+        assert np.array_equal(logits, expected)
+    masks.close()
 
 
 def test_closing_ends_the_thread() -> None:
