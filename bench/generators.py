@@ -1,13 +1,16 @@
-"""Peers without a server: onnxruntime-genai's Generator, OpenVINO-genai's continuous batching.
+"""Generators without a server: ours, onnxruntime-genai's, OpenVINO-genai's continuous batching.
 
-``python -m bench.generators genai MODEL_DIR`` and ``... openvino MODEL_DIR`` make 64 tokens behind
-prompts of 128 random ids, greedy, 1, 8 and 32 at a time on two threads, and print output tokens per
-second. They run in an environment of their own that has the peer installed. genai's batch is
-static: all start together. OpenVINO's pipeline gets a new request whenever one ends.
+``python -m bench.generators provider MODEL_DIR``, ``... genai MODEL_DIR`` and ``... openvino
+MODEL_DIR`` make 64 tokens behind prompts of 128 random ids, greedy, 1, 8 and 32 at a time on two
+threads, and print output tokens per second; numbers behind the folder replace 1, 8 and 32. The
+peers run in environments of their own that have them installed. genai's batch is static: all start
+together. OpenVINO's pipeline and our engine get a new request whenever one ends.
 """
 
+import asyncio
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,44 @@ ROUNDS = 2
 
 
 def random_prompts(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Ids `[count, PROMPT]` that both peers' tokenizers know."""
+    """Ids `[count, PROMPT]` that all tokenizers know."""
     return np.random.default_rng().integers(300, 30_000, (count, PROMPT))
+
+
+def run_provider(model_dir: str, batch: int) -> float:
+    """Tokens per second over three times as many requests as run at once."""
+    from provider_core import ModelSpec  # noqa: PLC0415
+    from provider_onnxruntime import load_model  # noqa: PLC0415
+    from provider_onnxruntime.runner import OnnxRuntimeRunner  # noqa: PLC0415
+
+    options = {"intra_op_num_threads": THREADS}
+    spec = ModelSpec(id="bench", source="", max_model_len=2048, prefix_cache_mib=0, options=options)
+    runner = load_model(spec, Path(model_dir))
+    if not isinstance(runner, OnnxRuntimeRunner):
+        raise SystemExit(f"{model_dir} holds no decoder")
+    runner.warm_up()
+    runner.wait_until_mixed()
+    return asyncio.run(_generate(runner, batch))
+
+
+async def _generate(runner: Any, batch: int) -> float:
+    from provider_core import SamplingParams  # noqa: PLC0415
+    from provider_core.engine import LLMEngine  # noqa: PLC0415
+    from provider_core.testing import submit  # noqa: PLC0415
+
+    engine = LLMEngine(runner)
+    sampling = SamplingParams(max_tokens=OUTPUT, temperature=0.0, ignore_eos=True)
+    prompts = enumerate(random_prompts(3 * batch).tolist())
+
+    async def ask_in_turn() -> None:
+        for number, ids in prompts:
+            await submit(engine, str(number), ids, sampling).finished.wait()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(ask_in_turn() for _ in range(batch)))
+    duration_s = time.perf_counter() - began
+    await engine.close()
+    return 3 * batch * OUTPUT / duration_s
 
 
 def run_genai(model_dir: str, batch: int) -> float:
@@ -78,8 +117,8 @@ def _cached(make: Any, model_dir: str) -> Any:
 
 def main() -> None:
     """Measure and print the best of a few rounds."""
-    run = {"genai": run_genai, "openvino": run_openvino}[sys.argv[1]]
-    for batch in BATCHES:
+    run = {"provider": run_provider, "genai": run_genai, "openvino": run_openvino}[sys.argv[1]]
+    for batch in [int(number) for number in sys.argv[3:]] or BATCHES:
         run(sys.argv[2], batch)
         best = max(run(sys.argv[2], batch) for _ in range(ROUNDS))
         print(f"{sys.argv[1]}, {batch} at a time: {best:.1f} tokens/s", flush=True)
