@@ -28,15 +28,21 @@ MAX_LISTED = 16_384
 class ConstrainedSequence:
     """One sequence's place in its grammar. Belongs to the engine's thread, but for `fill`.
 
+    Args:
+        grammar: What it follows.
+        masks: Makes its masks.
+        is_greedy: It asks `choose` rather than `restrict`, and seldom for what is forbidden.
+
     Attributes:
         error: Why it cannot go on, once that is so.
     """
 
-    def __init__(self, grammar: Grammar, masks: "MaskWorker") -> None:
+    def __init__(self, grammar: Grammar, masks: "MaskWorker", *, is_greedy: bool) -> None:
         self.error: BackendError | None = None
         self.masks = masks
         self.ready: Future[None] | None = None  # when `fill` is done
         self._grammar = grammar
+        self._is_greedy = is_greedy
         self._matcher: GrammarMatcher | None = None  # none before the first `fill`
         self._bitmask = np.zeros(-(-masks.vocab_size // 32), dtype=np.int32)
         self._allowed_ids: _Ints | None = None  # if they are few
@@ -52,7 +58,8 @@ class ConstrainedSequence:
             self._fail("failed", error)
             return
         self._allowed_ids = self._list(self._bitmask)
-        self._forbidden_ids = None if self._allowed_ids is not None else self._list(~self._bitmask)
+        if self._allowed_ids is None and not self._is_greedy:
+            self._forbidden_ids = self._list(~self._bitmask)
         if self._allowed_ids is not None and not len(self._allowed_ids):
             self._fail("allows no token")
 
@@ -151,9 +158,9 @@ class MaskWorker:
         self._executor = ThreadPoolExecutor(1, "grammars")  # starts its thread when first used
         self._ceilings = np.empty((4 * -(-vocab_size // 32), 8), dtype=np.float32)
 
-    def begin(self, grammar: Grammar) -> ConstrainedSequence:
+    def begin(self, grammar: Grammar, *, is_greedy: bool = False) -> ConstrainedSequence:
         """Follow a sequence from its start."""
-        sequence = ConstrainedSequence(grammar, self)
+        sequence = ConstrainedSequence(grammar, self, is_greedy=is_greedy)
         self.prepare([sequence])
         return sequence
 

@@ -14,7 +14,7 @@ from provider_core.engine.faults import as_backend_error, check_finite, check_lo
 from provider_core.engine.logprobs import note_prompt_logprobs
 from provider_core.engine.outbox import Delivery, Outbox
 from provider_core.engine.prefix_reuse import PrefixReuse
-from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
+from provider_core.engine.sampler import Sampled, SamplingMetadata, is_greedy, sample
 from provider_core.engine.scheduled import Move, Scheduled
 from provider_core.engine.scheduler import Scheduler
 from provider_core.engine.sequence import Sequence
@@ -86,8 +86,11 @@ class EngineCore:
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn."""
         self._sequences[sequence.request.request_id] = sequence
-        if sequence.request.grammar is not None:
-            sequence.constraint = self._masks.begin(sequence.request.grammar)
+        request = sequence.request
+        if request.grammar is not None:
+            sequence.constraint = self._masks.begin(
+                request.grammar, is_greedy=is_greedy(request.sampling)
+            )
         self.scheduler.add(sequence)
         deadline_s = sequence.request.deadline_s
         if deadline_s is not None and (

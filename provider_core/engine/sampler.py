@@ -83,17 +83,17 @@ class SamplingMetadata:
         self.constrained = [
             (row, s.constraint) for row, s in enumerate(sequences) if s.constraint is not None
         ]
-        self.masked = [(row, c) for row, c in self.constrained if not _is_greedy(params[row])]
-        self.chosen = [(row, c) for row, c in self.constrained if _is_greedy(params[row])]
+        self.masked = [(row, c) for row, c in self.constrained if not is_greedy(params[row])]
+        self.chosen = [(row, c) for row, c in self.constrained if is_greedy(params[row])]
         self.logprob_rows: dict[int, list[int]] = {}  # by number of alternatives
         for row, p in enumerate(params):
             if p.logprobs is not None:
                 self.logprob_rows.setdefault(p.logprobs, []).append(row)
-        random = [row for row, p in enumerate(params) if not _is_greedy(p)]
+        random = [row for row, p in enumerate(params) if not is_greedy(p)]
         self.groups = _make_groups(params, random, vocab_size)
         self.states = np.array(
             [
-                stream_state(s.seed, s.num_generated_tokens) if not _is_greedy(p) else 0
+                stream_state(s.seed, s.num_generated_tokens) if not is_greedy(p) else 0
                 for s, p in zip(sequences, params, strict=True)
             ],
             dtype=np.uint64,
@@ -199,7 +199,8 @@ def _unclear_rows(
     return tuple((~is_clear).nonzero()[0].tolist())
 
 
-def _is_greedy(params: SamplingParams) -> bool:
+def is_greedy(params: SamplingParams) -> bool:
+    """Whether the likeliest id is drawn, always."""
     return params.temperature < _GREEDY_BELOW or params.top_k == 1
 
 

@@ -224,20 +224,21 @@ def test_a_mask_is_one_bit_an_id(vocab_size: int) -> None:
     assert np.array_equal(ceilings == -np.inf, ~is_allowed[:vocab_size])
 
 
+@pytest.mark.parametrize("is_greedy", [False, True])
 @pytest.mark.parametrize("num_allowed", [1, 100, MAX_LISTED, 20_000, 40_000 - 100, 39_999, 40_000])
-def test_every_form_of_a_mask_rules_out_the_same_ids(num_allowed: int) -> None:
+def test_every_form_of_a_mask_rules_out_the_same_ids(num_allowed: int, is_greedy: bool) -> None:  # noqa: FBT001 - a parameter
     """Few allowed, few forbidden, or many of both; for a draw and for the likeliest."""
     random = np.random.default_rng(num_allowed)
     allowed = set(random.permutation(40_000)[:num_allowed].tolist())
     masks = MaskWorker(40_000)
-    sequence = masks.begin(ScriptedGrammar(allowed))
+    sequence = masks.begin(ScriptedGrammar(allowed), is_greedy=is_greedy)
     for _ in range(5):
         logits = random.normal(size=40_000).astype(np.float32)
         expected = np.full_like(logits, -np.inf)
         expected[list(allowed)] = logits[list(allowed)]
         likeliest = int(logits.argmax())
         chosen = sequence.choose(logits.copy(), likeliest, float(logits[likeliest]))
-        assert chosen == (expected.argmax(), expected.max())
+        assert chosen == (int(expected.argmax()), float(expected.max()))
         sequence.restrict(logits)
         assert np.array_equal(logits, expected)
     masks.close()
