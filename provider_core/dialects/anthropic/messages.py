@@ -12,10 +12,9 @@ Fields are named as Anthropic's own errors name them: `messages.0.content.1.text
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.declared_tools import check_tool_name
+from provider_core.dialects.turns import Turns
 from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 from provider_core.errors import UnsupportedParameter
 
@@ -53,23 +52,23 @@ def parse_messages(
     if num_blocks > MAX_BLOCKS:
         raise bad_value("messages", f"must have at most {MAX_BLOCKS} blocks, not {num_blocks}")
     conversation = _Conversation()
+    turns = conversation.turns
     if system is not None:
-        conversation.say("system", _joined_text(system, "system"))
+        turns.say("system", _joined_text(system, "system"))
     for index, value in enumerate(values):
         conversation.take(value, f"messages.{index}")
-    return conversation.messages, tuple(conversation.images)
+    return turns.messages(), tuple(turns.images)
 
 
 class _Conversation:
     """Collects turns."""
 
     def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.images: list[ImageSource] = []
+        self.turns = Turns()
         self._tool_names: dict[str, str] = {}  # by the id of a call
 
     def take(self, value: Any, param: str) -> None:
-        """One message of a client."""
+        """Read one message of a client."""
         if not isinstance(value, dict):
             raise wrong_type(param, "an object", value)
         role = value.get("role")
@@ -81,45 +80,26 @@ class _Conversation:
             )
         content = value.get("content")
         if role == "system":
-            self.say("system", _joined_text(content, f"{param}.content"))
+            self.turns.say("system", _joined_text(content, f"{param}.content"))
             return
+        if role == "assistant":
+            self.turns.open(role)  # an empty one may be continued, which is answering
+        elif content == []:
+            raise bad_value(f"{param}.content", "must not be empty")
         for block, place in _blocks(content, f"{param}.content"):
             if role == "user":
                 self._take_user_block(block, place)
             else:
                 self._take_assistant_block(block, place)
-        if content == []:
-            if role == "user":
-                raise bad_value(f"{param}.content", "must not be empty")
-            self._assistant()  # to continue nothing is to answer
-
-    def say(self, role: str, text: str) -> None:
-        """Add text to the running turn of a role, or begin one."""
-        message = self.messages[-1] if self.messages else {}
-        if message.get("role") != role:
-            self.messages.append({"role": role, "content": text})
-        else:
-            _append(message, "content", text)
-
-    def _show(self, image: ImageSource) -> None:
-        """Add an image to the running turn of the user, or begin one."""
-        self.images.append(image)
-        message = self.messages[-1] if self.messages else {}
-        if message.get("role") != "user":
-            message = {"role": "user", "content": []}
-            self.messages.append(message)
-        if isinstance(message["content"], str):
-            message["content"] = [{"type": "text", "text": message["content"]}]
-        message["content"].append({"type": "image"})
 
     def _take_user_block(self, block: dict[str, Any], param: str) -> None:
         match block["type"]:
             case "tool_result":
                 self._take_result(block, param)
             case "image":
-                self._show(ImageSource(_image_url(block, param), param))
+                self.turns.show(ImageSource(_image_url(block, param), param))
             case _:
-                self.say("user", _text(block, param))
+                self.turns.say("user", _text(block, param))
 
     def _take_result(self, block: dict[str, Any], param: str) -> None:
         call_id = _string(block.get("tool_use_id"), f"{param}.tool_use_id", MAX_ID)
@@ -128,26 +108,20 @@ class _Conversation:
         is_error = block.get("is_error")
         if is_error is not None and not isinstance(is_error, bool):
             raise wrong_type(f"{param}.is_error", "a boolean", is_error)
-        message = {
-            "role": "tool",
-            "tool_call_id": call_id,
-            "content": _ERROR_PREFIX + text if is_error else text,
-        }
-        if call_id in self._tool_names:  # some templates write the function's name
-            message["name"] = self._tool_names[call_id]
-        self.messages.append(message)
+        if is_error:
+            text = _ERROR_PREFIX + text
+        self.turns.answer(call_id, text, self._tool_names.get(call_id))
 
     def _take_assistant_block(self, block: dict[str, Any], param: str) -> None:
         match block["type"]:
             case "tool_use":
                 self._take_call(block, param)
             case "thinking":
-                thinking = _string(block.get("thinking"), f"{param}.thinking")
-                _append(self._assistant(), "reasoning_content", thinking)
+                self.turns.think(_string(block.get("thinking"), f"{param}.thinking"))
             case "redacted_thinking":
-                self._assistant()  # nobody but its author can read it
+                pass  # nobody but its author can read it
             case _:
-                _append(self._assistant(), "content", _text(block, param))
+                self.turns.say("assistant", _text(block, param))
 
     def _take_call(self, block: dict[str, Any], param: str) -> None:
         call_id = _string(block.get("id"), f"{param}.id", MAX_ID)
@@ -156,22 +130,7 @@ class _Conversation:
         if not isinstance(arguments, dict):
             raise wrong_type(f"{param}.input", "an object", arguments)
         self._tool_names[call_id] = name
-        function = {"name": name, "arguments": orjson.dumps(arguments).decode()}
-        call = {"id": call_id, "type": "function", "function": function}
-        self._assistant().setdefault("tool_calls", []).append(call)
-
-    def _assistant(self) -> dict[str, Any]:
-        if not self.messages or self.messages[-1]["role"] != "assistant":
-            self.messages.append({"role": "assistant", "content": None})
-        return self.messages[-1]
-
-
-def _append(message: dict[str, Any], key: str, text: str) -> None:
-    before = message.get(key)
-    if isinstance(before, list):
-        before.append({"type": "text", "text": text})
-    else:
-        message[key] = text if before is None else f"{before}\n{text}"
+        self.turns.call(call_id, name, arguments)
 
 
 def _blocks(content: Any, param: str) -> Iterator[tuple[dict[str, Any], str]]:

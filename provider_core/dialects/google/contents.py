@@ -6,6 +6,7 @@ streamed answer back piece by piece, each piece a content of its own; so consecu
 model are one message, whose texts are joined by nothing. A user's are joined by newlines.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.declared_tools import check_tool_name
 from provider_core.dialects.google.fields import get, get_object, get_string, objects
 from provider_core.dialects.google.tools import NAME_CHARACTERS
+from provider_core.dialects.turns import Turns
 from provider_core.dialects.validation import MAX_ECHO, bad_value
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 
@@ -23,7 +25,6 @@ MAX_PARTS = 4096  # of all contents together
 _MEDIA = ("inlineData", "fileData")
 _FOREIGN = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 _STANDARD_BASE64 = str.maketrans("-_", "+/")
-_SEPARATORS = {"user": "\n", "assistant": ""}
 
 
 def parse_contents(
@@ -55,16 +56,16 @@ def parse_contents(
         conversation.instruct(system)
     for content, param in objects(contents, "contents"):
         conversation.take(content, param)
-    return conversation.messages, tuple(conversation.images)
+    return conversation.turns.messages(), tuple(conversation.turns.images)
 
 
 class _Conversation:
     """Collects contents."""
 
     def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.images: list[ImageSource] = []
-        self._open_calls: list[tuple[str, str]] = []  # name and id, oldest first
+        self.turns = Turns({"assistant": ""})
+        self._open_calls: dict[str, deque[str]] = {}  # ids by name, oldest first
+        self._answered: set[str] = set()
         self._num_calls = 0
         self._num_parts = 0
 
@@ -73,14 +74,11 @@ class _Conversation:
         if isinstance(system, str):
             system = {"parts": [{"text": system}]}
         ((content, _),) = objects([system], "systemInstruction")
-        texts = []
         for part, param in objects(content.get("parts") or [], "systemInstruction.parts"):
             text = get_string(part, "text", f"{param}.")
             if text is None:
                 raise _unsupported(param, "a system instruction is text only")
-            texts.append(text)
-        if texts:
-            self.messages.append({"role": "system", "content": "\n".join(texts)})
+            self.turns.say("system", text)
 
     def take(self, content: dict[str, Any], param: str) -> None:
         """One content of a client."""
@@ -90,7 +88,7 @@ class _Conversation:
         parts = content.get("parts")
         if parts is None or parts == []:
             if role == "model":
-                self._message("assistant")  # an answer that was empty
+                self.turns.open("assistant")  # an answer that was empty
                 return
             raise bad_value(f"{param}.parts", "must not be empty")
         for part, place in objects(parts, f"{param}.parts"):
@@ -109,7 +107,7 @@ class _Conversation:
                 place = f"{param}.{name}"
                 if role != "user":
                     raise _unsupported(place, "only a user shows images")
-                self._show(ImageSource(_image_url(media, name, place), place))
+                self.turns.show(ImageSource(_image_url(media, name, place), place))
                 return
         call = get_object(part, "functionCall", f"{param}.")
         response = get_object(part, "functionResponse", f"{param}.")
@@ -118,65 +116,46 @@ class _Conversation:
         elif response is not None:
             self._respond(response, f"{param}.functionResponse")
         else:
-            text = get_string(part, "text", f"{param}.")
-            if text is None:
-                if role == "assistant" and get(part, "thoughtSignature") is not None:
-                    self._message(role)  # it belonged to a thought that was not shown
-                    return
-                raise bad_value(param, "must hold text, a functionCall or a functionResponse")
-            self._say(text, role, is_thought=part.get("thought") is True)
+            self._text(part, role, param)
 
-    def _say(self, text: str, role: str, *, is_thought: bool) -> None:
-        key = "reasoning_content" if is_thought else "content"
-        message = self._message(role)
-        before = message.get(key)
-        if isinstance(before, list):
-            before.append({"type": "text", "text": text})
+    def _text(self, part: dict[str, Any], role: str, param: str) -> None:
+        text = get_string(part, "text", f"{param}.")
+        if role == "assistant":
+            self.turns.open(role)
+            if text is None and get(part, "thoughtSignature") is not None:
+                return  # it belonged to a thought that was not shown
+        if text is None:
+            raise bad_value(param, "must hold text, a functionCall or a functionResponse")
+        if role == "assistant" and part.get("thought") is True:
+            self.turns.think(text)
         else:
-            message[key] = text if before is None else before + _SEPARATORS[role] + text
-
-    def _show(self, image: ImageSource) -> None:
-        self.images.append(image)
-        message = self._message("user")
-        content = message["content"]
-        if not isinstance(content, list):
-            message["content"] = [{"type": "text", "text": content}] if content else []
-        message["content"].append({"type": "image"})
+            self.turns.say(role, text)
 
     def _call(self, call: Mapping[str, Any], param: str) -> None:
         name = check_tool_name(call.get("name"), f"{param}.name", also=NAME_CHARACTERS)
         arguments = get_object(call, "args", f"{param}.") or {}
         call_id = get_string(call, "id", f"{param}.") or f"call_{self._num_calls}"
         self._num_calls += 1
-        self._open_calls.append((name, call_id))
-        function = {"name": name, "arguments": orjson.dumps(arguments).decode()}
-        self._message("assistant").setdefault("tool_calls", []).append(
-            {"id": call_id, "type": "function", "function": function}
-        )
+        self._open_calls.setdefault(name, deque()).append(call_id)
+        self.turns.call(call_id, name, arguments)
 
     def _respond(self, response: Mapping[str, Any], param: str) -> None:
         name = check_tool_name(response.get("name"), f"{param}.name", also=NAME_CHARACTERS)
         result = get_object(response, "response", f"{param}.") or {}
         call_id = get_string(response, "id", f"{param}.")
-        for call in self._open_calls:
-            if call_id == call[1] or (call_id is None and name == call[0]):
-                self._open_calls.remove(call)
-                call_id = call[1]
-                break
-        self.messages.append(
-            {
-                "role": "tool",
-                "tool_call_id": call_id or f"call_{self._num_calls}",
-                "name": name,
-                "content": _result_text(result),
-            }
-        )
+        if call_id is None:
+            call_id = self._oldest_open(name)
+        self._answered.add(call_id)
+        self.turns.answer(call_id, _result_text(result), name)
 
-    def _message(self, role: str) -> dict[str, Any]:
-        """The running message of a role, or a new one."""
-        if not self.messages or self.messages[-1]["role"] != role:
-            self.messages.append({"role": role, "content": None})
-        return self.messages[-1]
+    def _oldest_open(self, name: str) -> str:
+        """The id of the oldest call of a function that has no answer yet, or one of nothing."""
+        open_calls = self._open_calls.get(name, deque())
+        while open_calls:
+            call_id = open_calls.popleft()
+            if call_id not in self._answered:
+                return call_id
+        return f"call_{self._num_calls}"
 
 
 def _image_url(media: Mapping[str, Any], name: str, param: str) -> str:
@@ -198,11 +177,11 @@ def _image_url(media: Mapping[str, Any], name: str, param: str) -> str:
 def _result_text(result: Mapping[str, Any]) -> str:
     """What a function gave: its `output` or its `error` if it names them, else all of it."""
     if "error" in result:
-        return "Error: " + _text(result["error"])
-    return _text(result["output"]) if "output" in result else _text(dict(result))
+        return "Error: " + _plain(result["error"])
+    return _plain(result["output"]) if "output" in result else _plain(dict(result))
 
 
-def _text(value: Any) -> str:
+def _plain(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
