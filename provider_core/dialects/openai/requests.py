@@ -14,7 +14,7 @@ from provider_core.dialects.openai.protocol import (
     CompletionRequest,
     GenerationFields,
 )
-from provider_core.dialects.openai.reasoning import parse_reasoning
+from provider_core.dialects.openai.reasoning import parse_reasoning, thinking_switch
 from provider_core.dialects.openai.sampling import parse_stop, pending_sampling
 from provider_core.dialects.openai.tools import (
     parse_function_call,
@@ -108,6 +108,7 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
             fields.reasoning,
             effort=fields.reasoning_effort,
             include=fields.include_reasoning,
+            switch=thinking_switch(body.get("chat_template_kwargs")),
         ),
         service_tier=None if fields.service_tier is None else SERVICE_TIER,
         has_functions=has_functions,

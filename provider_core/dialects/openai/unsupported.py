@@ -7,6 +7,7 @@ request is fine. One whose answer would silently lack what was asked for is not.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from provider_core.dialects.openai.reasoning import thinking_switch
 from provider_core.errors import UnsupportedParameter
 
 _IsNeutral = Callable[[Any], bool]  # of any JSON value
@@ -45,6 +46,10 @@ def _asks_no_reasoning(value: Any) -> bool:
     )
 
 
+def _only_switches_thinking(value: Any) -> bool:
+    return value == {} or thinking_switch(value) is not None
+
+
 def _is_text_modality(value: Any) -> bool:
     return value in (["text"], [])
 
@@ -64,7 +69,7 @@ UNSUPPORTED_FIELDS: Mapping[str, tuple[_IsNeutral, str]] = {
     "prompt_embeds": (_is_empty, _SERVER),
     "inputs_embeds": (_is_empty, _SERVER),
     "chat_template": (_is_empty, _SERVER),
-    "chat_template_kwargs": (_is_empty, _SERVER),
+    "chat_template_kwargs": (_only_switches_thinking, _SERVER),
     "custom_logit_processor": (_is_empty, _SERVER),
     "logits_processors": (_is_empty, _SERVER),
     "bad_words": (_is_empty, _SERVER),

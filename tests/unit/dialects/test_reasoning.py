@@ -31,6 +31,14 @@ from tests.unit.dialects.request_bodies import chat, refused_chat
             {"enabled": False, "effort": "none", "param": "reasoning_effort"},
         ),
         (
+            {"chat_template_kwargs": {"enable_thinking": False}},
+            {"enabled": False, "param": "chat_template_kwargs"},
+        ),
+        (
+            {"chat_template_kwargs": {"thinking": True}, "reasoning": {"effort": "low"}},
+            {"enabled": True, "effort": "low"},
+        ),
+        (
             {"reasoning_effort": "low", "reasoning": {"effort": "low", "exclude": True}},
             {"enabled": True, "effort": "low", "exclude": True},
         ),
@@ -60,6 +68,16 @@ def test_every_name_ends_in_the_same_options(
         ({"reasoning_effort": 1}, "reasoning_effort"),
         ({"reasoning_effort": "huge"}, "reasoning_effort"),
         ({"include_reasoning": True, "reasoning": {"exclude": True}}, "include_reasoning"),
+        (
+            {"chat_template_kwargs": {"thinking": True}, "reasoning": {"enabled": False}},
+            "chat_template_kwargs",
+        ),
+        (
+            {"chat_template_kwargs": {"thinking": False}, "reasoning_effort": "low"},
+            "chat_template_kwargs",
+        ),
+        ({"chat_template_kwargs": {"thinking": 1}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"thinking": True, "x": 1}}, "chat_template_kwargs"),
         ({"include_reasoning": False, "reasoning": {"exclude": False}}, "include_reasoning"),
     ],
 )
