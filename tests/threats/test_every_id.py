@@ -30,7 +30,6 @@ UNDER_ANOTHER_NAME = {
         "test_damaged_files_are_read_or_refused",
         "test_graphs_that_nest_too_deep_are_refused",
     ),
-    "s9": ("test_a_broken_grammar_ends_its_own_sequence",),
     "m10": (
         "test_two_distributions_with_one_name_stop_the_start",
         "test_a_plugin_named_twice_stops_the_start",

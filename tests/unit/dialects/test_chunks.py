@@ -209,7 +209,7 @@ def test_bug_31_a_held_finish_turns_into_an_error() -> None:
     assert check_stream(body).finish_reasons == {0: "error"}
 
 
-def test_keepalives_are_comments() -> None:
+def test_bug_32_keepalives_are_comments() -> None:
     """BUG-32: a comment and a blank line, never an event without data."""
     encoder = make_encoder()
     body = KEEPALIVE + encoder.first(0) + KEEPALIVE + encoder.encode(STOP) + encoder.end(USAGE)
