@@ -1,7 +1,9 @@
 """S1 to S9: constraints that are wrong, huge, hostile, or that break while they are enforced."""
 
 import asyncio
+import re
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 import orjson
@@ -133,6 +135,23 @@ async def test_s9_a_grammar_that_fails_ends_its_own_request() -> None:
             assert broken.status == 502
             assert (await broken.json())["error"]["code"] == "backend_error"
             assert "secret" not in await broken.text()
+
+
+async def test_s11_nothing_we_need_keeps_pickles_on_disk() -> None:
+    """No dependency brings `diskcache`, whose files run code when they are read."""
+    names, left = set(), ["provider-core", "llguidance"]
+    while left:
+        name = left.pop()
+        if name in names:
+            continue
+        names.add(name)
+        try:
+            lines = requires(name) or []
+        except PackageNotFoundError:  # for another platform
+            continue
+        left += [re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line]
+    assert "aiohttp" in names
+    assert "diskcache" not in {name.lower() for name in names}
 
 
 async def _answer(served: Serving, fields: Mapping[str, Any]) -> object:
