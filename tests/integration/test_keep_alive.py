@@ -1,7 +1,6 @@
 """Comments that keep a silent stream alive, before its first token and between two."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Literal
 
@@ -10,7 +9,7 @@ import openai
 import pytest
 
 from provider_core import StepFailed
-from provider_core.interfaces import Batch
+from tests.pause import Pause
 from tests.serving import KEY, Serving, saying, serving
 from tests.sse_checker import check_stream
 
@@ -22,21 +21,6 @@ PROMPTS: dict[str, dict[str, object]] = {
     "completion": {"prompt": "hi"},
 }
 PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
-
-
-class Pause:
-    """Stops a runner before one of its steps until it is told to go on."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-        self._num_steps = 0
-        self.may_go_on = threading.Event()
-
-    def __call__(self, _: Batch) -> None:
-        """Wait at that step."""
-        self._num_steps += 1
-        if self._num_steps == self._step:
-            self.may_go_on.wait()
 
 
 async def open_stream(
