@@ -122,6 +122,7 @@ class FolderChatTemplate:
         self._has_system_alone = self._shows({"role": "system"})
         self._has_tools_in_system = "message['tools']" in self._source
         self._has_short_ids = "length != 9" in self._source or "length 9" in self._source
+        self._has_text_arguments = self._shows_call("{}") and not self._shows_call({})
         self._has_parts = self._shows({"role": "user"}, as_parts=True)
 
     @property
@@ -208,7 +209,8 @@ class FolderChatTemplate:
         else:
             _text_of_content(content)  # to refuse what is not text
         if calls := adapted.get("tool_calls"):
-            adapted["tool_calls"] = [_decode_arguments(call) for call in calls]
+            as_text = self._has_text_arguments
+            adapted["tool_calls"] = [_decode_arguments(call, as_text=as_text) for call in calls]
         else:
             adapted.pop("tool_calls", None)  # absent, never null: templates ask whether it is there
         if self._has_short_ids:
@@ -250,6 +252,20 @@ class FolderChatTemplate:
         except Exception as error:  # the template is foreign code, and these messages broke it
             message = "this model's chat template cannot render these messages"
             raise InvalidRequest(message, param="messages") from error
+
+    def _shows_call(self, arguments: str | dict[str, Any]) -> bool:
+        """Whether the template takes the arguments of a call in this form."""
+        mark = unguessable_digits()
+        function = {"name": mark, "arguments": arguments}
+        call = {"id": mark[:9], "type": "function", "function": function}
+        turn = {"role": "assistant", "content": "", "tool_calls": [call]}
+        try:
+            text = self._render(
+                [{"role": "user", "content": ""}, turn], None, num_chars=0, ends_open=True
+            )
+        except InvalidRequest:
+            return False
+        return mark in text
 
     def _shows(self, *messages: Mapping[str, str], as_parts: bool = False) -> bool:
         """Whether the template shows each of these roles' content, in order.
@@ -332,8 +348,8 @@ def _short_id(call_id: object) -> str:
     return sha256(str(call_id).encode()).hexdigest()[:9]
 
 
-def _decode_arguments(call: object) -> _Message:
-    """OpenAI's calls carry arguments as JSON text; templates iterate over an object.
+def _decode_arguments(call: object, *, as_text: bool) -> _Message:
+    """OpenAI's calls carry arguments as JSON text; most templates iterate over an object.
 
     Text that is no JSON stays as it is: a model wrote it, and the client sent it back.
 
@@ -351,4 +367,6 @@ def _decode_arguments(call: object) -> _Message:
             arguments = json.loads(arguments)
     if arguments is None:  # the text was `null`
         arguments = {}
+    if as_text and not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
     return {**call, "function": {**function, "arguments": arguments}}

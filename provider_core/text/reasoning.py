@@ -22,6 +22,7 @@ THINK = ReasoningSyntax("<think>", "</think>")
 REASONING_FAMILIES = {
     "think": THINK,
     "gpt_oss": ReasoningSyntax("<|channel|>analysis<|message|>", "<|end|>"),
+    "gemma4": ReasoningSyntax("<|channel>thought", "<channel|>"),
     "mistral": ReasoningSyntax("[THINK]", "[/THINK]"),
     "seed": ReasoningSyntax("<seed:think>", "</seed:think>"),
     "reasoning": ReasoningSyntax("<reasoning>", "</reasoning>"),

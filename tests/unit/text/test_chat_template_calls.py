@@ -52,3 +52,34 @@ def test_tools_stand_where_the_template_looks_for_them(system: list[dict[str, An
     instructions = system[0]["content"] if system else ""
     assert prompt.text == f"<|im_start|>system{instructions}{shown}<|im_start|>userhi"
     assert ("<|im_start|>", False) in prompt.segments
+
+
+TEXT_ARGUMENTS = """\
+{%- for message in messages -%}
+    {%- for call in message.tool_calls or [] -%}
+        {{- call['function']['name'] + call['function']['arguments'] -}}
+    {%- endfor -%}
+{%- endfor -%}
+"""
+OBJECT_ARGUMENTS = TEXT_ARGUMENTS.replace("['arguments']", "['arguments'] | items | list | string")
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments", "expected"),
+    [
+        (TEXT_ARGUMENTS, '{"a": 1}', 'f{"a": 1}'),
+        (TEXT_ARGUMENTS, "", "f{}"),
+        (TEXT_ARGUMENTS, "null", "f{}"),
+        (TEXT_ARGUMENTS, '{"a', 'f{"a'),
+        (OBJECT_ARGUMENTS, '{"a": 1}', "f[('a', 1)]"),
+        (OBJECT_ARGUMENTS, "", "f[]"),
+    ],
+)
+def test_bug_17_arguments_are_what_the_template_takes(
+    template: str, arguments: str, expected: str
+) -> None:
+    """Text for one that joins it to other text, else an object."""
+    function = {"name": "f", "arguments": arguments}
+    call = {"id": "1", "type": "function", "function": function}
+    messages = [USER, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    assert FolderChatTemplate({"default": template}).render(messages).text == expected
