@@ -1,6 +1,7 @@
 """OpenAI's Responses API, under `/v1`, and under `/api/v1`, where OpenRouter has it, too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -33,24 +34,41 @@ class ResponsesRoutes:
         """Register under both base paths."""
         for base in ("/v1", "/api/v1"):
             app.router.add_post(f"{base}/responses", self.create)
+            app.router.add_post(f"{base}/responses/input_tokens", self.count_input_tokens)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/responses`."""
         call, body = await self._pipeline.enter(request)
         return await self._pipeline.answer(request, call, body, self._create)
 
+    async def count_input_tokens(self, request: web.Request) -> web.Response:
+        """`POST /v1/responses/input_tokens`: what `create` would bill for the same body."""
+        call, body = await self._pipeline.enter(request)
+        parsed = parse_response(body, self._pipeline.settings.limits)
+        with _in_its_own_words():
+            num_tokens = await self._pipeline.count_prompt_tokens(call, parsed)
+        count = {"object": "response.input_tokens", "input_tokens": num_tokens}
+        return web.Response(body=orjson.dumps(count), content_type="application/json")
+
     async def _create(
         self, request: web.Request, call: Call, body: dict[str, Any]
     ) -> web.StreamResponse:
         parsed = parse_response(body, self._pipeline.settings.limits)
-        try:
+        with _in_its_own_words():
             return await self._pipeline.chat(
                 request, call, parsed, lambda model: ResponsesReply(call, model, parsed)
             )
-        except InvalidRequest as exc:
-            if exc.param == "messages":
-                exc.param = "input"  # as it is called here
-            raise
+
+
+@contextmanager
+def _in_its_own_words() -> Iterator[None]:
+    """Name what is wrong as this API does."""
+    try:
+        yield
+    except InvalidRequest as exc:
+        if exc.param == "messages":
+            exc.param = "input"
+        raise
 
 
 class ResponsesReply:

@@ -129,3 +129,17 @@ async def test_openrouters_fallbacks_hold_for_responses_too(served: Serving) -> 
     reply = await served.post("/api/v1/responses", body)
     assert reply.status == 200, await reply.text()
     assert (await reply.json())["model"] == "test-model"
+
+
+async def test_input_tokens_are_those_of_the_bill(served: Serving) -> None:
+    """The count of a body is what its response says; counting costs nothing."""
+    async with client_of(served) as client:
+        count = await client.responses.input_tokens.count(model="test-model", input="hi there")
+        assert served.usage.events == []
+        reply = await client.responses.create(model="test-model", input="hi there")
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.input_tokens.count(model="test-model", input="x" * 3000)
+    assert reply.usage is not None
+    assert count.input_tokens == reply.usage.input_tokens
+    assert count.object == "response.input_tokens"
+    assert caught.value.param == "input"
