@@ -74,6 +74,14 @@ SCENARIOS = {
     "stop string over tokens": Scenario(
         "one, two, three", {"stop": [", th", "never"]}, text="one, two"
     ),
+    "stop string inside reasoning": Scenario(
+        "<think>Hm.</think>Yes, no", {"stop": ["Hm", ","]}, text="Yes", reasoning="Hm."
+    ),
+    "stop string in a document": Scenario(
+        '{"city": "Rome"}',
+        {"response_format": {"type": "json_object"}, "stop": "Rome"},
+        text='{"city": "',
+    ),
     "almost a stop string": Scenario("one, two, t", {"stop": [", three"]}, text="one, two, t"),
     "emoji over tokens": Scenario("👩‍👩‍👧 漢字 é", text="👩‍👩‍👧 漢字 é"),
     "line ends of all kinds": Scenario("a\u2028b\u0085c\r\nd", text="a\u2028b\u0085c\r\nd"),
