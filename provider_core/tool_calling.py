@@ -6,7 +6,7 @@ so that the arguments can be constrained to the tools' schemas while the model w
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,21 @@ ToolPiece = str | CallStart | CallArguments | CallEnd
 """What a reply consists of; a plain string is content."""
 
 
+@dataclass(frozen=True, slots=True)
+class ElementSyntax:
+    """How an argument is spelled that is an element of its own.
+
+    Attributes:
+        before_key: The opening.
+        after_key: Between the argument's name and its value.
+        after_value: The closing.
+    """
+
+    before_key: str
+    after_key: str
+    after_value: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSyntax:
     """How a family spells calls, for constrained decoding.
@@ -46,8 +61,8 @@ class ToolSyntax:
         answer_opening: What stands before the content of every reply, in families that frame all
             they write; they write one call at most, and end there.
         asides: With that: openings and closings of what may stand before the content or the call.
-        arguments: How arguments are written: as `json`; as `xml`, one element for each; or `free`,
-            in a form that is not constrained.
+        elements: How each argument is spelled, if they are no JSON object.
+        is_free: Arguments have a form that is not constrained.
         control_tokens: Spellings that the parser wants to read although they may be control tokens,
             which no text shows.
     """
@@ -61,7 +76,8 @@ class ToolSyntax:
     trigger: str = ""
     answer_opening: str = ""
     asides: tuple[tuple[str, str], ...] = ()
-    arguments: Literal["json", "xml", "free"] = "json"
+    elements: ElementSyntax | None = None
+    is_free: bool = False
     control_tokens: tuple[str, ...] = ()
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from provider_core.errors import InvalidRequest
+from provider_core.text.element_grammar import element_rules
 from provider_core.text.grammar import control_token, json_rule, lark_of
-from provider_core.text.xml_grammar import xml_rules
 from provider_core.tool_calling import ToolSyntax
 from provider_core.types import Constraint, Tool
 
@@ -94,8 +94,7 @@ class _Calls:
     @property
     def tail(self) -> str:
         """What follows the arguments, if their rule does not say it."""
-        is_free = self.syntax.arguments == "free"
-        return "" if is_free else self.spell(self.syntax.after_arguments)
+        return "" if self.syntax.is_free else self.spell(self.syntax.after_arguments)
 
     def opened(self) -> str:
         """The first thing is a call."""
@@ -208,9 +207,9 @@ def _arguments_rules(
     rule: str, syntax: ToolSyntax, tool: Tool, spell: "_Speller", *, is_loose: bool
 ) -> Sequence[str]:
     schema = _ANY_OBJECT if is_loose else arguments_schema(tool)
-    if syntax.arguments == "xml":
-        return xml_rules(rule, schema, tool)
-    if syntax.arguments == "free":
+    if syntax.elements:
+        return element_rules(rule, schema, tool, syntax.elements, spell)
+    if syntax.is_free:
         if tool.strict:
             message = "arguments cannot be enforced for this model's calls"
             raise InvalidRequest(message, param=tool.param, code="invalid_schema")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from provider_core.text.tool_parsers import (
     deepseek,
+    elements,
     gemma,
     generic,
     harmony,
@@ -16,7 +17,6 @@ from provider_core.text.tool_parsers import (
     llama,
     mistral,
     phi,
-    qwen_coder,
 )
 from provider_core.tool_calling import ToolParser
 from provider_core.types import Tool
@@ -53,7 +53,9 @@ _FAMILIES = (
     ToolFamily("function_gemma", ("<start_function_call>",), lambda _: gemma.FUNCTION_GEMMA),
     ToolFamily("phi4", ("<|/tool|>",), lambda _: phi.PHI),
     ToolFamily("granite", ("<|tool_call|>",), lambda _: phi.GRANITE),
-    ToolFamily("qwen3_coder", ("<function=",), qwen_coder.make_parser),
+    ToolFamily("glm", ("<arg_key>",), elements.make_glm_parser),
+    ToolFamily("seed", ("<seed:tool_call>",), elements.make_seed_parser),
+    ToolFamily("qwen3_coder", ("<function=",), elements.make_qwen_parser),
     ToolFamily("hermes", ("<tool_call>",), lambda _: hermes.PARSER),
     ToolFamily("llama3", ("ipython",), llama.make_parser),
     ToolFamily("generic", (), generic.make_parser),

@@ -142,7 +142,7 @@ def _parser(tags: _Tags) -> FamilyParser:
         after_name="{",
         after_arguments=tags.close,
         trigger=tags.open,
-        arguments="free",
+        is_free=True,
         control_tokens=(tags.open, tags.close, tags.quote),
     )
     return FamilyParser(syntax, _Reader(tags).read)

@@ -24,7 +24,7 @@ FRAMED = {"gpt_oss"}  # whose headers are dropped, not shown, where they are no 
 JSON_FAMILIES = [
     name
     for name, parser in PARSERS.items()
-    if name not in FRAMED and parser.syntax and parser.syntax.arguments == "json"
+    if (syntax := parser.syntax) and not (name in FRAMED or syntax.elements or syntax.is_free)
 ]
 
 JSON = st.recursive(

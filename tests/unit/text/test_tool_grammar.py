@@ -135,43 +135,60 @@ def test_an_answer_may_be_of_other_kinds() -> None:
     assert caught.value.param == "g"
 
 
-XML = syntax_of("qwen3_coder")
+ELEMENTS = ["qwen3_coder", "seed", "glm"]
 
 
-def xml_call(**arguments: str) -> str:
+def element_call(family: str, **arguments: str) -> str:
     """A call with elements."""
-    elements = "".join(
-        f"<parameter={name}>\n{value}\n</parameter>\n" for name, value in arguments.items()
+    syntax = syntax_of(family)
+    assert syntax.elements
+    elements = syntax.elements
+    written = "".join(
+        f"{elements.before_key}{name}{elements.after_key}{value}{elements.after_value}"
+        for name, value in arguments.items()
     )
-    return spelled(XML, [("get_weather", elements)])
+    return spelled(syntax, [("get_weather", written)])
 
 
-def test_elements_conform_to_their_schemas() -> None:
+@pytest.mark.parametrize("family", ELEMENTS)
+def test_elements_conform_to_their_schemas(family: str) -> None:
     """Required ones are there, in order, and each is of its type."""
-    assert is_allowed("hm " + xml_call(city="Rome"), XML)
-    assert is_allowed(xml_call(city="Oslo", days="7", units="[true]"), XML, must_call=True)
-    assert is_allowed(spelled(XML, [("f", "")]), XML)
+    syntax = syntax_of(family)
+    assert is_allowed("hm " + element_call(family, city="Rome"), syntax)
+    whole = element_call(family, city="Oslo", days="7", units="[true]")
+    assert is_allowed(whole, syntax, must_call=True)
+    assert is_allowed(spelled(syntax, [("f", "")]), syntax)
     for wrong in ({"city": "Paris"}, {"days": "3"}, {"city": "Rome", "days": "9"}, {}):
-        assert not is_allowed(xml_call(**wrong), XML)
-    assert not is_allowed(xml_call(city="Rome", town="x"), XML)
+        assert not is_allowed(element_call(family, **wrong), syntax)
+    assert not is_allowed(element_call(family, city="Rome", town="x"), syntax)
 
 
-def test_elements_of_text_are_free() -> None:
+@pytest.mark.parametrize("family", ELEMENTS)
+@pytest.mark.parametrize("is_special", [True, False])
+def test_elements_of_text_are_free(family: str, is_special: bool) -> None:  # noqa: FBT001 - a parameter
     """Quotes, line breaks and other tags too."""
-    tool = Tool(name="say", parameters={"properties": {"text": {"type": "string"}, "x": {}}})
-    grammar = FACTORY.compile(tool_constraint(XML, [tool], control_tokens={}))
-    text = '<parameter=text>\n<b>\n"1\n</parameter>\n<parameter=x>\n[x]\n</parameter>\n'
-    assert reads(grammar, list(spelled(XML, [("say", text)]).encode()), end=END)
+    syntax = syntax_of(family)
+    tokenizer = tokenizer_with(syntax.control_tokens if is_special else ())
+    control_tokens = find_control_tokens(tokenizer, syntax.control_tokens)
+    properties = {"city": {"type": "string"}, "x": {}}
+    tool = Tool(name="get_weather", parameters={"properties": properties})
+    grammar = GrammarFactory(tokenizer, frozenset({EOS})).compile(
+        tool_constraint(syntax, [tool], control_tokens=control_tokens)
+    )
+    text = element_call(family, city='<b>\n"1', x="[x]")
+    assert reads(grammar, tokenizer.encode(text, allow_special=True), end=EOS)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_whatever_elements_a_random_model_writes_are_valid(seed: int) -> None:
+@pytest.mark.parametrize("family", ELEMENTS)
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_elements_a_random_model_writes_are_valid(family: str, seed: int) -> None:
     """Draft 7 has the last word."""
-    constraint = tool_constraint(XML, TOOLS, control_tokens={}, must_call=True, is_single=True)
+    constraint = tool_constraint(
+        syntax_of(family), TOOLS, control_tokens={}, must_call=True, is_single=True
+    )
     ids = write(FACTORY.compile(constraint), vocab_size=TOKENIZER.vocab_size, end=END, seed=seed)
     assert ids is not None
-    parser = TOOL_FAMILIES["qwen3_coder"].make(TOOLS)
-    start, arguments, _ = read(parser, TOKENIZER.decode(ids))
+    start, arguments, _ = read(TOOL_FAMILIES[family].make(TOOLS), TOKENIZER.decode(ids))
     assert isinstance(start, CallStart)
     assert isinstance(arguments, CallArguments)
     schemas = {tool.name: dict(tool.parameters or {}) for tool in TOOLS}
@@ -185,7 +202,7 @@ def test_a_strict_tool_whose_elements_cannot_be_enforced_is_refused() -> None:
     parameters = {"properties": {"a": {"type": "string", "pattern": "^x$"}}}
     tool = Tool(name="g", parameters=parameters, strict=True, param="p")
     with pytest.raises(InvalidRequest) as caught:
-        tool_constraint(XML, [tool], control_tokens={})
+        tool_constraint(syntax_of("qwen3_coder"), [tool], control_tokens={})
     assert caught.value.param == "p/properties/a"
 
 

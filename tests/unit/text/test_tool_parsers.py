@@ -127,6 +127,8 @@ def test_t8_code_in_arguments_is_text() -> None:
     ("template", "expected"),
     [
         ("{{ tools }}<tool_call>", "hermes"),
+        ("{{ tools }}<tool_call><arg_key>", "glm"),
+        ("{{ tools }}<seed:tool_call><function=", "seed"),
         ("{{ tools }}<start_function_call>", "function_gemma"),
         ("{{ tools }}<|tool_call>call:", "gemma4"),
         ("{{ tools }}<|channel|>analysis<|message|>", "gpt_oss"),

@@ -1,0 +1,100 @@
+"""Grammars of arguments as elements, in the schema's order.
+
+Strings stand there without quotes and are as free as text; what a schema says of their length or
+form is not enforced. All other values are JSON of their schema.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from provider_core.errors import InvalidRequest
+from provider_core.text.grammar import json_rule
+from provider_core.text.tool_parsers.elements import is_text
+from provider_core.tool_calling import ElementSyntax
+from provider_core.types import Tool
+
+_DEFINITIONS = frozenset({"$defs", "definitions"})
+_UNENFORCED = frozenset({"pattern", "format", "minLength", "maxLength"})
+_ANY_NAME = r"/[A-Za-z0-9_.-]{1,64}/"
+
+
+def element_rules(
+    rule: str,
+    schema: Mapping[str, Any],
+    tool: Tool,
+    elements: ElementSyntax,
+    spell: Callable[[str], str],
+) -> list[str]:
+    """The Lark rules of a tool's arguments.
+
+    Args:
+        rule: The name of the first; the others' begin with it.
+        schema: Of the arguments; without `properties` they may be any.
+        tool: Whose they are.
+        elements: How they are spelled.
+        spell: Writes markup in Lark.
+
+    Raises:
+        InvalidRequest: The tool is strict, and an argument's schema cannot be enforced.
+    """
+    return _Elements(tool, elements, spell, schema).rules(rule)
+
+
+@dataclass(frozen=True, slots=True)
+class _Elements:
+    tool: Tool
+    elements: ElementSyntax
+    spell: Callable[[str], str]
+    schema: Mapping[str, Any]
+
+    def rules(self, rule: str) -> list[str]:
+        properties = self.schema.get("properties")
+        opening, middle = self.spell(self.elements.before_key), self.spell(self.elements.after_key)
+        if not isinstance(properties, Mapping):
+            return [
+                f"{rule}: ({opening} {_ANY_NAME} {middle} {rule}v)*",
+                *self._free(f"{rule}v"),
+            ]
+        required = frozenset(self.schema.get("required", ()))
+        parts, rules = [], []
+        for i, (name, value) in enumerate(properties.items()):
+            part = f"{rule}p{i}"
+            parts.append(part if name in required else f"{part}?")
+            rules += self._argument(part, name, value)
+        return [f"{rule}: {' '.join(parts)}" if parts else f'{rule}: ""', *rules]
+
+    def _argument(self, rule: str, name: str, schema: object) -> list[str]:
+        opening = self.spell(f"{self.elements.before_key}{name}{self.elements.after_key}")
+        closing = self.spell(self.elements.after_value)
+        param = f"{self.tool.param}/properties/{name}"
+        if is_text(schema) and isinstance(schema, Mapping):
+            if texts := schema.get("enum", [schema["const"]] if "const" in schema else None):
+                choices = " | ".join(map(self.spell, texts))
+                return [f"{rule}: {opening} ({choices}) {closing}"]
+            unenforced = _UNENFORCED & schema.keys()
+            if self.tool.strict and unenforced:
+                message = f"{min(unenforced)} cannot be enforced for this model's calls"
+                raise InvalidRequest(message, param=param, code="invalid_schema")
+            return [f"{rule}: {opening} {rule}v", *self._free(f"{rule}v")]
+        if schema in ({}, True):  # anything: text, which is JSON or not
+            return [f"{rule}: {opening} {rule}v", *self._free(f"{rule}v")]
+        value = self._json(schema, param)
+        return [f"{rule}: {opening} {rule}v {closing}", f"{rule}v: {value}"]
+
+    def _json(self, schema: object, param: str) -> str:
+        definitions = {key: self.schema[key] for key in _DEFINITIONS & self.schema.keys()}
+        whole = {**schema, **definitions} if isinstance(schema, Mapping) else schema
+        try:
+            return json_rule(whole, param=param, strict=self.tool.strict)
+        except InvalidRequest:
+            if self.tool.strict:
+                raise
+            return json_rule({}, param=param)
+
+    def _free(self, rule: str) -> list[str]:
+        """Text up to the closing."""
+        closing = self.spell(self.elements.after_value)
+        if "<[" in closing:  # a control token, which no text holds
+            return [f"{rule}: {rule.upper()}? {closing}", rf"{rule.upper()}: /(.|\n)+/"]
+        return [rf"{rule}[lazy]: /(.|\n)*/ {closing}"]
