@@ -97,7 +97,7 @@ def step_cost(
         wall_s = time.perf_counter() - wall_s - runner.wall_s
         costs.append((processor_s, wall_s - processor_s))
         core.take_outputs()
-    core.close()
+    core.masks.close()
     processor_us, waited_us = np.median(costs, axis=0) * 1e6
     return Cost(float(processor_us), float(waited_us))
 

@@ -14,7 +14,7 @@ from provider_core.engine.faults import as_backend_error, check_finite, check_lo
 from provider_core.engine.logprobs import note_prompt_logprobs
 from provider_core.engine.outbox import Delivery, Outbox
 from provider_core.engine.prefix_reuse import PrefixReuse
-from provider_core.engine.sampler import Sampled, SamplingMetadata, is_greedy, sample
+from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
 from provider_core.engine.scheduled import Move, Scheduled
 from provider_core.engine.scheduler import Scheduler
 from provider_core.engine.sequence import Sequence
@@ -81,16 +81,14 @@ class EngineCore:
         self._earliest_deadline_s: float | None = None
         self._num_failures = 0  # runner calls that failed since the last that did not
         self._outbox = Outbox()
-        self._masks = MaskWorker(info.vocab_size)
+        self.masks = MaskWorker(info.vocab_size)
 
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn."""
         self._sequences[sequence.request.request_id] = sequence
-        request = sequence.request
-        if request.grammar is not None:
-            sequence.constraint = self._masks.begin(
-                request.grammar, is_greedy=is_greedy(request.sampling)
-            )
+        grammar = sequence.request.grammar
+        if grammar is not None:
+            sequence.constraint = self.masks.begin(grammar, is_greedy=sequence.is_greedy)
         self.scheduler.add(sequence)
         deadline_s = sequence.request.deadline_s
         if deadline_s is not None and (
@@ -111,10 +109,6 @@ class EngineCore:
     def fail_all(self, error: Exception) -> None:
         """End every sequence with `error`, without the runner."""
         self._drop_all("error", error)
-
-    def close(self) -> None:
-        """End what was started beside the engine's thread. Idempotent."""
-        self._masks.close()
 
     def take_outputs(self) -> tuple[list[Delivery], list[str]]:
         """What was made since the last call, and the ids of the sequences that ended."""

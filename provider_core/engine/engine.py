@@ -181,7 +181,7 @@ class LLMEngine:
         with ExitStack() as stack:  # each of these runs, in this reverse order, if others raise
             stack.callback(self._call_on_loop, self._finish, death)
             stack.callback(core.runner.close)
-            stack.callback(core.close)
+            stack.callback(core.masks.close)
             stack.callback(self._hand_over)
             if death is None:
                 core.abort_all()

@@ -16,11 +16,10 @@ from provider_core.engine.drawing import Filters, draw_filtered, draw_whole, pla
 from provider_core.engine.logprobs import token_logprobs
 from provider_core.engine.penalties import LogitEdits
 from provider_core.engine.randomness import STREAM_STEP, stream_state, uniforms
-from provider_core.engine.sequence import Sequence
+from provider_core.engine.sequence import Sequence, is_greedy
 from provider_core.errors import BackendError
 from provider_core.types import SamplingParams, TokenLogprobs
 
-_GREEDY_BELOW = 1e-5  # temperatures under this are 0: the quotient would overflow float32
 _LEAST_REPETITION = 1e-6  # penalties under this act like it: the quotient would overflow float32
 _MAX_DRAW_SIZE = 2**20  # logits worked on at once, so that temporaries stay in cache
 _LARGE_VOCAB = 2**15  # from here on filtered rows are pruned, one at a time
@@ -197,11 +196,6 @@ def _unclear_rows(
     for group in metadata.groups:
         is_clear[group.rows] = True
     return tuple((~is_clear).nonzero()[0].tolist())
-
-
-def is_greedy(params: SamplingParams) -> bool:
-    """Whether the likeliest id is drawn, always."""
-    return params.temperature < _GREEDY_BELOW or params.top_k == 1
 
 
 def _draw(

@@ -7,7 +7,9 @@ from provider_core.engine.constraints import ConstrainedSequence
 from provider_core.engine.drafting import Drafter
 from provider_core.engine.penalties import TokenCounts
 from provider_core.engine.randomness import fresh_seed
-from provider_core.types import EngineOutput, GenerationRequest, TokenLogprobs
+from provider_core.types import EngineOutput, GenerationRequest, SamplingParams, TokenLogprobs
+
+_GREEDY_BELOW = 1e-5  # temperatures under this are 0: the quotient would overflow float32
 
 OutputCallback = Callable[[EngineOutput], None]
 
@@ -65,6 +67,16 @@ class Sequence:
     def num_reserved_tokens(self) -> int:
         """The most tokens it will ever hold."""
         return self.num_prompt_tokens + self.max_new_tokens
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it draws the likeliest id, always."""
+        return is_greedy(self.request.sampling)
+
+
+def is_greedy(params: SamplingParams) -> bool:
+    """Whether these parameters draw the likeliest id, always."""
+    return params.temperature < _GREEDY_BELOW or params.top_k == 1
 
 
 def make_sequence(
