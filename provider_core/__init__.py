@@ -12,6 +12,7 @@ from provider_core.errors import (
     BackendError,
     ConfigurationError,
     EngineDead,
+    InsufficientCredits,
     InvalidRequest,
     Overloaded,
     PermissionDenied,
@@ -35,7 +36,14 @@ from provider_core.interfaces import (
     TokenDecoder,
     Tokenizer,
 )
+from provider_core.model_card import (
+    CardExample,
+    CardMeasurement,
+    CardRecommendation,
+    ModelCard,
+)
 from provider_core.prices import Prices, PriceTier, PriceWindow
+from provider_core.quotas import RateLimits, SpendLimit
 from provider_core.tool_calling import (
     CallArguments,
     CallEnd,
@@ -74,6 +82,9 @@ __all__ = [
     "CallArguments",
     "CallEnd",
     "CallStart",
+    "CardExample",
+    "CardMeasurement",
+    "CardRecommendation",
     "ChatTemplate",
     "ConfigurationError",
     "Constraint",
@@ -89,8 +100,10 @@ __all__ = [
     "Grammar",
     "GrammarMatcher",
     "ImageEncoder",
+    "InsufficientCredits",
     "InvalidRequest",
     "MixedRunner",
+    "ModelCard",
     "ModelRunner",
     "ModelSpec",
     "Overloaded",
@@ -102,9 +115,11 @@ __all__ = [
     "Principal",
     "ProviderError",
     "RateLimited",
+    "RateLimits",
     "RenderedPrompt",
     "RunnerInfo",
     "SamplingParams",
+    "SpendLimit",
     "StepFailed",
     "TokenDecoder",
     "TokenLogprobs",

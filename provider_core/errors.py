@@ -14,6 +14,7 @@
         RequestTooLarge               413 code request_too_large
         UnsupportedMediaType          415 code unsupported_media_type
       AuthenticationFailed            401 code invalid_api_key
+      InsufficientCredits             402 (OpenAI: 429) code insufficient_credits
       PermissionDenied                403 permission_error
       RateLimited                     429 rate_limit_error, Retry-After
         Overloaded                    429 code overloaded
@@ -159,6 +160,14 @@ class AuthenticationFailed(ProviderError):
     status = 401
     type = "invalid_request_error"
     default_code = "invalid_api_key"
+
+
+class InsufficientCredits(ProviderError):
+    """The key's limit or its account's credits do not cover the request; only payment helps."""
+
+    status = 402
+    type = "insufficient_quota"
+    default_code = "insufficient_credits"
 
 
 class PermissionDenied(ProviderError):

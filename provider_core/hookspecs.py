@@ -45,6 +45,16 @@ def fetch_model(uri: str, cache_dir: Path) -> Path | None:
 
 
 @hookspec(firstresult=True)
+def load_secret(uri: str) -> bytes | None:
+    """Read a secret that the configuration names and does not hold. First.
+
+    Called at start-up, maybe on the event loop's thread. The core reads `env://NAME` and
+    `file:///path`. `None` means that the scheme is not yours. Raise `ConfigurationError` for a
+    secret that cannot be had; never put a part of it into the message.
+    """
+
+
+@hookspec(firstresult=True)
 def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Engine | Encoder | None:
     """Load a model. First.
 

@@ -9,6 +9,7 @@ it. Hooks are called through their specifications, so that a type checker sees b
 """
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -69,6 +70,26 @@ class CoreHooks:
             problem = "is a file, not a folder" if path.exists() else "does not exist"
             raise ConfigurationError(f"model source {uri!r} {problem}")
         return path
+
+    @hookimpl(trylast=True)
+    def load_secret(self, uri: str) -> bytes | None:
+        """Read `env://NAME` or `file:///path`, without the newline at the end.
+
+        Raises:
+            ConfigurationError: There is no such variable or file.
+        """
+        scheme, _, name = uri.partition("://")
+        if scheme == "env":
+            value = os.environb.get(name.encode())  # what the settings say, not one of them
+            if value is None:
+                raise ConfigurationError(f"{uri}: the variable is not set")
+            return value.strip()
+        if scheme != "file":
+            return None
+        try:
+            return Path(unquote(name)).read_bytes().strip()
+        except OSError as error:
+            raise ConfigurationError(f"{uri}: {error.strerror}") from error
 
 
 class PluginManager(pluggy.PluginManager):

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
+from provider_core.model_card import ModelCard
 from provider_core.prices import Prices
+from provider_core.quotas import RateLimits, SpendLimit
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 """Why an engine ended a sequence. `abort` and `error` never reach a client under these names."""
@@ -66,6 +68,7 @@ class ModelSpec:
         tool_parser: How it writes calls of tools; `None` as its chat template shows.
         reasoning_parser: How it marks its reasoning; `None` as its chat template shows.
         capacity: What listings say it can take.
+        card: What its page says of it.
         options: Backend-specific settings, passed through untouched.
     """
 
@@ -101,6 +104,7 @@ class ModelSpec:
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     capacity: Capacity = field(default_factory=Capacity)
+    card: ModelCard = field(default_factory=ModelCard)
     prices: Prices = field(default_factory=Prices)
     options: Mapping[str, object] = field(default_factory=dict)
 
@@ -331,11 +335,21 @@ class Principal:
         api_key_id: Public id of the key; `anonymous` only when authentication is off.
         account_id: Owner of the key.
         label: A name for people.
+        scope: A management key manages others and runs nothing itself.
+        models: Ids of those it may use; `None` means all.
+        rate_limits: How fast.
+        spend_limit: For how much money, if that is limited.
+        expires_at: RFC 3339, if it ends by itself.
     """
 
     api_key_id: str
     account_id: str | None = None
     label: str = ""
+    scope: Literal["inference", "management"] = "inference"
+    models: tuple[str, ...] | None = None
+    rate_limits: RateLimits = field(default_factory=RateLimits)
+    spend_limit: SpendLimit | None = None
+    expires_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
