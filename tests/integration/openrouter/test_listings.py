@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import aiohttp
@@ -11,7 +11,7 @@ import pytest
 
 from tests.serving import Serving, saying, serving
 
-SCHEMA = Path(__file__).parents[2] / "data" / "openrouter_monitor_2_4.schema.json"
+SCHEMA = files("provider_core.conformance") / "data" / "openrouter_monitor_2_4.schema.json"
 FACTS: dict[str, Any] = {  # settings of several types
     "provider": {
         "name": "Acme",

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import jsonschema_rs
@@ -26,7 +26,7 @@ from provider_core.settings import ProviderSettings
 from provider_core.types import Capacity, ModelSpec
 from tests.unit.dialects.openrouter_specs import listers, specs
 
-SCHEMA = Path(__file__).parents[2] / "data" / "openrouter_monitor_2_4.schema.json"
+SCHEMA = files("provider_core.conformance") / "data" / "openrouter_monitor_2_4.schema.json"
 VALIDATOR = jsonschema_rs.validator_for(json.loads(SCHEMA.read_bytes()))
 NOBODY = ListedBy(provider=ProviderSettings())
 SPEC = ModelSpec(id="a/b", source="x", max_model_len=4096, max_num_seqs=8)
