@@ -18,7 +18,13 @@ from pydantic import BaseModel
 from provider_core import hookspecs
 from provider_core.errors import ConfigurationError
 from provider_core.interfaces import RunnerInfo
-from provider_core.model_settings import ModelSettings, PricingSettings
+from provider_core.model_card import (
+    CardExample,
+    CardMeasurement,
+    CardRecommendation,
+    ModelCard,
+)
+from provider_core.model_settings import CardSettings, ModelSettings, PricingSettings
 from provider_core.plugins import PluginManager
 from provider_core.prices import Prices, PriceTier, PriceWindow
 from provider_core.settings import Settings
@@ -222,7 +228,18 @@ def _from_table(model: ModelSettings) -> ModelSpec:
     }
     values["max_model_len"] = model.max_model_len or 0
     values["capacity"] = Capacity(**model.capacity.model_dump())
+    values["card"] = _card(model.card)
     return ModelSpec(**values, prices=_prices(model.pricing))
+
+
+def _card(card: CardSettings) -> ModelCard:
+    values = card.model_dump()
+    values["examples"] = tuple(CardExample(**table) for table in values["examples"])
+    values["recommendations"] = tuple(
+        CardRecommendation(**table) for table in values["recommendations"]
+    )
+    values["measurements"] = tuple(CardMeasurement(**table) for table in values["measurements"])
+    return ModelCard(**values)
 
 
 def _prices(pricing: PricingSettings) -> Prices:

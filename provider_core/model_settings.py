@@ -137,6 +137,49 @@ class CapacitySettings(Table):
     )
 
 
+class CardExampleSettings(Table):
+    """`[[model.card.examples]]`."""
+
+    prompt: str = Field(description="What a user writes.")
+    answer: str = Field(description="What the model says to it.")
+
+
+class CardRecommendationSettings(Table):
+    """`[[model.card.recommendations]]`."""
+
+    purpose: str = Field(description="When to ask so.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields of requests.",  # any JSON value, shown as it is
+    )
+
+
+class CardMeasurementSettings(Table):
+    """`[[model.card.measurements]]`."""
+
+    name: str = Field(description="What was measured.")
+    value: str = Field(description="With its unit.")
+    conditions: str = Field("", description="How, so that it can be measured again.")
+
+
+class CardSettings(Table):
+    """`[model.card]`: what the model's page says beside what the server knows itself."""
+
+    use_cases: tuple[str, ...] = Field((), description="What it is for.")
+    strengths: tuple[str, ...] = Field((), description="What it does well.")
+    limitations: tuple[str, ...] = Field(
+        (), description="What it does not do, and what it must not be used for."
+    )
+    prompting: tuple[str, ...] = Field((), description="How to write to it.")
+    examples: tuple[CardExampleSettings, ...] = Field((), description="Prompts and answers.")
+    recommendations: tuple[CardRecommendationSettings, ...] = Field(
+        (), description="Parameters that suit a purpose."
+    )
+    measurements: tuple[CardMeasurementSettings, ...] = Field(
+        (), description="Scores, latencies, throughputs."
+    )
+
+
 class ModelSettings(Table):
     """`[[model]]`: one model to serve."""
 
@@ -204,6 +247,7 @@ class ModelSettings(Table):
         None, lt=1, description="Fraction that a marketplace takes off the listed prices."
     )
     capacity: CapacitySettings = CapacitySettings()
+    card: CardSettings = CardSettings()
     pricing: PricingSettings = PricingSettings()
     options: dict[str, Any] = Field(
         default_factory=dict,

@@ -173,6 +173,11 @@ class ProviderSettings(Table):
         pattern=r"^[a-z0-9][a-z0-9-]*$",
         description="Its short name in addresses and ids.",
     )
+    base_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+$",
+        description="Where requests go, for documents; default: where the document was asked for.",
+    )
     website_url: str | None = Field(None, description="For people.")
     privacy_policy_url: str | None = Field(None, description="What is done with their data.")
     terms_of_service_url: str | None = Field(None, description="The contract.")

@@ -11,6 +11,10 @@ from pydantic.fields import FieldInfo
 
 from provider_core.model_settings import (
     CapacitySettings,
+    CardExampleSettings,
+    CardMeasurementSettings,
+    CardRecommendationSettings,
+    CardSettings,
     ModelSettings,
     PriceTierSettings,
     PriceWindowSettings,
@@ -56,7 +60,7 @@ def server_rows(table: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[
 def table_rows(table: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """One row for each key of a table of the file that has no variable of its own."""
     for name, field in table.model_fields.items():
-        if name not in {"pricing", "capacity"}:
+        if name not in {"pricing", "capacity", "card"}:
             yield f"| `{prefix}{name}` | {default_of(field)} | {field.description} |"
 
 
@@ -70,6 +74,10 @@ ROWS = [
     *server_rows(Settings),
     *table_rows(ModelSettings),
     *table_rows(CapacitySettings, "capacity."),
+    *table_rows(CardSettings, "card."),
+    *table_rows(CardExampleSettings, "card.examples."),
+    *table_rows(CardRecommendationSettings, "card.recommendations."),
+    *table_rows(CardMeasurementSettings, "card.measurements."),
     *table_rows(PricingSettings, "pricing."),
     *table_rows(PriceTierSettings, "pricing.tiers."),
     *table_rows(PriceWindowSettings, "pricing.windows."),
@@ -121,3 +129,4 @@ def test_the_example_file_is_complete() -> None:
     assert set(ModelSettings.model_fields) - first.keys() == set()
     assert set(PricingSettings.model_fields) - first["pricing"].keys() == set()
     assert set(CapacitySettings.model_fields) - first["capacity"].keys() == set()
+    assert set(CardSettings.model_fields) - first["card"].keys() == set()
