@@ -7,20 +7,18 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import orjson
-
 from provider_core import hookspecs
 from provider_core.dialects.chat_request import ChatRequest, Effort, ReasoningOptions
-from provider_core.errors import InvalidRequest, UnsupportedParameter
+from provider_core.errors import UnsupportedParameter
 from provider_core.interfaces import RenderedPrompt
 from provider_core.plugins import PluginManager
+from provider_core.server.call_grammars import CallGrammars
 from provider_core.server.grammars import GrammarCompiler
 from provider_core.server.models import ServedModel
 from provider_core.text.chat_syntax import SWITCHES, ChatSyntax
 from provider_core.text.output_reader import OutputFormat, find_control_tokens
 from provider_core.text.reasoning import ReasoningSyntax
 from provider_core.text.reasoning_control import reasoning_grammar
-from provider_core.text.tool_grammar import arguments_schema, tool_constraint
 from provider_core.tool_calling import ToolParser
 from provider_core.types import Constraint, Grammar, Tool
 
@@ -96,7 +94,9 @@ class ChatPlanner:
                 f"the model {model.spec.id!r} has no chat template; use completions",
                 param="messages",
             )
-        tools = _shown_tools(model, chat)
+        tools = _shown_tools(chat)
+        if tools and self._tool_parser(model, tools) is None:
+            raise UnsupportedParameter(f"the model {model.spec.id!r} takes no tools", param="tools")
         # In a thread, however short: a model folder's template may be hostile, and then only its
         # own request may wait until it is stopped.
         return await asyncio.to_thread(
@@ -122,7 +122,7 @@ class ChatPlanner:
             InvalidRequest: A schema cannot be enforced.
         """
         syntax, tags = model.syntax, model.syntax.reasoning
-        tools = _callable_tools(model, chat)
+        tools = _callable_tools(chat)
         family = syntax.tools
         is_read = tools or (family and family.frames_replies)
         parser = self._tool_parser(model, tools) if is_read else None
@@ -130,7 +130,8 @@ class ChatPlanner:
         if parser is None:
             answer = await self._compile(model, chat.response_format)
         else:
-            answer = await self._compile_calls(model, chat, parser, tools, control_tokens)
+            calls = CallGrammars(self._grammars, model, chat, tools, control_tokens)
+            answer = await calls.compile(parser.syntax)
         is_open = tags is not None and _ends_with(prompt, tags.open)
         grammar = answer
         is_framed = family is not None and family.frames_replies
@@ -159,81 +160,15 @@ class ChatPlanner:
     async def _compile(self, model: ServedModel, constraint: Constraint | None) -> Grammar | None:
         return None if constraint is None else await self._grammars.compile(model, constraint)
 
-    async def _compile_calls(
-        self,
-        model: ServedModel,
-        chat: ChatRequest,
-        parser: ToolParser,
-        tools: Sequence[Tool],
-        control_tokens: dict[int, str],
-    ) -> Grammar | None:
-        """Compile what may be called; arguments that cannot be enforced may be any object."""
-        spelling = parser.syntax
-        must_call = chat.tool_choice.mode == "required"
-        if not (tools or chat.response_format):
-            return None
-        if spelling is None:
-            if must_call or chat.response_format:
-                message = f"the model {model.spec.id!r} cannot be made to call a tool"
-                raise UnsupportedParameter(message, param="tool_choice")
-            return None
 
-        async def compile_with(loose: frozenset[str]) -> Grammar:
-            constraint = await asyncio.to_thread(
-                tool_constraint,
-                spelling,
-                tools,
-                control_tokens=control_tokens,
-                must_call=must_call,
-                is_single=chat.tool_choice.is_named or not chat.parallel_tool_calls,
-                answer=chat.response_format,
-                loose=loose,
-            )
-            return await self._grammars.compile(model, constraint)
-
-        try:
-            return await compile_with(frozenset())
-        except InvalidRequest as error:
-            if error.param != "tools":  # it is known already what is to blame
-                raise
-            loose = await self._unenforceable(model, tools)
-            if not loose:
-                raise
-        return await compile_with(loose)
-
-    async def _unenforceable(self, model: ServedModel, tools: Sequence[Tool]) -> frozenset[str]:
-        """The tools whose schemas the grammar's compiler refuses.
-
-        Raises:
-            InvalidRequest: One of them is strict.
-        """
-        names = set()
-        for tool in tools:
-            source = orjson.dumps(arguments_schema(tool)).decode()
-            constraint = Constraint(
-                kind="json_schema", source=source, param=tool.param, strict=tool.strict
-            )
-            try:
-                await self._grammars.compile(model, constraint)
-            except InvalidRequest:
-                if tool.strict:
-                    raise
-                names.add(tool.name)
-        return frozenset(names)
-
-
-def _shown_tools(model: ServedModel, chat: ChatRequest) -> Sequence[Tool]:
+def _shown_tools(chat: ChatRequest) -> Sequence[Tool]:
     """What the template shows: all that is declared, so that prompts with them begin alike."""
-    if not chat.tools or chat.tool_choice.mode == "none":
-        return ()
-    if model.syntax.tools is None:
-        raise UnsupportedParameter(f"the model {model.spec.id!r} takes no tools", param="tools")
-    return chat.tools
+    return () if chat.tool_choice.mode == "none" else chat.tools
 
 
-def _callable_tools(model: ServedModel, chat: ChatRequest) -> Sequence[Tool]:
+def _callable_tools(chat: ChatRequest) -> Sequence[Tool]:
     names = chat.tool_choice.names
-    return [tool for tool in _shown_tools(model, chat) if not names or tool.name in names]
+    return [tool for tool in _shown_tools(chat) if not names or tool.name in names]
 
 
 def _plan_reasoning(model: ServedModel, options: ReasoningOptions) -> _Reasoning:

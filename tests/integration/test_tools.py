@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from provider_core import InvalidRequest, ToolParser, UnsupportedParameter, hookimpl
 from provider_core.interfaces import ModelRunner
-from provider_core.types import ModelSpec
+from provider_core.text.tool_parsers import mistral
+from provider_core.types import Constraint, ModelSpec
 from tests.chat_templates import TOOLS_TEMPLATE, make_templated_dir
 from tests.serving import Serving, saying, serving
 
@@ -183,6 +185,74 @@ async def test_a_strict_tool_that_cannot_be_enforced_is_a_400(tool_server: Serve
     assert refused.status == 400
     assert body["error"]["param"] == "tools[2].function.parameters/properties/a/not"
     assert reply["calls"] == [("f", {"a": 1})]
+
+
+class Compiler:
+    """A plugin that refuses to compile some constraints, and leaves the others to the core."""
+
+    def __init__(self, refuse: Callable[[Constraint], InvalidRequest | None]) -> None:
+        self._refuse = refuse
+
+    @hookimpl
+    def compile_grammar(self, constraint: Constraint) -> None:
+        """Refuse, or decline."""
+        if error := self._refuse(constraint):
+            raise error
+
+
+async def test_a_model_that_cannot_be_constrained_still_calls(tmp_path: Path) -> None:
+    """As it likes; but it cannot be made to."""
+    folder = make_templated_dir(tmp_path / "model", TOOLS_TEMPLATE)
+    model = {"id": "test-model", "source": str(folder)}
+    plugin = Compiler(lambda _: UnsupportedParameter("nothing here", param="tools"))
+    wrong = CALL.replace("Rome", "Paris")
+    async with serving(saying(wrong), models=(model,), plugins=(plugin,)) as served:
+        reply = await answer(served)
+        refused = await served.chat(tools=TOOLS, tool_choice="required")
+    assert reply["calls"] == [("get_weather", {"city": "Paris"})]
+    assert refused.status == 400
+
+
+@pytest.mark.parametrize("code", ["schema_too_complex", "invalid_schema"])
+async def test_tools_that_are_too_much_for_a_grammar_get_any_object(
+    tmp_path: Path, code: str
+) -> None:
+    """Names stay bound; what the compiler blames alone is loosened, or all if they are too many."""
+
+    def refuse(constraint: Constraint) -> InvalidRequest | None:
+        if "Rome" not in constraint.source:
+            return None
+        return InvalidRequest("too much", param=constraint.param, code=code)
+
+    folder = make_templated_dir(tmp_path / "model", TOOLS_TEMPLATE)
+    model = {"id": "test-model", "source": str(folder)}
+    wrong = CALL.replace("Rome", "Paris")
+    plugin = Compiler(refuse)
+    async with serving(saying(wrong), models=(model,), plugins=(plugin,)) as served:
+        reply = await answer(served)
+        strict = {"type": "function", "function": {**WEATHER, "strict": True}}
+        refused = await served.chat(tools=[strict])
+    assert reply["calls"] == [("get_weather", {"city": "Paris"})]
+    assert refused.status == 400
+
+
+class Parsing:
+    """A plugin that knows how the model writes calls."""
+
+    @hookimpl
+    def make_tool_parser(self) -> ToolParser:
+        """Whatever the template shows."""
+        return mistral.NAMED
+
+
+async def test_a_plugins_parser_wins(tmp_path: Path) -> None:
+    """Over what the template shows."""
+    folder = make_templated_dir(tmp_path / "model", TOOLS_TEMPLATE)
+    model = {"id": "test-model", "source": str(folder)}
+    text = '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}'
+    async with serving(saying(text), models=(model,), plugins=(Parsing(),)) as served:
+        reply = await answer(served)
+    assert reply["calls"] == [("get_weather", {"city": "Oslo"})]
 
 
 async def test_a_response_format_leaves_the_choice_of_a_call(tool_server: Serve) -> None:
