@@ -54,10 +54,12 @@ class CallGrammars:
         """
         if not (self.tools or self.chat.response_format):
             return None
+        if syntax is None and not self.is_needed:
+            return None
+        if syntax is None:
+            message = f"calls of the model {self.model.spec.id!r} cannot be constrained"
+            raise UnsupportedParameter(message, param="tools")
         try:
-            if syntax is None:
-                message = f"calls of the model {self.model.spec.id!r} cannot be constrained"
-                raise UnsupportedParameter(message, param="tools")
             return await self._compile(syntax)
         except UnsupportedParameter:  # nobody enforces anything for this model
             if self.is_needed:
