@@ -25,7 +25,7 @@ def load(uri: str) -> bytes | None:
     return manager.first(hookspecs.load_secret, uri=uri)
 
 
-def test_hook_load_secret() -> None:
+def test_load_secret() -> None:
     """A plugin answers for its scheme, and a scheme of nobody is declined by all."""
     assert load("vault://pepper") == b"from the vault"
     assert load("other://pepper") is None
