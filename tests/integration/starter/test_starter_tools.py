@@ -177,7 +177,13 @@ async def ask_at_random(client: openai.AsyncOpenAI, seed: int) -> tuple[str, int
     return choice.finish_reason, len(calls)
 
 
-@pytest.mark.parametrize("num_requests", [200, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "num_requests",
+    [
+        pytest.param(200, marks=pytest.mark.timeout(300)),
+        pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(7200)]),
+    ],
+)
 async def test_every_call_conforms_to_its_schema(
     client: openai.AsyncOpenAI, num_requests: int
 ) -> None:
