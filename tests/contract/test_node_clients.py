@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.test_chat_wire import SCENARIOS, Scenario, request_of
+from tests.contract.chat_scenarios import SCENARIOS, Scenario, request_of
 from tests.serving import HERMES, KEY, saying, serving
 
 NODE = shutil.which("node")

@@ -36,7 +36,7 @@ class _OnnxRuntimeContract(RunnerContract):
         """Four slots of 256 positions."""
         spec = ModelSpec(id="tiny", source="", max_num_seqs=4, max_model_len=256)
         runner = load_model(spec, self.folders[self.convention])
-        assert runner is not None
+        assert isinstance(runner, ModelRunner)
         return runner
 
 

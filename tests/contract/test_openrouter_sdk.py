@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from openrouter import OpenRouter, components, errors
 
-from tests.contract.test_chat_wire import SCENARIOS, request_of
+from tests.contract.chat_scenarios import SCENARIOS, request_of
 from tests.serving import HERMES, KEY, Serving, saying, serving
 
 # The package knows no `functions`, sends no `n` and drops `exclude`.

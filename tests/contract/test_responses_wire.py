@@ -6,7 +6,7 @@ import openai.types.responses as sdk
 import orjson
 import pytest
 
-from tests.contract.test_chat_wire import OPENED, OPENED_SCENARIOS, SCENARIOS, Scenario
+from tests.contract.chat_scenarios import OPENED, OPENED_SCENARIOS, SCENARIOS, Scenario
 from tests.serving import HERMES, Serving, saying, serving
 from tests.unit.dialects.responses_api.test_response_stream import read
 

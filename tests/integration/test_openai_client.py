@@ -229,5 +229,5 @@ async def test_a_trailing_assistant_message_is_continued() -> None:
             messages=[*MESSAGES, {"role": "assistant", "content": "Sure: "}],
             max_tokens=1,
         )
-        model = served.server.models.find("test-model")
+        model: Any = served.server.models.find("test-model")
         assert model.tokenizer.decode(prompts[-1][0].tolist()).endswith("assistant\nSure: ")
