@@ -26,6 +26,9 @@ from provider_core.conformance.verdict import Status
 Source = Literal["measured", "listed", "stated", "missing", "not_applicable"]
 
 _WORST_FIRST: tuple[Status, ...] = ("fail", "warn", "pass", "not_applicable")
+MAX_DETAILS = 4
+"""Of checks that passed; more of them are counted."""
+
 _PER_MILLION = 1_000_000
 
 
@@ -184,8 +187,8 @@ class Answers:
 
 
 def _details(results: list[Result]) -> str:
-    if len(results) > 4:
-        return f"{len(results)} checks: " + ", ".join(result.check.title for result in results)
+    if len(results) > MAX_DETAILS and results[0].status == "pass":
+        return f"all {len(results)} checks of it passed"
     return "; ".join(dict.fromkeys(result.detail for result in results))
 
 

@@ -1,6 +1,7 @@
 """A run written down: filled-in checklists as Markdown, and everything as JSON."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,9 +10,11 @@ from provider_core.conformance.answers import Answer, Answers
 from provider_core.conformance.checklist import NAMES, Checklist, Line, load_checklist
 from provider_core.conformance.facts import Facts
 from provider_core.conformance.runner import Report, Result
+from provider_core.conformance.verdict import Status
 
 _BLANK = re.compile(r"\s*`_+[^`]*`")
 _LABELS = {"pass": "pass", "fail": "**FAIL**", "warn": "warning", "not_applicable": "n/a"}
+_FLAWED: Mapping[Status, str] = {"fail": "**FAILED**, ", "warn": "doubtful, "}
 _SOURCES = {
     "measured": "measured",
     "listed": "listed",
@@ -74,8 +77,9 @@ def _checklist(checklist: Checklist, answers: Answers) -> str:
 def _line(line: Line, answer: Answer) -> str:
     wording = _BLANK.sub("", line.text).strip() or "Answer:"
     tick = "x" if answer.status == "pass" else " "
-    failed = "FAILED, " if answer.status == "fail" else ""
-    return f"- [{tick}] {wording}\n  - {failed}{_SOURCES[answer.source]}: {_flat(answer.text)}"
+    source = _FLAWED.get(answer.status, "") if answer.source == "measured" else ""
+    source += _SOURCES[answer.source]
+    return f"- [{tick}] {wording}\n  - {source}: {_flat(answer.text)}"
 
 
 def _results(report: Report) -> str:
