@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from provider_core import ModelSpec, hookimpl
+from provider_starter.card import CARD
 
 MODEL_DIR = Path(__file__).parent / "model"
 
@@ -17,5 +18,6 @@ def register_models() -> list[ModelSpec]:
             name="Starter",
             description="A 5 million parameter chat model for trying the server out.",
             languages=("en",),
+            card=CARD,
         )
     ]

@@ -7,12 +7,13 @@ import typer
 from provider_core.cli.bench import bench
 from provider_core.cli.chat import chat
 from provider_core.cli.check import check
+from provider_core.cli.docs import docs
 from provider_core.cli.plugins import app as plugins_app
 from provider_core.cli.serve import serve
 from provider_core.cli.version import version
 from provider_core.errors import ConfigurationError, PluginError, ProviderError
 
-BUILT_IN = ("serve", "chat", "bench", "check", "plugins", "version")
+BUILT_IN = ("serve", "chat", "bench", "check", "docs", "plugins", "version")
 
 
 def make_cli() -> typer.Typer:
@@ -29,6 +30,7 @@ def make_cli() -> typer.Typer:
     app.command()(chat)
     app.command()(bench)
     app.command()(check)
+    app.command()(docs)
     app.add_typer(plugins_app, name="plugins")
     app.command()(version)
     return app

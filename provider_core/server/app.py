@@ -32,6 +32,7 @@ from provider_core.server.encoder_routes import EncoderRoutes
 from provider_core.server.google_routes import GoogleRoutes
 from provider_core.server.health import Health
 from provider_core.server.loading import BackendLoader
+from provider_core.server.model_pages import ModelPages
 from provider_core.server.models import Models, Served
 from provider_core.server.openrouter_routes import OpenRouterRoutes
 from provider_core.server.ops import Ops
@@ -147,6 +148,7 @@ class Server:
         EncoderRoutes(pipeline).add_routes(app)
         AnthropicRoutes(pipeline).add_routes(app)
         GoogleRoutes(pipeline).add_routes(app)
+        ModelPages(pipeline).add_routes(app)
         self.plugins.every(hookspecs.setup_app, app=app)
         return app
 

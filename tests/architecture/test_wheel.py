@@ -52,6 +52,14 @@ def test_the_wheel_holds_every_module(wheel: Path) -> None:
     assert {name for name in names(wheel) if name.endswith(".py")} == shipped
 
 
+def test_the_wheel_holds_the_pages(wheel: Path) -> None:
+    """What the server renders for people is found where it runs."""
+    pages = {str(path.relative_to(ROOT)) for path in ROOT.glob("provider_core/server/pages/*")}
+
+    assert pages
+    assert pages <= set(names(wheel))
+
+
 def test_the_wheel_is_typed(wheel: Path) -> None:
     """Type checkers of plugin authors read our annotations."""
     assert "provider_core/py.typed" in names(wheel)
