@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: install install-dev serve test soak clients lint check check-transformers bench gpu clean
+.PHONY: install install-dev serve test soak clients docs lint check check-transformers bench gpu clean
 
 install: $(VENV)/.serve
 install-dev: $(VENV)/.dev
@@ -35,6 +35,10 @@ soak: install-dev
 clients: install-dev
 	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/clients/node
 	$(BIN)/python -m pytest -m node $(PYTEST_ARGS)
+
+# Writes the parts of the pages that are made from the code.
+docs: install-dev
+	$(BIN)/python -m tests.architecture.api_page
 
 lint: install-dev
 	$(BIN)/ruff format --check .

@@ -34,6 +34,7 @@ from provider_core.server.health import Health
 from provider_core.server.loading import BackendLoader
 from provider_core.server.model_pages import ModelPages
 from provider_core.server.models import Models, Served
+from provider_core.server.openapi import OpenApiRoute
 from provider_core.server.openrouter_routes import OpenRouterRoutes
 from provider_core.server.ops import Ops
 from provider_core.server.pipeline import Pipeline
@@ -149,6 +150,7 @@ class Server:
         AnthropicRoutes(pipeline).add_routes(app)
         GoogleRoutes(pipeline).add_routes(app)
         ModelPages(pipeline).add_routes(app)
+        OpenApiRoute(self.settings).add_routes(app)
         self.plugins.every(hookspecs.setup_app, app=app)
         return app
 
