@@ -62,6 +62,14 @@ class LimitSettings(Table):
     template_timeout_s: float = Field(1, gt=0, description="Longest rendering of a chat template.")
     grammar_timeout_s: float = Field(1, gt=0, description="Longest compilation of a schema.")
     grammar_cache_mib: int = Field(64, ge=0, description="MiB of compiled schemas that are kept.")
+    requests_per_minute: int | None = Field(None, ge=1, description="Of one key; default: any.")
+    requests_per_day: int | None = Field(None, ge=1, description="Of one key; default: any.")
+    tokens_per_minute: int | None = Field(
+        None, ge=1, description="Of one key, prompts and replies; default: any."
+    )
+    concurrent_requests: int | None = Field(
+        None, ge=1, description="Of one key at the same time; default: any."
+    )
 
 
 class ImageSettings(Table):
@@ -140,6 +148,13 @@ class AccessSettings(Table):
     require_key: bool = Field(True, description="`false` serves everybody as `anonymous`.")  # noqa: FBT003
     public_models: bool = Field(False, description="GET /v1/models without a key.")  # noqa: FBT003
     private_models: bool = Field(False, description="GET /api/v1/models needs a key.")  # noqa: FBT003
+    keys_file: Path | None = Field(None, description="A TOML file with further keys.")
+    pepper: str | None = Field(
+        None, repr=False, description="URI of the stored keys' pepper; default: in `data_dir`."
+    )
+    failed_keys_per_minute: int = Field(
+        60, ge=1, description="Wrong keys from one address; more are a 429."
+    )
 
 
 class EngineSettings(Table):
@@ -318,6 +333,9 @@ def _read_file(path: Path) -> dict[str, Any]:
     journal = values.get("journal")
     if isinstance(journal, dict) and "dir" in journal:
         values["journal"] = {**journal, "dir": _resolve(journal["dir"], path.parent)}
+    access = values.get("access")
+    if isinstance(access, dict) and "keys_file" in access:
+        values["access"] = {**access, "keys_file": _resolve(access["keys_file"], path.parent)}
     return values
 
 

@@ -13,7 +13,6 @@ import aiohttp
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from provider_core import hookimpl
-from provider_core.access.keys import load_or_mint
 from provider_core.access.plugin import ApiKeyPlugin
 from provider_core.billing.journal import Disk
 from provider_core.encoders import Encoder
@@ -22,6 +21,7 @@ from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager, make_plugin_manager
 from provider_core.server.app import Server
 from provider_core.server.defaults import TextDefaults
+from provider_core.server.open_keys import open_keys
 from provider_core.settings import Settings, load_settings
 from provider_core.testing import ScriptedRunner
 from provider_core.types import ModelSpec
@@ -222,13 +222,13 @@ async def serving(
         settings = _settings(data_dir, model, pricing or {}, overrides)
         manager = make_plugin_manager(settings)
         manager.register(TextDefaults(settings), "core-text")
-        store, _ = load_or_mint(settings.data_dir, settings.api_key)
+        store, _ = open_keys(settings, manager)
         manager.register(ApiKeyPlugin(store), "core-keys")
         manager.register(ScriptedBackend(make_runner or saying("Hello!")), "scripted")
         for plugin in plugins:
             manager.register(plugin)
         sink = MemorySink()
-        server = Server(settings, manager, sink, Lifecycle(), disk=disk)
+        server = Server(settings, manager, sink, Lifecycle(), disk=disk, keys=store)
         port = await server.open()
         try:
             if load:

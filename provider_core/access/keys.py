@@ -1,242 +1,264 @@
-"""API keys: minted at random, shown once, stored as keyed hashes.
+"""The keys of a server: which are let in, and how they are made, changed and replaced.
 
-A key is ``sk-pc-<public id>-<secret>``. The prefix lets a secret scanner find leaked keys
-(`KEY_PATTERN`), the public id names the key in logs and bills, and the secret's 40 characters are
-238 bits. The data folder holds ``keys.json`` with HMAC-SHA256(pepper, key), and ``pepper``, so that
-neither file alone says anything about a key. Both are mode 0600.
+What is stored of a secret is HMAC-SHA256(pepper, key) in `access.sqlite`; the pepper is a file
+beside it, or comes from where the settings say, so that neither alone says anything about a key.
+Who was let in is remembered for `CACHE_S`, the longest time that a revoked key goes on working.
 """
 
-import hashlib
 import hmac
-import json
-import os
 import secrets
-import string
+import sqlite3
+import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any
 
-from provider_core.errors import ConfigurationError
+import structlog
+
+from provider_core.access import key_rows
+from provider_core.access.api_key import ApiKey, timestamp
+from provider_core.access.database import FILE_NAME, AccessDatabase
+from provider_core.access.first_format import import_keys
+from provider_core.access.key_format import MAX_KEY_BYTES, digest_of, is_mistyped, mint
+from provider_core.access.pepper import Pepper
+from provider_core.errors import AuthenticationFailed, ConfigurationError, Unavailable
+from provider_core.interfaces import Clock
 from provider_core.types import Principal
 
-KEY_PATTERN = r"sk-pc-[a-z0-9]{12}-[A-Za-z0-9]{40}"
-"""Regular expression of a minted key, for secret scanners."""
+log = structlog.get_logger()
 
-MAX_KEY_BYTES = 512
-"""No key is longer, so that judging a megabyte costs no more than judging a key."""
+CACHE_S = 20.0
+"""A change that another process makes is seen after so many seconds at the latest."""
 
-_FILE_VERSION = 1
-_PEPPER_BYTES = 32
-_ID_ALPHABET = string.ascii_lowercase + string.digits
-_SECRET_ALPHABET = string.ascii_letters + string.digits
-_FIXED_KEY_ID = "key_fixed"
-_NOBODY = bytes(hashlib.sha256().digest_size)  # a digest that no key has
+DEFAULT_OVERLAP_S = 24 * 3600.0
+"""How long the old secret of a rotated key lives on."""
+
+_MAX_CACHED = 10_000
+_RETRY_S = 5.0
+
+FIXED = ApiKey(id="key_fixed", label="PROVIDER_API_KEY")
+"""`PROVIDER_API_KEY`: it has no random public id, and its own hash would differ between replicas
+with a pepper each, so it has one name everywhere."""
+_NOBODY = bytes(32)  # a digest that no key has
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredKey:
-    """What is kept of a key: nothing that could be presented as one.
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Who was let in, until when that holds."""
 
-    Attributes:
-        id: Public, `key_...`; named in logs and bills.
-        digest: Hexadecimal HMAC-SHA256 of the whole key under the store's pepper.
-        label: A name for people.
-        account_id: Owner, if any.
-        created_at: RFC 3339.
-    """
-
-    id: str
-    digest: str
-    label: str = ""
-    account_id: str | None = None
-    created_at: str = ""
+    digest: bytes
+    key: ApiKey
+    principal: Principal
+    until_s: float  # monotonic
+    secret_ends: str | None = None
 
 
 class KeyStore:
-    """The keys of one server, in memory, with a file behind them or none.
+    """All keys of one server: those of the settings in memory, the others in the file.
 
     Args:
-        pepper: Secret of the keyed hash.
-        keys: Keys that exist already.
-        path: Where `mint` writes; `None` keeps minted keys in memory only.
+        database: Where keys are kept.
+        pepper: Of the keyed hash.
+        clock: The time.
     """
 
-    def __init__(
-        self, pepper: bytes, keys: Iterable[StoredKey] = (), path: Path | None = None
-    ) -> None:
+    def __init__(self, database: AccessDatabase, pepper: Pepper, clock: Clock = time) -> None:
+        self._database = database
         self._pepper = pepper
-        self._path = path
-        self._principals: dict[bytes, tuple[bytes, Principal]] = {}
-        for key in keys:
-            self._remember(key)
+        self._clock = clock
+        self._fixed_pepper = secrets.token_bytes(32)
+        self._fixed: dict[bytes, _Known] = {}
+        self._cache: dict[bytes, _Known] = {}
 
-    @classmethod
-    def load(cls, data_dir: Path) -> Self | None:
-        """Read the keys of a data folder; `None` if it has none.
-
-        Raises:
-            ConfigurationError: The files are there and cannot be read.
-        """
-        path = data_dir / "keys.json"
-        try:
-            if not path.exists():
-                return None
-            return cls(_read_pepper(data_dir / "pepper"), _read(path), path)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ConfigurationError(
-                f"{path} or the pepper beside it is missing, unreadable or damaged"
-            ) from error
-
-    def __len__(self) -> int:
-        return len(self._principals)
-
-    def authenticate(self, key: str) -> Principal | None:
-        """Say whose key this is, in a time that does not depend on how close a guess is.
-
-        Args:
-            key: Anything a client sent.
-
-        Returns:
-            `None` for a key nobody knows.
-        """
-        digest = self._digest(key)
-        known, principal = self._principals.get(digest, (_NOBODY, None))
-        return principal if hmac.compare_digest(known, digest) else None
-
-    def mint(self, *, label: str = "", account_id: str | None = None) -> str:
-        """Make a key and store its hash.
-
-        Returns:
-            The key; it cannot be had again.
-        """
-        public_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
-        secret = "".join(secrets.choice(_SECRET_ALPHABET) for _ in range(40))
-        key = f"sk-pc-{public_id}-{secret}"
-        stored = StoredKey(
-            id=f"key_{public_id}",
-            digest=self._digest(key).hex(),
-            label=label,
-            account_id=account_id,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        )
-        if self._path is not None:
-            others = _read(self._path) if self._path.exists() else []
-            _replace(self._path, _document([*others, stored]))
-        self._remember(stored)
-        return key
-
-    def add_fixed(self, key: str) -> None:
+    def add_fixed(self, secret: str, key: ApiKey) -> None:
         """Accept a key from the settings, in memory only.
 
-        It has no random public id, and its own hash would differ between replicas with a pepper
-        each, so it is `key_fixed` everywhere.
+        Args:
+            secret: What clients present.
+            key: Whose it is.
 
         Raises:
             ConfigurationError: It is longer than `MAX_KEY_BYTES`.
         """
-        key = key.strip()  # as every HTTP parser does to the header it comes back in
-        if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        secret = secret.strip()  # as every HTTP parser does to the header it comes back in
+        if len(secret.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
             raise ConfigurationError(f"api_key is longer than {MAX_KEY_BYTES} bytes")
-        self._remember(
-            StoredKey(id=_FIXED_KEY_ID, digest=self._digest(key).hex(), label="PROVIDER_API_KEY")
+        digest = digest_of(secret, self._fixed_pepper)
+        self._fixed[digest] = _Known(digest, key, key.principal, until_s=float("inf"))
+
+    async def authenticate(self, secret: str) -> Principal | None:
+        """Say whose key this is, in a time that does not depend on how close a guess is.
+
+        Args:
+            secret: Anything a client sent.
+
+        Returns:
+            `None` for a key nobody knows.
+
+        Raises:
+            AuthenticationFailed: The key is known, and revoked, disabled or expired.
+            Unavailable: The file cannot be read.
+        """
+        known = self._known_fixed(secret)
+        if known is None:
+            if is_mistyped(secret) or not self._database.exists():
+                return None
+            digest = digest_of(secret, self._pepper.load())
+            known = self._cache.get(digest)
+            if known is None or known.until_s <= self._clock.monotonic():
+                known = await self._look_up(digest)
+            if known is None or not hmac.compare_digest(known.digest, digest):
+                return None
+        now = timestamp(self._clock.time())
+        if known.secret_ends is not None and known.secret_ends <= now:
+            return None
+        refusal = known.key.refusal(now)
+        if refusal is not None:
+            raise AuthenticationFailed(refusal, code="expired_api_key")
+        return known.principal
+
+    async def create(self, **facts: Any) -> tuple[ApiKey, str]:
+        """Make a key.
+
+        Args:
+            facts: Of `ApiKey`, by its fields' names.
+
+        Returns:
+            The key, and its secret, which cannot be had again.
+        """
+        minted = mint()
+        key = ApiKey(id=minted.public_id, created_at=self._now(), **facts)
+        digest = digest_of(minted.key, self._pepper.load_or_make())
+        await self._database.run(partial(key_rows.insert, key=key, digest=digest))
+        return key, minted.key
+
+    async def find(self, name: str, account_id: str | None = None) -> ApiKey | None:
+        """A key by its id or hash; only of an account, if one is given."""
+        if not self._database.exists():
+            return None
+        return await self._database.read(partial(key_rows.find, name=name, account_id=account_id))
+
+    async def select(self, account_id: str | None = None) -> list[ApiKey]:
+        """Every key, revoked ones too, the newest first; only of an account, if one is given."""
+        if not self._database.exists():
+            return []
+        return await self._database.read(partial(key_rows.select, account_id=account_id))
+
+    async def update(self, key: ApiKey, **changes: Any) -> ApiKey:
+        """Change facts of a key.
+
+        Args:
+            key: As it is.
+            changes: By the names of `ApiKey`'s fields.
+        """
+        changed = replace(key, updated_at=self._now(), **changes)
+        await self._database.run(partial(key_rows.update, key=changed))
+        self._cache.clear()
+        return changed
+
+    async def revoke(self, key: ApiKey) -> ApiKey:
+        """Refuse a key for good, at once in this process and after `CACHE_S` in others."""
+        return await self.update(key, revoked_at=key.revoked_at or self._now())
+
+    async def rotate(self, key: ApiKey, overlap_s: float = DEFAULT_OVERLAP_S) -> str:
+        """Give a key another secret; the one before goes on working for a while.
+
+        Returns:
+            The new secret, which cannot be had again.
+        """
+        minted = mint(key.id)
+        now_s = self._clock.time()
+        job = partial(
+            key_rows.add_secret,
+            key_id=key.id,
+            digest=digest_of(minted.key, self._pepper.load_or_make()),
+            now=timestamp(now_s),
+            others_end=timestamp(now_s + overlap_s),
         )
+        await self._database.run(job)
+        self._cache.clear()
+        return minted.key
 
-    def _remember(self, key: StoredKey) -> None:
-        digest = bytes.fromhex(key.digest)
-        principal = Principal(api_key_id=key.id, account_id=key.account_id, label=key.label)
-        self._principals[digest] = (digest, principal)
+    def close(self) -> None:
+        """Close the file. Idempotent; blocks."""
+        self._database.close()
 
-    def _digest(self, key: str) -> bytes:
-        # One byte beyond the limit is kept, so that an over-long key equals no stored one.
-        raw = key[: MAX_KEY_BYTES + 1].encode("utf-8", "surrogatepass")[: MAX_KEY_BYTES + 1]
-        return hmac.digest(self._pepper, raw, "sha256")
+    def _known_fixed(self, secret: str) -> _Known | None:
+        digest = digest_of(secret, self._fixed_pepper)
+        known = self._fixed.get(digest)
+        stored = _NOBODY if known is None else known.digest
+        return known if hmac.compare_digest(stored, digest) else None
+
+    async def _look_up(self, digest: bytes) -> _Known | None:
+        now = self._now()
+        try:
+            found = await self._database.read(
+                partial(key_rows.find_by_digest, digest=digest, now=now)
+            )
+        except (sqlite3.Error, OSError):
+            log.exception("keys.unreadable")
+            raise Unavailable(
+                "API keys cannot be checked now", code="keys_unavailable", retry_after_s=_RETRY_S
+            ) from None
+        if found is None:
+            self._cache.pop(digest, None)
+            return None
+        if len(self._cache) >= _MAX_CACHED:
+            self._cache.clear()
+        key, secret_ends = found
+        known = _Known(digest, key, key.principal, self._clock.monotonic() + CACHE_S, secret_ends)
+        self._cache[digest] = known
+        return known
+
+    def _now(self) -> str:
+        return timestamp(self._clock.time())
 
 
-def load_or_mint(data_dir: Path, fixed_key: str | None) -> tuple[KeyStore, str | None]:
+def load_or_mint(
+    data_dir: Path,
+    fixed_key: str | None,
+    *,
+    fixed: Iterable[tuple[str, ApiKey]] = (),
+    pepper: bytes | None = None,
+    database: AccessDatabase | None = None,
+) -> tuple[KeyStore, str | None]:
     """Open the keys of a server, minting the first one if there is none at all.
 
     Args:
         data_dir: Created (mode 0700) when a key must be stored. With a fixed key nothing is
             written, so that a read-only file system can serve.
         fixed_key: Accepted beside the stored keys.
+        fixed: Further ones, each with whose it is.
+        pepper: Of the stored keys; by default the one in `data_dir`.
+        database: The folder's, if it is open already.
 
     Returns:
-        The store, and the minted key if one was minted just now.
+        The store, and the secret of a key if one was minted just now.
 
     Raises:
         ConfigurationError: The folder's files are damaged or cannot be written.
     """
-    store = KeyStore.load(data_dir)
-    if fixed_key is not None:
-        if store is None:
-            store = KeyStore(secrets.token_bytes(_PEPPER_BYTES))
-        store.add_fixed(fixed_key)
-        return store, None
-    if store is not None and len(store) > 0:
-        return store, None
+    database = database or AccessDatabase(data_dir / FILE_NAME)
+    pepper_of = Pepper(data_dir / "pepper", pepper)
+    store = KeyStore(database, pepper_of)
+    given = [*fixed] if fixed_key is None else [*fixed, (fixed_key, FIXED)]
+    for secret, key in given:
+        store.add_fixed(secret, key)
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Of two servers that start at once on one folder both use the pepper of the first.
-        _create_unless_there(data_dir / "pepper", secrets.token_bytes(_PEPPER_BYTES))
-        store = KeyStore(_read_pepper(data_dir / "pepper"), path=data_dir / "keys.json")
-        return store, store.mint(label="first")
-    except OSError as error:
+        import_keys(data_dir, database)
+        if database.exists() and database.submit(key_rows.select, reads_only=True).result():
+            pepper_of.load()
+            return store, None
+        if given:
+            return store, None
+        minted = mint()
+        first = ApiKey(id=minted.public_id, label="first", created_at=timestamp(time.time()))
+        digest = digest_of(minted.key, pepper_of.load_or_make())
+        database.submit(partial(key_rows.insert, key=first, digest=digest)).result()
+    except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(
-            f"data_dir {data_dir} cannot store a key ({error.strerror}); set api_key instead"
+            f"data_dir {data_dir} cannot store a key ({error}); set api_key instead"
         ) from error
-
-
-def _read_pepper(path: Path) -> bytes:
-    pepper = path.read_bytes()
-    if len(pepper) != _PEPPER_BYTES:
-        raise ConfigurationError(f"{path} must hold {_PEPPER_BYTES} bytes, not {len(pepper)}")
-    return pepper
-
-
-def _read(path: Path) -> list[StoredKey]:
-    document = json.loads(path.read_bytes())
-    if document["version"] != _FILE_VERSION:
-        raise ConfigurationError(
-            f"{path} has version {document['version']}, this program reads {_FILE_VERSION}"
-        )
-    return [StoredKey(**entry) for entry in document["keys"]]
-
-
-def _document(keys: Iterable[StoredKey]) -> bytes:
-    document = {"version": _FILE_VERSION, "keys": [asdict(key) for key in keys]}
-    return json.dumps(document, indent=1).encode() + b"\n"
-
-
-def _create_unless_there(path: Path, content: bytes) -> None:
-    """Create a file, whole or not at all."""
-    draft = _write_draft(path, content)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without hard links, as some mounted volumes are
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put new content in a file, whole or not at all."""
-    _write_draft(path, content).replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _write_draft(path: Path, content: bytes) -> Path:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft
+    return store, minted.key

@@ -1,6 +1,6 @@
 """API keys as a plugin: the `authenticate` that is asked when no other plugin knew the caller."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import pluggy
 
@@ -25,12 +25,13 @@ class ApiKeyPlugin:
     @_hookimpl(trylast=True)
     def authenticate(
         self, headers: Mapping[str, str], query: Mapping[str, str]
-    ) -> Principal | None:
+    ) -> Awaitable[Principal] | None:
         """Answer for a known key, refuse an unknown one, decline when there is none."""
         key = extract_key(headers, query)
-        if key is None:
-            return None
-        principal = self._store.authenticate(key)
+        return None if key is None else self._check(key)
+
+    async def _check(self, key: str) -> Principal:
+        principal = await self._store.authenticate(key)
         if principal is None:
             raise AuthenticationFailed("incorrect API key provided")
         return principal

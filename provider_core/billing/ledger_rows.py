@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
+from provider_core.quotas import SpendReset
+
 _EXACT = Context(prec=60)
 _NANO = 10**9
 
@@ -106,10 +108,15 @@ class Generation:
 class Spending:
     """USD, exact: in all, and since the day, the week and the month began in UTC."""
 
-    total: Decimal
-    day: Decimal
-    week: Decimal
-    month: Decimal
+    total: Decimal = Decimal(0)
+    day: Decimal = Decimal(0)
+    week: Decimal = Decimal(0)
+    month: Decimal = Decimal(0)
+
+    def since(self, reset: SpendReset | None) -> Decimal:
+        """What counts towards a limit that is reset so."""
+        by_reset = {"daily": self.day, "weekly": self.week, "monthly": self.month}
+        return self.total if reset is None else by_reset[reset]
 
     @staticmethod
     def begins(now_s: float) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 import provider_core
 from provider_core import hookspecs
+from provider_core.access.keys import KeyStore
 from provider_core.billing.events import ProcessFacts
 from provider_core.billing.identifiers import make_ulid
 from provider_core.billing.journal import Disk, UsageJournal
@@ -23,6 +24,7 @@ from provider_core.interfaces import UsageWriter
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.observability.metrics import Metrics
 from provider_core.plugins import PluginManager
+from provider_core.server import response_cache
 from provider_core.server.anthropic_routes import AnthropicRoutes
 from provider_core.server.auth import Authenticator
 from provider_core.server.connection import connection_factory
@@ -31,6 +33,7 @@ from provider_core.server.edge import Edge
 from provider_core.server.encoder_routes import EncoderRoutes
 from provider_core.server.google_routes import GoogleRoutes
 from provider_core.server.health import Health
+from provider_core.server.key_routes import KeyRoutes
 from provider_core.server.loading import BackendLoader
 from provider_core.server.model_pages import ModelPages
 from provider_core.server.models import Models, Served
@@ -65,6 +68,7 @@ class Server:
         num_dropped_lines: Log lines dropped so far, for the metrics.
         disk: The operating system under the journal.
         loader: Loads the backends, and has maybe begun to.
+        keys: Those that can be managed over HTTP; closed with the server.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Server:
         num_dropped_lines: Callable[[], int] = lambda: 0,
         disk: Disk | None = None,
         loader: BackendLoader | None = None,
+        keys: KeyStore | None = None,
     ) -> None:
         self.settings = settings
         self.plugins = plugins
@@ -124,6 +129,7 @@ class Server:
             lifecycle=lifecycle,
             journal=self.journal,
         )
+        self.keys = keys
         self._exit_now = exit_now
         self.exit_code = 0
         self.stopping = asyncio.Event()
@@ -137,6 +143,7 @@ class Server:
         """The aiohttp application with every route and plugin's additions."""
         app = web.Application(handler_args={"access_log": None})
         Edge(self.settings, self.metrics.count_response).install(app)
+        app.on_response_prepare.append(response_cache.add_headers)
         ops = Ops(self.settings, self.metrics)
         if self.settings.server.ops_port is None:
             ops.add_routes(app)
@@ -144,6 +151,8 @@ class Server:
         pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
         app.on_cleanup.append(pipeline.close)
         OpenRouterRoutes(pipeline, self.usage_ledger).add_routes(app)
+        if self.keys is not None:
+            KeyRoutes(pipeline, self.keys, self.usage_ledger).add_routes(app)
         OpenAIRoutes(pipeline).add_routes(app)
         ResponsesRoutes(pipeline).add_routes(app)
         EncoderRoutes(pipeline).add_routes(app)
@@ -251,6 +260,8 @@ class Server:
             await asyncio.to_thread(self.journal.close, _FLUSH_S / 2)
         if self.usage_ledger is not None:
             await asyncio.to_thread(self.usage_ledger.close)
+        if self.keys is not None:
+            await asyncio.to_thread(self.keys.close)
         try:
             async with asyncio.timeout(_FLUSH_S):
                 await self.models.close()

@@ -19,7 +19,7 @@ from provider_core.dialects.openrouter.compression import (
 )
 from provider_core.dialects.openrouter.routing import check_preferences
 from provider_core.dialects.sampling import to_sampling_params
-from provider_core.errors import ContextLengthExceeded, Unavailable
+from provider_core.errors import ContextLengthExceeded, PermissionDenied, Unavailable
 from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import State
 from provider_core.server.admission import check_any_room
@@ -77,6 +77,8 @@ class Pipeline:
             ProviderError: No key, no room, not ready, or a body that is no JSON object.
         """
         call = await self.identify(request)
+        if call.principal.scope != "inference":
+            raise PermissionDenied("a management key cannot run models")
         self.check_serving()
         limits = self.settings.limits
         call.set_deadline(request.headers.get("X-Request-Deadline-Ms"), limits.request_timeout_s)
@@ -125,6 +127,7 @@ class Pipeline:
         Raises:
             ModelNotFound: Nobody of that name.
             NoEndpoints: The request's preferences rule it out.
+            PermissionDenied: Its key may not use this model.
             Unavailable: The model takes no requests now.
         """
         model = self.dispatcher.models.find_ready(fields.model)
@@ -139,7 +142,15 @@ class Pipeline:
 
         Raises:
             NoEndpoints: Its preferences rule it out.
+            PermissionDenied: Its key may not use this model.
         """
+        allowed = call.principal.models
+        if allowed is not None and spec.id not in allowed:
+            raise PermissionDenied(
+                f"this API key may not use the model {spec.id!r}",
+                param="model",
+                code="model_not_allowed",
+            )
         preferences = call.routing.preferences
         if preferences is not None:
             check_preferences(preferences, spec, self.settings.provider, call.received_wall)

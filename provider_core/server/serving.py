@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 import uvloop
 
-from provider_core.access.keys import load_or_mint
+from provider_core.access.keys import KeyStore
 from provider_core.access.plugin import ApiKeyPlugin
 from provider_core.lifecycle import Lifecycle
 from provider_core.observability.line_writer import LineWriter
@@ -17,6 +17,7 @@ from provider_core.plugins import PluginManager
 from provider_core.server.app import ExitNow, Server
 from provider_core.server.defaults import TextDefaults
 from provider_core.server.loading import BackendLoader
+from provider_core.server.open_keys import open_keys
 from provider_core.server.reload import ConfigurationFile, Reloader
 from provider_core.settings import Settings
 from provider_core.types import ModelSpec
@@ -63,7 +64,7 @@ async def _serve(
     exit_now: ExitNow,
 ) -> int:
     plugins.register(TextDefaults(settings), "core-text")
-    minted = _register_keys(settings, plugins)
+    keys, minted = _register_keys(settings, plugins)
     server = Server(
         settings,
         plugins,
@@ -72,6 +73,7 @@ async def _serve(
         exit_now,
         num_dropped_lines=lambda: writer.num_dropped,
         loader=loader,
+        keys=keys,
     )
     loop = asyncio.get_running_loop()
     reload = asyncio.Event()
@@ -107,15 +109,17 @@ async def _load_or_exit(server: Server, specs: Sequence[ModelSpec], exit_now: Ex
     await loading
 
 
-def _register_keys(settings: Settings, plugins: PluginManager) -> str | None:
-    """Let keys in; the secret if one was minted just now."""
+def _register_keys(
+    settings: Settings, plugins: PluginManager
+) -> tuple[KeyStore | None, str | None]:
+    """Let keys in; also the secret if one was minted just now."""
     if not settings.access.require_key:
-        return None
-    store, minted = load_or_mint(settings.data_dir, settings.api_key)
+        return None, None
+    store, minted = open_keys(settings, plugins)
     plugins.register(ApiKeyPlugin(store), "core-keys")
     if minted is not None:
         _tell(f"API key (shown this once, stored hashed in {settings.data_dir}): {minted}")
-    return minted
+    return store, minted
 
 
 def _greet(settings: Settings, model_id: str, port: int, minted: str | None) -> None:

@@ -4,13 +4,10 @@ Amounts are JSON numbers that keep every digit of the exact decimal.
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any
 
-import orjson
-
 from provider_core.billing.ledger_rows import Activity, Generation, Spending
-from provider_core.billing.money import format_money
+from provider_core.dialects.openrouter.spending import limit_fields, number, usage_fields
 from provider_core.json_lines import format_timestamp
 from provider_core.types import Principal
 
@@ -21,7 +18,7 @@ _UNLIMITED = {"requests": -1, "interval": "10s", "note": "not enforced by this f
 def generation_object(generation: Generation, provider_name: str) -> dict[str, Any]:
     """The answer of `GET /generation`. Tokens are always the model's own."""
     fields = generation.fields
-    cost = _number(generation.cost)
+    cost = number(generation.cost)
     received_s = fields["finished_s"] - fields["latency_ms"] / 1000
     return {
         "data": {
@@ -75,27 +72,18 @@ def generation_object(generation: Generation, provider_name: str) -> dict[str, A
 
 
 def key_object(principal: Principal, spending: Spending) -> dict[str, Any]:
-    """The answer of `GET /key`: without a limit, since none is set."""
+    """The answer of `GET /key`."""
+    is_management = principal.scope == "management"
     return {
         "data": {
             "label": principal.label or principal.api_key_id,
-            "limit": None,
-            "limit_remaining": None,
-            "limit_reset": None,
-            "usage": _number(spending.total),
-            "usage_daily": _number(spending.day),
-            "usage_weekly": _number(spending.week),
-            "usage_monthly": _number(spending.month),
-            "byok_usage": 0,
-            "byok_usage_daily": 0,
-            "byok_usage_weekly": 0,
-            "byok_usage_monthly": 0,
-            "include_byok_in_limit": False,
+            **limit_fields(principal.spend_limit, spending),
+            **usage_fields(spending),
             "is_free_tier": False,
-            "is_management_key": False,
-            "is_provisioning_key": False,
+            "is_management_key": is_management,
+            "is_provisioning_key": is_management,
             "creator_user_id": principal.account_id,
-            "expires_at": None,
+            "expires_at": principal.expires_at,
             "rate_limit": _UNLIMITED,  # deprecated, and their libraries insist on it
         }
     }
@@ -103,7 +91,7 @@ def key_object(principal: Principal, spending: Spending) -> dict[str, Any]:
 
 def credits_object(spending: Spending) -> dict[str, Any]:
     """The answer of `GET /credits`: what was used; nobody has bought anything in advance."""
-    return {"data": {"total_credits": 0, "total_usage": _number(spending.total)}}
+    return {"data": {"total_credits": 0, "total_usage": number(spending.total)}}
 
 
 def activity_list(days: Iterable[Activity], provider_name: str) -> dict[str, Any]:
@@ -116,7 +104,7 @@ def activity_list(days: Iterable[Activity], provider_name: str) -> dict[str, Any
                 "model_permaslug": day.model,
                 "endpoint_id": day.model,
                 "provider_name": provider_name,
-                "usage": _number(day.cost),
+                "usage": number(day.cost),
                 "byok_usage_inference": 0,
                 "requests": day.requests,
                 "prompt_tokens": day.prompt_tokens,
@@ -126,7 +114,3 @@ def activity_list(days: Iterable[Activity], provider_name: str) -> dict[str, Any
             for day in days
         ]
     }
-
-
-def _number(amount: Decimal) -> orjson.Fragment:
-    return orjson.Fragment(format_money(amount))

@@ -1,11 +1,13 @@
 """Where a key is looked for, and what is refused at once (threats A1)."""
 
+from pathlib import Path
+
 import pluggy
 import pytest
 from multidict import CIMultiDict
 
 from provider_core import hookspecs
-from provider_core.access import ApiKeyPlugin, KeyStore, extract_key
+from provider_core.access import ApiKeyPlugin, KeyStore, extract_key, load_or_mint
 from provider_core.errors import AuthenticationFailed
 
 
@@ -65,21 +67,21 @@ def make_manager(store: KeyStore) -> pluggy.PluginManager:
     return manager
 
 
-def test_hook_authenticate() -> None:
+async def test_hook_authenticate(tmp_path: Path) -> None:
     """A known key is a principal, an unknown one an error, none at all is for others to judge."""
-    store = KeyStore(b"pepper")
-    key = store.mint()
+    store, key = load_or_mint(tmp_path, None)
+    assert key is not None
     hook = make_manager(store).hook
-    principal = hook.authenticate(headers=CIMultiDict({"x-api-key": key}), query={})
-    assert principal == store.authenticate(key)
+    principal = await hook.authenticate(headers=CIMultiDict({"x-api-key": key}), query={})
+    assert principal == await store.authenticate(key)
     with pytest.raises(AuthenticationFailed) as failure:
-        hook.authenticate(headers=CIMultiDict({"x-api-key": "wrong-key"}), query={})
+        await hook.authenticate(headers=CIMultiDict({"x-api-key": "wrong-key"}), query={})
     assert (failure.value.status, failure.value.code) == (401, "invalid_api_key")
     assert "wrong-key" not in str(failure.value)
     assert hook.authenticate(headers=CIMultiDict(), query={}) is None
 
 
-def test_other_plugins_are_asked_first() -> None:
+def test_other_plugins_are_asked_first(tmp_path: Path) -> None:
     """A plugin that knows the caller is not overruled by an unknown API key."""
     marker = pluggy.HookimplMarker("provider_core")
 
@@ -88,6 +90,7 @@ def test_other_plugins_are_asked_first() -> None:
         def authenticate(self) -> str:
             return "somebody"
 
-    manager = make_manager(KeyStore(b"pepper"))
+    store, _ = load_or_mint(tmp_path, "a fixed key")
+    manager = make_manager(store)
     manager.register(Gatekeeper())
     assert manager.hook.authenticate(headers={"x-api-key": "unknown"}, query={}) == "somebody"

@@ -212,7 +212,7 @@ def test_no_way_of_logging_leaks(
     gc.collect()
     store, key = load_or_mint(tmp_path / "data", None)
     assert key is not None
-    principal = store.authenticate(key)
+    principal = asyncio.run(store.authenticate(key))
     log.info("d.happened", store=store, principal=principal, settings=Settings(api_key=CANARY))
     lines = read_lines()
     assert [line["event"] for line in lines if line["event"] != "library.logged"] == [
