@@ -1,5 +1,6 @@
 """A report as one HTML file that loads nothing from anywhere."""
 
+from collections.abc import Iterable
 from html import escape
 
 from provider_core.loadtest.charts import charts
@@ -24,14 +25,7 @@ th.word, td.word { text-align: left; }
 def page(report: Report) -> str:
     """The whole document. Where a comparison is refused it says so and shows no figure."""
     title = f"Load test of {' and '.join(report.labels)}"
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(report.started)}</p>",
-    ]
+    parts = [f"<p>{escape(report.started)}</p>"]
     if report.refusal is not None:
         parts.append(f'<p class="warning">{escape(report.refusal)}</p>')
     parts.append("<ul>")
@@ -39,7 +33,7 @@ def page(report: Report) -> str:
         kind = ' class="warning"' if note.startswith("Warning") else ""
         parts.append(f"<li{kind}>{escape(note)}</li>")
     parts.append("</ul>")
-    parts += [_table(table) for table in tables(report)]
+    parts += [render_table(table) for table in tables(report)]
     parts += ['<div class="charts">', *(render(chart) for chart in charts(report)), "</div>"]
     settings = "".join(
         f"<tr><td class=word>{escape(name)}</td><td>{escape(str(value))}</td></tr>"
@@ -47,10 +41,23 @@ def page(report: Report) -> str:
         if value is not None
     )
     parts.append(f"<table><caption>Settings</caption>{settings}</table>")
-    return "\n".join([*parts, "</body></html>", ""])
+    return document(title, parts)
 
 
-def _table(table: Table) -> str:
+def document(title: str, parts: Iterable[str]) -> str:
+    """Parts of HTML as a whole document under a title."""
+    head = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{escape(title)}</h1>",
+    ]
+    return "\n".join([*head, *parts, "</body></html>", ""])
+
+
+def render_table(table: Table) -> str:
+    """A table as one `<table>` element."""
     num_words = len(table.words)
     head = _row((*table.words, *table.numbers), num_words, "th")
     body = "".join(_row(row, num_words, "td") for row in table.rows)
