@@ -1,0 +1,93 @@
+"""Every line of the questionnaires is there, in its words and order, and has an answer."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from provider_core.conformance.answers import Answers
+from provider_core.conformance.checklist import NAMES, load_checklist
+from provider_core.conformance.checks import select_checks
+from provider_core.conformance.endpoint import make_endpoint
+from provider_core.conformance.facts import Facts
+from provider_core.conformance.runner import Report
+from provider_core.conformance.subject import Subject
+from provider_core.model_settings import CapacitySettings, CardSettings, ModelSettings
+from provider_core.settings import ProviderSettings
+
+ROOT = Path(__file__).parents[3]
+SEEDS = {
+    "openrouter_integration": "seeds_integration_checklist.txt",
+    "openrouter_listing": "seeds_listing_checklist.txt",
+    "production_readiness": "seeds_readiness_checklist.txt",
+}
+EMPTY = Report(make_endpoint("http://a.example"), Subject(model="m"), "")
+LINES = [line for name in NAMES for line in load_checklist(name).lines]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_box_of_the_questionnaire_is_a_line(name: str) -> None:
+    """In the wording and order of the questionnaire; further lines are its open questions."""
+    boxes = (ROOT / "tests" / "data" / SEEDS[name]).read_text(encoding="utf-8").splitlines()
+    lines = iter([line.text for line in load_checklist(name).lines])
+
+    assert boxes
+    assert [box for box in boxes if box not in lines] == []  # consumes lines up to each box
+
+
+def test_every_line_has_an_answer_that_is_not_blank() -> None:
+    """Whatever is known, and if nothing is."""
+    answers = Answers(EMPTY, Facts())
+
+    assert [line for line in LINES if not answers.answer(line).text.strip()] == []
+
+
+def test_every_check_that_a_line_names_exists() -> None:
+    """And every check is there for some reason of its own."""
+    known = {check.id for check in select_checks()}
+    groups = {f"{check.group}.*" for check in select_checks()}
+    named = {
+        name
+        for line in LINES
+        if line.answer.startswith("check ")
+        for name in line.answer.split()[1:]
+    }
+
+    assert named - known - groups == set()
+
+
+def keys() -> set[str]:
+    """The keys of provider.toml that lines ask for."""
+    return {
+        line.answer.split()[1]
+        for line in LINES
+        if line.answer.split()[0] in {"fact", "option", "choice", "member", "item"}
+    }
+
+
+def test_every_key_that_a_line_names_can_be_set() -> None:
+    """A field of the model's tables, or of the provider's, which takes further ones."""
+    tables: dict[str, type[BaseModel]] = {
+        "": ModelSettings,
+        "capacity": CapacitySettings,
+        "card": CardSettings,
+    }
+    known = {
+        f"model.{table}.{name}".replace("..", ".")
+        for table, settings in tables.items()
+        for name in settings.model_fields
+    }
+    model_keys = {key for key in keys() if key.startswith("model.")}
+
+    assert model_keys
+    assert model_keys - known == set()
+    assert ProviderSettings.model_config["extra"] == "allow"
+
+
+def test_the_page_explains_every_key_of_the_provider() -> None:
+    """Those that only checklists ask for are not on the page of the configuration."""
+    page = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+    provider_keys = {key.removeprefix("provider.") for key in keys() if "provider." in key}
+    further = provider_keys - set(ProviderSettings.model_fields)
+
+    assert {key for key in further if f"| `{key}` |" not in page} == set()
