@@ -1,6 +1,17 @@
 """What holds for the whole suite."""
 
+from collections.abc import Iterator
+
 import pytest
+
+from tests import usage_lines
+
+
+@pytest.fixture(autouse=True)
+def _b25_every_usage_line_is_valid() -> Iterator[None]:
+    """Whatever a test does, each line it makes fits the schema and adds up."""
+    yield
+    assert usage_lines.faults_of(usage_lines.drain()) == []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

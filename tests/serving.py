@@ -25,6 +25,7 @@ from provider_core.server.open_keys import open_keys
 from provider_core.settings import Settings, load_settings
 from provider_core.testing import ScriptedRunner
 from provider_core.types import ModelSpec
+from tests import usage_lines
 
 KEY = "sk-test-key-for-the-suite"
 CHATML = (
@@ -118,10 +119,12 @@ class MemorySink:
 
     def emit(self, line: bytes) -> None:
         """Take one."""
+        usage_lines.note(line)
         self.lines.append(line)
 
     def write_through(self, line: bytes) -> bool:
         """Take one that a journal has."""
+        usage_lines.note(line)
         self.lines.append(line)
         return True
 

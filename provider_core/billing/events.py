@@ -34,7 +34,7 @@ Delivery = Literal["sent", "failed", "unknown"]
 
 SCHEMA = "llm-usage/1.0"
 MAX_LINE_BYTES = 4096
-MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exact
+MAX_COUNT = 2**52 - 1  # so that every JSON reader keeps exact the sum of two
 ENVELOPE = frozenset(
     {
         "delivery",
@@ -235,7 +235,7 @@ def build_usage_final(
         "operation": _OPERATIONS.get(facts.endpoint, "chat"),
         "stream": facts.stream,
         "n": facts.n,
-        "model": sanitize(model.id, 256),
+        "model": sanitize(model.id, 256) or "unknown",
         "model_revision": None,
         "backend": sanitize(runner.backend, 64),
         "backend_version": sanitize(runner.backend_version, 64),

@@ -152,6 +152,11 @@ def cost_of(
     return total
 
 
+def add_money(amount: Decimal, other: Decimal) -> Decimal:
+    """The exact sum, whatever decimal context the caller is in."""
+    return _EXACT.add(amount, other)
+
+
 def format_money(amount: Decimal) -> str:
     """Write an amount without exponent and without trailing zeros, e.g. `0.0000342`."""
     return format(_EXACT.normalize(amount), "f") if amount else "0"

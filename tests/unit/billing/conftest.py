@@ -13,6 +13,7 @@ from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.interfaces import RunnerInfo
 from provider_core.prices import Prices
 from provider_core.types import ModelSpec, Principal
+from tests import usage_lines
 
 GENERATION_ID = "gen-01JD5Z7Q3M8W9X0Y1Z2A3B4C5D"
 REQUEST_ID = "req-01JD5Z7Q2ZAAAAAAAAAAAAAAAA"
@@ -63,6 +64,7 @@ class ListSink:
 
     def emit(self, line: bytes) -> None:
         """Take one line."""
+        usage_lines.note(line)
         self.lines.append(line)
 
     @property

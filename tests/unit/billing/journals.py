@@ -15,6 +15,7 @@ from provider_core.billing.journal import Disk, UsageJournal
 from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.settings import JournalSettings
 from provider_core.types import Principal, Usage, UsageRecord
+from tests import usage_lines
 from tests.unit.billing.conftest import MODEL, RUNNER, HandClock
 
 USED = Usage(prompt_tokens=812, cached_tokens=640, completion_tokens=120, generated_tokens=120)
@@ -43,6 +44,7 @@ class Log:
     def write_through(self, line: bytes) -> bool:
         """Take one."""
         if self.takes and line:
+            usage_lines.note(line)
             self.lines.append(line)
         return self.takes
 

@@ -22,6 +22,7 @@ from tests.unit.billing.conftest import (
     Open,
 )
 
+OTHER_ID = "gen-01JD5Z7Q3M8W9X0Y1Z2A3B4C5E"
 FORGED = '{"event":"usage.final","cost":"999"}'
 HOSTILE = [
     "\udce9",  # how a Latin-1 header byte reaches a handler
@@ -165,7 +166,7 @@ def test_limits_of_client_strings(open_settlement: Open, sink: ListSink) -> None
 def test_a_session_is_named_only_where_there_is_one(open_settlement: Open, sink: ListSink) -> None:
     """The client's name for a conversation, cut like the others."""
     assert "session_id" not in settle(open_settlement, sink)
-    named = settle(open_settlement, sink, session_id="s" + "é" * 200, generation_id="gen-other")
+    named = settle(open_settlement, sink, session_id="s" + "é" * 200, generation_id=OTHER_ID)
     assert named["session_id"] == "s" + "é" * 63
 
 

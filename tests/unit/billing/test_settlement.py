@@ -15,6 +15,7 @@ from provider_core.prices import Prices, PriceTier, PriceWindow
 from provider_core.types import ModelSpec, Usage, UsageRecord
 from tests.unit.billing.conftest import GENERATION_ID, HandClock, ListSink, Open
 
+OTHER_ID = "gen-01JD5Z7Q3M8W9X0Y1Z2A3B4C5E"
 USED = Usage(prompt_tokens=812, cached_tokens=640, completion_tokens=120, generated_tokens=120)
 EXAMPLE = json.loads("""
 {"event":"usage.final","schema":"llm-usage/1.0","timestamp":"2026-11-20T22:40:01.482913Z",
@@ -167,12 +168,12 @@ def test_an_answer_from_the_cache_is_not_billed(open_settlement: Open) -> None:
     """R12: an event all the same, with nothing counted and the generation it repeats."""
     model = ModelSpec(id="m", source="s", prices=Prices(request=Decimal(1)))
     record = open_settlement(model=model).settle(
-        status="ok", usage=Usage(), finish_reason="stop", cache_source_id="gen-1"
+        status="ok", usage=Usage(), finish_reason="stop", cache_source_id=OTHER_ID
     )
 
     assert (record.event["billing_rule"], record.event["billable"]) == ("R12", False)
     assert (record.event["cost"], record.event["total_tokens"]) == ("0", 0)
-    assert record.event["response_cache_source_id"] == "gen-1"
+    assert record.event["response_cache_source_id"] == OTHER_ID
 
 
 @pytest.mark.parametrize(

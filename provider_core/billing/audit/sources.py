@@ -1,0 +1,110 @@
+"""Where bills are found: journals, which have checksums, and logs, which have other lines, too."""
+
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from provider_core.billing.journal import records
+from provider_core.billing.journal.frames import Damage, read_frames
+from provider_core.billing.journal.segment import segments_by_boot
+
+ItemKind = Literal[
+    "event", "heartbeat", "access", "open", "header", "delivery", "unreadable", "torn_tail"
+]
+
+_KINDS: dict[str, ItemKind] = {
+    "usage.final": "event",
+    "usage.adjustment": "event",
+    "usage.heartbeat": "heartbeat",
+    "request.access": "access",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a source says.
+
+    Attributes:
+        kind: A usage event, a heartbeat, an access line; of a journal also an admission, the head
+            of a file, word of a delivery; or what cannot be read, at the end of a file (the tail
+            of a write that a crash cut) or amid it.
+        where: File and line, counted from 1.
+        fields: Parsed; empty of what cannot be read.
+        line: As found, of usage events and heartbeats.
+    """
+
+    kind: ItemKind
+    where: str
+    fields: dict[str, Any]  # any JSON object
+    line: bytes = b""
+
+
+def read_source(path: Path) -> Iterator[Item]:
+    """Read a journal's folder or one of its files, or else a log.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if path.is_dir():
+        for segments in segments_by_boot(path).values():
+            for number in sorted(segments):
+                yield from read_segment(segments[number])
+    elif path.suffix == ".jnl":
+        yield from read_segment(path)
+    else:
+        yield from read_log(path)
+
+
+def read_log(path: Path) -> Iterator[Item]:
+    """Read lines as they were written to standard output; of `.gz` files, what is in them.
+
+    Raises:
+        OSError: The file cannot be read, or is not compressed as its name says.
+    """
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            is_usage = b'"usage.' in line
+            if is_usage or b'"request.access"' in line:
+                where = f"{path}:{number}"
+                try:
+                    fields = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    if is_usage:
+                        yield Item("unreadable", where, {})
+                    continue
+                name = fields.get("event") if isinstance(fields, dict) else None
+                kind = _KINDS.get(name) if isinstance(name, str) else None
+                if kind is not None:
+                    yield Item(kind, where, fields, line)
+
+
+def read_segment(path: Path) -> Iterator[Item]:
+    """Read one file of a journal, which may still be written.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    boot_id = path.name.split("-")[1]
+    number = 0
+    for payload in read_frames(path):
+        number += 1
+        where = f"{path}:{number}"
+        if isinstance(payload, Damage):
+            yield Item("torn_tail" if payload.is_tail else "unreadable", where, {})
+            number += payload.data.count(b"\n") - 1
+            continue
+        record = records.decode(payload)
+        match record["rec"]:
+            case "F":
+                line = payload[payload.index(b'"body":') + 7 : -1] + b"\n"
+                yield Item("event", where, record["body"], line)
+            case "H":
+                yield Item("header", where, record)
+            case "O":
+                yield Item("open", where, record)
+            case "D":
+                yield Item("delivery", where, {**record, "boot_id": boot_id})
