@@ -218,6 +218,8 @@ class Server:
             models=[spec.id for spec in self.models.specs],
             **self.lifecycle.timings_ms(),
         )
+        grammars = self.dispatcher.planner.grammars
+        self._tasks.append(asyncio.create_task(grammars.prepare_when_idle(self.models)))
 
     def stop(self) -> None:
         """Ask the server to drain and end, as a signal does; the second time, to do so at once."""
@@ -253,6 +255,7 @@ class Server:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        self.dispatcher.planner.grammars.close()  # no request is left that could ask
         if self._ops_runner is not None:
             await self._ops_runner.cleanup()
             self._ops_runner = None

@@ -78,7 +78,7 @@ class ChatPlanner:
 
     def __init__(self, plugins: PluginManager, grammars: GrammarCompiler) -> None:
         self._plugins = plugins
-        self._grammars = grammars
+        self.grammars = grammars
 
     async def render(self, model: ServedModel, chat: ChatRequest) -> RenderedPrompt:
         """Write the prompt.
@@ -130,7 +130,7 @@ class ChatPlanner:
         if parser is None:
             answer = await self._compile(model, chat.response_format)
         else:
-            calls = CallGrammars(self._grammars, model, chat, tools, control_tokens)
+            calls = CallGrammars(self.grammars, model, chat, tools, control_tokens)
             answer = await calls.compile(parser.syntax)
         is_open = tags is not None and _ends_with(prompt, tags.open)
         grammar = answer
@@ -158,7 +158,7 @@ class ChatPlanner:
         return family.make(tools) if parser is None and family else parser
 
     async def _compile(self, model: ServedModel, constraint: Constraint | None) -> Grammar | None:
-        return None if constraint is None else await self._grammars.compile(model, constraint)
+        return None if constraint is None else await self.grammars.compile(model, constraint)
 
 
 def _shown_tools(chat: ChatRequest) -> Sequence[Tool]:

@@ -1,6 +1,7 @@
 """The models this process serves: loading them by hooks, letting them go."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -53,11 +54,13 @@ class _Listed:
     Attributes:
         spec: As clients see it now; exchanged whole.
         num_open: Requests that hold it; it is not closed before they end.
+        released_s: When the last of them ended, on the `time.monotonic` clock.
         prefill_rate: What its engine has shown lately.
     """
 
     spec: ModelSpec
     num_open: int = 0
+    released_s: float = field(default_factory=time.monotonic)
     prefill_rate: PrefillRate = field(default_factory=PrefillRate)
 
     @contextmanager
@@ -68,6 +71,7 @@ class _Listed:
             yield
         finally:
             self.num_open -= 1
+            self.released_s = time.monotonic()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from threading import Event
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 from provider_core import Constraint, Grammar, ModelSpec, hookimpl
 from provider_core.errors import InvalidRequest, Overloaded, UnsupportedParameter
 from provider_core.plugins import PluginManager
+from provider_core.server import grammars
 from provider_core.server.defaults import TextDefaults
 from provider_core.server.grammars import GrammarCompiler
 from provider_core.server.models import ServedModel
 from provider_core.settings import LimitSettings, Settings
+from tests.serving import saying, serving
 from tests.unit.text.byte_tokenizer import END, ByteTokenizer
 from tests.unit.text.writing import reads
 
@@ -159,3 +162,82 @@ async def test_the_cores_own_answer_enforces() -> None:
     assert reads(grammar, list(b"aab"), end=END)
     assert not reads(grammar, list(b"aa"), end=END)
     compiler.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle is whoever is so for a moment."""
+    monkeypatch.setattr(grammars, "_IDLE_S", 0.001)
+
+
+class Listing:
+    """Models as `prepare_when_idle` sees them."""
+
+    def __init__(self, *loaded: ServedModel) -> None:
+        self.loaded = list(loaded)
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(list(self.loaded))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - a thread makes it true
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_models_are_prepared_once_while_nothing_runs() -> None:
+    """Those that were loaded later, too, and whatever a plugin answers."""
+    asked: list[str] = []
+
+    def answer(constraint: Constraint) -> object:
+        asked.append(constraint.kind)
+        if len(asked) == 1:
+            raise RuntimeError("a plugin may raise anything")
+        return object()
+
+    plugin = Compiling(answer)
+    compiler = _compiler(plugin)
+    models: Any = Listing(_model("a"), _model("b"))
+    task = asyncio.create_task(compiler.prepare_when_idle(models))
+    await _until(lambda: plugin.num_compiled == 2)
+    models.loaded.append(_model("c"))
+    await _until(lambda: plugin.num_compiled == 3)
+    await compiler.prepare(models.loaded[0])
+    await compiler.compile(models.loaded[2], Constraint(kind="json_object"))  # it was kept
+    assert asked == ["json_object"] * 3
+    await _cancelled(task)
+    compiler.close()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_nothing_is_prepared_beside_a_request() -> None:
+    """Reading a vocabulary would hold up every stream."""
+    plugin = Compiling()
+    compiler = _compiler(plugin)
+    busy, other = _model("busy"), _model("other")
+    models: Any = Listing(busy, other)
+    with busy.held():
+        task = asyncio.create_task(compiler.prepare_when_idle(models))
+        for _ in range(20):
+            await asyncio.sleep(0.001)  # a look of the task's
+        assert plugin.num_compiled == 0
+    await _until(lambda: plugin.num_compiled == 2)
+    await _cancelled(task)
+    compiler.close()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_server_that_ends_compiles_no_more() -> None:
+    """Its threads are let go."""
+    async with serving(saying("Hello!")) as served:
+        compiler = served.server.dispatcher.planner.grammars
+        model = served.server.models.find_ready("test-model")
+        await compiler.compile(model, _constraint())
+    with pytest.raises(RuntimeError):
+        await compiler.compile(model, _constraint("b"))
