@@ -27,6 +27,7 @@ from provider_core.model_card import (
 from provider_core.model_settings import CardSettings, ModelSettings, PricingSettings
 from provider_core.plugins import PluginManager
 from provider_core.prices import Prices, PriceTier, PriceWindow
+from provider_core.quotas import RateLimits
 from provider_core.settings import Settings
 from provider_core.types import Capacity, ModelSpec
 
@@ -227,6 +228,7 @@ def _from_table(model: ModelSettings) -> ModelSpec:
         if field.name in ModelSettings.model_fields
     }
     values["max_model_len"] = model.max_model_len or 0
+    values["rate_limits"] = RateLimits(**model.limits.model_dump())
     values["capacity"] = Capacity(**model.capacity.model_dump())
     values["card"] = _card(model.card)
     return ModelSpec(**values, prices=_prices(model.pricing))

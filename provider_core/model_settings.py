@@ -137,6 +137,19 @@ class CapacitySettings(Table):
     )
 
 
+class ModelLimitSettings(Table):
+    """`[model.limits]`: how fast each key may use the model, beside the key's own limits."""
+
+    requests_per_minute: int | None = Field(None, ge=1, description="Of one key; default: any.")
+    requests_per_day: int | None = Field(None, ge=1, description="Of one key; default: any.")
+    tokens_per_minute: int | None = Field(
+        None, ge=1, description="Of one key, prompts and replies; default: any."
+    )
+    concurrent_requests: int | None = Field(
+        None, ge=1, description="Of one key at the same time; default: any."
+    )
+
+
 class CardExampleSettings(Table):
     """`[[model.card.examples]]`."""
 
@@ -247,6 +260,7 @@ class ModelSettings(Table):
         None, lt=1, description="Fraction that a marketplace takes off the listed prices."
     )
     capacity: CapacitySettings = CapacitySettings()
+    limits: ModelLimitSettings = ModelLimitSettings()
     card: CardSettings = CardSettings()
     pricing: PricingSettings = PricingSettings()
     options: dict[str, Any] = Field(

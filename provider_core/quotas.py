@@ -12,7 +12,7 @@ class RateLimits:
     """How fast a key may be used. `None` leaves the decision to the settings.
 
     Attributes:
-        requests_per_minute: Refused requests do not count.
+        requests_per_minute: Refused ones do not count.
         requests_per_day: The same over 24 hours.
         tokens_per_minute: Prompt and completion together.
         concurrent_requests: Under way at the same time.

@@ -68,6 +68,7 @@ class ModelSpec:
         tool_parser: How it writes calls of tools; `None` as its chat template shows.
         reasoning_parser: How it marks its reasoning; `None` as its chat template shows.
         capacity: What listings say it can take.
+        rate_limits: How fast each key may use it, beside the key's own limits.
         card: What its page says of it.
         options: Backend-specific settings, passed through untouched.
     """
@@ -104,6 +105,7 @@ class ModelSpec:
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     capacity: Capacity = field(default_factory=Capacity)
+    rate_limits: RateLimits = field(default_factory=RateLimits)
     card: ModelCard = field(default_factory=ModelCard)
     prices: Prices = field(default_factory=Prices)
     options: Mapping[str, object] = field(default_factory=dict)

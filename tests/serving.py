@@ -188,8 +188,9 @@ async def serving(
     chat: bool = True,
     chat_template: str = CHATML,
     load: bool = True,
-    pricing: dict[str, str] | None = None,
+    pricing: dict[str, Any] | None = None,
     deterministic: bool = False,
+    model_limits: dict[str, int] | None = None,
     disk: Disk | None = None,
     **overrides: Any,
 ) -> AsyncIterator[Serving]:
@@ -206,6 +207,7 @@ async def serving(
         load: Load the models and be ready.
         pricing: Further prices of the model.
         deterministic: What the model is declared to be.
+        model_limits: How fast each key may use it.
         disk: The operating system under the journal.
         overrides: Settings.
     """
@@ -221,6 +223,7 @@ async def serving(
             "max_num_seqs": max_num_seqs,
             "aliases": aliases,
             "deterministic": deterministic,
+            "limits": model_limits or {},
         }
         settings = _settings(data_dir, model, pricing or {}, overrides)
         manager = make_plugin_manager(settings)
@@ -245,7 +248,7 @@ async def serving(
 
 
 def _settings(
-    data_dir: str, model: dict[str, Any], pricing: dict[str, str], overrides: dict[str, Any]
+    data_dir: str, model: dict[str, Any], pricing: dict[str, Any], overrides: dict[str, Any]
 ) -> Settings:
     pricing = {"prompt": "0.000001", "completion": "0.000002", **pricing}
     values: dict[str, Any] = {

@@ -143,6 +143,7 @@ class Server:
         """The aiohttp application with every route and plugin's additions."""
         app = web.Application(handler_args={"access_log": None})
         Edge(self.settings, self.metrics.count_response).install(app)
+        self.dispatcher.quotas.install(app)
         app.on_response_prepare.append(response_cache.add_headers)
         ops = Ops(self.settings, self.metrics)
         if self.settings.server.ops_port is None:

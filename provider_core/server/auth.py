@@ -1,10 +1,13 @@
 """Who is calling: asks the `authenticate` hook, before a body is read."""
 
 import inspect
+from collections.abc import Mapping
+from time import monotonic
 
 from aiohttp import web
 
 from provider_core import hookspecs
+from provider_core.access.rate_limits import FailedAttempts
 from provider_core.errors import AuthenticationFailed
 from provider_core.plugins import PluginManager
 from provider_core.server.call import ANONYMOUS
@@ -19,18 +22,27 @@ class Authenticator:
     def __init__(self, settings: Settings, plugins: PluginManager) -> None:
         self._required = settings.access.require_key
         self._plugins = plugins
+        self._failures = FailedAttempts(settings.access.failed_keys_per_minute)
 
     async def __call__(self, request: web.Request) -> Principal:
         """Authenticate by the matched route's request, never by a URL rebuilt from headers.
 
         Raises:
             AuthenticationFailed: No credentials, or none that anybody knows.
+            RateLimited: The same, once too often from one address.
         """
         if not self._required:
             return ANONYMOUS
         # A key in a URL ends up in logs, if not in ours; only Google's REST clients send one.
         query = request.query if request[CALL].dialect == "google" else {}
-        answer = self._plugins.first(hookspecs.authenticate, headers=request.headers, query=query)
+        try:
+            return await self._ask(request.headers, query)
+        except AuthenticationFailed:
+            self._failures.count(request.remote or "", monotonic())
+            raise
+
+    async def _ask(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Principal:
+        answer = self._plugins.first(hookspecs.authenticate, headers=headers, query=query)
         if inspect.isawaitable(answer):
             answer = await answer
         if answer is None:

@@ -1,12 +1,14 @@
 """What the server knows of one HTTP request beside its body."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Literal
 
 from aiohttp import web
 
+from provider_core.access.rate_limits import RateTicket
 from provider_core.billing.identifiers import make_generation_id, make_request_id
 from provider_core.dialects.openrouter.routing import Routing
 from provider_core.errors import InvalidRequest
@@ -53,6 +55,7 @@ class Call:
         path: The route's template, never the raw path.
         deadline_s: On the `time.monotonic` clock.
         stream_type: Media type of an answer that is streamed.
+        rates: What it has taken of its key's limits, if there are any.
         http_status: Of the answer, once its headers leave; what comes after does not change it.
     """
 
@@ -79,6 +82,8 @@ class Call:
     record: UsageRecord | None = None
     routing: Routing = field(default_factory=Routing)
     cache_slot: CacheSlot | None = None
+    rates: RateTicket | None = None
+    _ends: list[Callable[["Call"], None]] = field(default_factory=list)
 
     @classmethod
     def of(cls, request: web.Request, timeout_s: float) -> "Call":
@@ -121,6 +126,15 @@ class Call:
                 code="invalid_header",
             )
         self.deadline_s = self.received_mono + min(timeout_s, int(header) / 1000)
+
+    def at_end(self, end: Callable[["Call"], None]) -> None:
+        """Have something done when the request is over, however it ends; it must not raise."""
+        self._ends.append(end)
+
+    def end(self) -> None:
+        """Do it. The server's outermost layer says so, once."""
+        while self._ends:
+            self._ends.pop()(self)
 
     def begin_generation(self) -> str:
         """Mint the id that the response, the usage event and `/generation` share."""

@@ -28,6 +28,7 @@ from provider_core.server.grammars import GrammarCompiler
 from provider_core.server.images import PromptImages
 from provider_core.server.models import Models, Served, ServedModel
 from provider_core.server.open_run import OpenRun
+from provider_core.server.quotas import Quotas
 from provider_core.settings import Settings
 from provider_core.text.events import Event, Finished
 from provider_core.text.generation import Generation
@@ -59,6 +60,7 @@ class Dispatcher:
 
     Attributes:
         runs: Whatever is not settled.
+        quotas: What keys may use.
         gate: The last that can refuse a request.
         planner: Turns conversations into prompts and grammars.
     """
@@ -77,7 +79,8 @@ class Dispatcher:
         self.models = models
         self.lifecycle = lifecycle
         self.runs: set[OpenRun] = set()
-        self.gate = Gate(settings, plugins, journal)
+        self.quotas = Quotas(settings.limits)
+        self.gate = Gate(settings, plugins, self.quotas, journal)
         self.planner = ChatPlanner(plugins, GrammarCompiler(plugins, settings.limits))
         self._plugins = plugins
         self._ledger = ledger

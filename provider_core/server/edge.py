@@ -31,7 +31,11 @@ _ENCODERS: Mapping[Dialect, Callable[[ProviderError, str], tuple[int, dict[str, 
     "google": encode_google,
 }
 _CLOSING_STATUSES = {408, 413}  # what is left of such a body is not worth reading
-_CORS_EXPOSED_HEADERS = "X-Request-Id, request-id, X-Generation-Id, Retry-After, retry-after-ms"
+_CORS_EXPOSED_HEADERS = (
+    "X-Request-Id, request-id, X-Generation-Id, Retry-After, retry-after-ms, "
+    "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
 _CORS_HEADERS = "Authorization, *"  # the wildcard means all others, which SDKs add freely
 
 
@@ -72,6 +76,7 @@ class Edge:
                     response = await self._answer(request, call, handler)
                 return response
             finally:
+                call.end()
                 self._log(call, response)
 
         return edge

@@ -9,6 +9,7 @@ from provider_core.plugins import PluginManager
 from provider_core.server.admission import check_queue
 from provider_core.server.call import Call
 from provider_core.server.models import Served
+from provider_core.server.quotas import Quotas
 from provider_core.settings import Settings
 
 _JOURNAL_RETRY_S = 5.0
@@ -20,14 +21,20 @@ class Gate:
     Args:
         settings: Of the server.
         plugins: Asked by the hook `admit_request`.
+        quotas: What keys may use.
         journal: Where bills go, if they go to the disk.
     """
 
     def __init__(
-        self, settings: Settings, plugins: PluginManager, journal: UsageJournal | None
+        self,
+        settings: Settings,
+        plugins: PluginManager,
+        quotas: Quotas,
+        journal: UsageJournal | None,
     ) -> None:
         self._settings = settings
         self._plugins = plugins
+        self._quotas = quotas
         self._journal = journal
 
     def check_billing(self) -> None:
@@ -83,5 +90,6 @@ class Gate:
         ):
             if answer is not None:
                 await answer
+        self._quotas.admit(call, model.spec, num_prompt_tokens, max_tokens)
         if monotonic() >= call.deadline_s:
             raise DeadlineExceeded("the request's deadline passed before it could start")

@@ -4,8 +4,10 @@ import re
 
 from provider_core import hookspecs
 from provider_core.access.api_key import ApiKey
+from provider_core.access.database import FILE_NAME, AccessDatabase
 from provider_core.access.key_file import read_keys
 from provider_core.access.keys import KeyStore, load_or_mint
+from provider_core.access.pepper import Pepper
 from provider_core.errors import ConfigurationError
 from provider_core.plugins import PluginManager
 from provider_core.settings import Settings
@@ -29,9 +31,24 @@ def open_keys(settings: Settings, plugins: PluginManager) -> tuple[KeyStore, str
     api_key = settings.api_key
     if api_key is not None and _URI.match(api_key):
         api_key = _text(api_key, plugins)
-    uri = settings.access.pepper
-    pepper = None if uri is None else _load(uri, plugins)
+    pepper = _pepper(settings, plugins)
     return load_or_mint(settings.data_dir, api_key, fixed=fixed, pepper=pepper)
+
+
+def open_stored_keys(settings: Settings, plugins: PluginManager) -> KeyStore:
+    """Open the data folder's keys alone, to manage them; what is changed is on disk at once.
+
+    Raises:
+        ConfigurationError: The pepper cannot be had.
+    """
+    database = AccessDatabase(settings.data_dir / FILE_NAME, durable=True)
+    pepper = Pepper(settings.data_dir / "pepper", _pepper(settings, plugins))
+    return KeyStore(database, pepper)
+
+
+def _pepper(settings: Settings, plugins: PluginManager) -> bytes | None:
+    uri = settings.access.pepper
+    return None if uri is None else _load(uri, plugins)
 
 
 def _text(uri: str, plugins: PluginManager) -> str:

@@ -79,6 +79,7 @@ class Pipeline:
         call = await self.identify(request)
         if call.principal.scope != "inference":
             raise PermissionDenied("a management key cannot run models")
+        self.dispatcher.quotas.enter(call)
         self.check_serving()
         limits = self.settings.limits
         call.set_deadline(request.headers.get("X-Request-Deadline-Ms"), limits.request_timeout_s)
@@ -198,6 +199,7 @@ class Pipeline:
         if stored is None:
             return None
         call.begin_generation()
+        self.dispatcher.quotas.forgive(call)
         return await replay(request, call, self.dispatcher, model, stored, make_reply(model))
 
     async def count_prompt_tokens(self, call: Call, chat: ChatRequest) -> int:

@@ -15,6 +15,7 @@ from provider_core.model_settings import (
     CardMeasurementSettings,
     CardRecommendationSettings,
     CardSettings,
+    ModelLimitSettings,
     ModelSettings,
     PriceTierSettings,
     PriceWindowSettings,
@@ -60,7 +61,7 @@ def server_rows(table: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[
 def table_rows(table: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """One row for each key of a table of the file that has no variable of its own."""
     for name, field in table.model_fields.items():
-        if name not in {"pricing", "capacity", "card"}:
+        if name not in {"pricing", "capacity", "limits", "card"}:
             yield f"| `{prefix}{name}` | {default_of(field)} | {field.description} |"
 
 
@@ -74,6 +75,7 @@ ROWS = [
     *server_rows(Settings),
     *table_rows(ModelSettings),
     *table_rows(CapacitySettings, "capacity."),
+    *table_rows(ModelLimitSettings, "limits."),
     *table_rows(CardSettings, "card."),
     *table_rows(CardExampleSettings, "card.examples."),
     *table_rows(CardRecommendationSettings, "card.recommendations."),

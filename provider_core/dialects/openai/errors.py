@@ -9,13 +9,16 @@ from typing import Any
 import orjson
 
 from provider_core.dialects.failures import INTERNAL_MESSAGE, error_headers, is_out_of_credit
-from provider_core.errors import ModelNotFound, ProviderError
+from provider_core.errors import AuthenticationFailed, ModelNotFound, ProviderError
 
 # OpenAI's type says which rate is limited: type, param, code.
 _RATE_LIMIT_BY_CODE = {
     "requests_per_minute": ("requests", None, "rate_limit_exceeded"),
+    "requests_per_day": ("requests", None, "rate_limit_exceeded"),
     "tokens_per_minute": ("tokens", None, "rate_limit_exceeded"),
 }
+
+_WRONG_KEY = "Incorrect API key provided"  # the words by which clients tell it from a wrong request
 
 
 def error_object(error: BaseException | None) -> dict[str, Any]:
@@ -29,6 +32,8 @@ def error_object(error: BaseException | None) -> dict[str, Any]:
         return _object(error.message, "insufficient_quota", None, "insufficient_quota")
     if error.code in _RATE_LIMIT_BY_CODE:
         return _object(error.message, *_RATE_LIMIT_BY_CODE[error.code])
+    if isinstance(error, AuthenticationFailed):
+        return _object(f"{_WRONG_KEY}: {error.message}", error.type, None, error.code)
     # OpenAI's bodies leave out what is obvious.
     param = None if isinstance(error, ModelNotFound) else error.param
     code = None if error.code == ProviderError.default_code else error.code

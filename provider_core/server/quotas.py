@@ -1,0 +1,79 @@
+"""What the keys of a server may use, asked at both gates of a request and told at its end."""
+
+from time import monotonic, time
+
+from aiohttp import web
+
+from provider_core.access.rate_limits import RateLimiter
+from provider_core.dialects.rate_headers import rate_headers
+from provider_core.quotas import RateLimits
+from provider_core.server.call import Call
+from provider_core.server.edge import CALL
+from provider_core.settings import LimitSettings
+from provider_core.types import ModelSpec
+
+
+class Quotas:
+    """One per server.
+
+    Args:
+        limits: Rates of keys that have none of their own.
+    """
+
+    def __init__(self, limits: LimitSettings) -> None:
+        self._limiter = RateLimiter(
+            RateLimits(
+                requests_per_minute=limits.requests_per_minute,
+                requests_per_day=limits.requests_per_day,
+                tokens_per_minute=limits.tokens_per_minute,
+                concurrent_requests=limits.concurrent_requests,
+            )
+        )
+
+    def install(self, app: web.Application) -> None:
+        """Tell every answer's client how its limits stand."""
+        app.on_response_prepare.append(self._add_headers)
+
+    def enter(self, call: Call) -> None:
+        """The first gate: the number of requests.
+
+        Raises:
+            RateLimited: Too many.
+        """
+        caller = call.principal
+        now_s = monotonic()
+        call.rates = self._limiter.open(caller.api_key_id, caller.rate_limits, now_s)
+        call.at_end(self._leave)
+        if call.rates is not None:
+            self._limiter.enter(call.rates, now_s)
+
+    def admit(self, call: Call, model: ModelSpec, num_prompt_tokens: int, max_tokens: int) -> None:
+        """The second gate: the model's own limits, and the number of tokens.
+
+        Raises:
+            RateLimited: Too many.
+        """
+        now_s = monotonic()
+        caller = call.principal
+        call.rates = self._limiter.at_model(
+            call.rates, caller.api_key_id, model.id, model.rate_limits, now_s
+        )
+        if call.rates is not None:
+            self._limiter.enter(call.rates, now_s)
+            self._limiter.take_tokens(call.rates, num_prompt_tokens, max_tokens, now_s)
+
+    def forgive(self, call: Call) -> None:
+        """Do not count a request that is answered from the cache."""
+        if call.rates is not None:
+            self._limiter.forgive(call.rates, monotonic())
+
+    def _leave(self, call: Call) -> None:
+        if call.rates is not None:
+            usage = None if call.record is None else call.record.usage
+            self._limiter.leave(call.rates, usage, monotonic())
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        call = request.get(CALL)
+        if call is not None and call.rates is not None:
+            rates = self._limiter.status(call.rates, monotonic())
+            response.headers.update(rate_headers(call.dialect, response.status, rates, time()))
