@@ -31,11 +31,13 @@ class Plan:
     Attributes:
         num_parallel: Requests at a time, of the load checks.
         num_burst: Requests at once that should provoke a refusal.
+        num_long_tokens: Of the long stream.
         timeout_s: Longest check.
     """
 
     num_parallel: int = 8
     num_burst: int = 200
+    num_long_tokens: int = 10_000
     timeout_s: float = 300.0
 
 

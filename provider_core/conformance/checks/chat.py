@@ -11,7 +11,6 @@ from provider_core.conformance.verdict import Doubtful, NotApplicable, prefer, r
 
 GROUP = Group("chat")
 
-LONG_STREAM_TOKENS = 10_000
 MAX_CHOICES = 8
 _STORY = "Tell me a long story about a fox, a river and a mountain."
 _WORDS = "the river was long and the fox was quick and the day was warm so they went on "
@@ -220,20 +219,19 @@ async def near_context(probe: Probe) -> str:
     return f"{completion['usage']['prompt_tokens']} of {context} tokens"
 
 
-@GROUP.check("long_stream", "A stream of more than 10,000 tokens", slow=True)
+@GROUP.check("long_stream", "A stream of 10,000 tokens", slow=True)
 async def long_stream(probe: Probe) -> str:
     """One choice if the context allows it, else several in one stream."""
+    target = probe.plan.num_long_tokens
     limits = [n for n in (probe.subject.context_length, probe.subject.max_output_tokens) if n]
-    room = min(limits, default=LONG_STREAM_TOKENS + 512) - 256
-    num_choices = -(-LONG_STREAM_TOKENS // max(room, 1))
+    room = min(limits, default=target + 512) - 256
+    num_choices = -(-target // max(room, 1))
     if num_choices > MAX_CHOICES:
         raise NotApplicable(f"the model has room for {room} tokens only")
     fields: dict[str, Any] = {} if num_choices == 1 else {"n": num_choices}
-    max_tokens = -(-LONG_STREAM_TOKENS // num_choices)
+    max_tokens = -(-target // num_choices)
     fields |= await _going_on(probe)
     said = await probe.stream_chat(_STORY, max_tokens=max_tokens, **fields)
     count = said.count("completion_tokens")
-    prefer(
-        count >= LONG_STREAM_TOKENS, f"the model ended after {count} tokens; the stream is whole"
-    )
+    prefer(count >= target, f"the model ended after {count} tokens; the stream is whole")
     return f"{count} tokens in {said.arrivals_s[-1]:.1f} s"

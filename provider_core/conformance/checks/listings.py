@@ -66,6 +66,7 @@ async def mirror(probe: Probe) -> str:
 async def prices(probe: Probe) -> str:
     """The monitor's document, OpenAI's list and OpenRouter's, as exact decimals."""
     subject = probe.subject
+    await probe.get(probe.endpoint.root + probe.endpoint.monitor)  # the command shows this one
     flat = {
         "/models": subject.listed.get("pricing"),
         "/api/v1/models": subject.mirrored.get("pricing"),
