@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from time import perf_counter
 from typing import Any
 
@@ -109,9 +110,10 @@ class Probe:
         sent_s = perf_counter()
         received = bytearray()
         arrivals: list[tuple[float, int]] = []
-        async with self.session.request(method, url, data=body, headers=headers) as response:
-            async for data in response.content.iter_any():
-                received += data
+        data = None if body is None else BytesIO(body)  # as bytes a large one would be warned of
+        async with self.session.request(method, url, data=data, headers=headers) as response:
+            async for piece in response.content.iter_any():
+                received += piece
                 arrivals.append((perf_counter() - sent_s, len(received)))
             lowered = {name.lower(): value for name, value in response.headers.items()}
             return Reply(
