@@ -16,15 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
-from provider_core.billing.journal import records
-from provider_core.billing.journal.frames import read_frames
 from provider_core.billing.journal.segment import segments_by_boot
+from provider_core.billing.journal.unread import Batch, unread_events
 from provider_core.billing.ledger_rows import (
     COLUMNS,
     SCHEMA,
@@ -46,9 +44,7 @@ log = structlog.get_logger()
 
 _DAY_S = 86400.0
 _PURGE_EVERY_S = 3600.0
-_BATCH = 500  # events of old journals in one transaction; lookups come in between
 _BUSY_S = 5.0  # another process of the same data folder may be writing
-_Batch = tuple[list[Mapping[str, object]], dict[str, int]]  # events, and files read to their end
 _T = TypeVar("_T")
 
 _ADD_GENERATION = f"INSERT OR IGNORE INTO generations VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
@@ -271,23 +267,13 @@ class UsageLedger:
             db.execute("DELETE FROM generations WHERE finished_s < ?", horizon)
             db.execute("DELETE FROM adjustments WHERE finished_s < ?", horizon)
 
-    def _unread(self) -> Iterator[_Batch]:
+    def _unread(self) -> Iterator[Batch]:
         """What the journals of other boots say, as far as they have grown since last read."""
-        if self._db is None or self._journal_dir is None:
-            return
-        known = dict(self._db.execute("SELECT name, size FROM segments"))
-        for boot, segments in segments_by_boot(self._journal_dir).items():
-            for path in segments.values() if boot != self._boot_id else ():
-                with suppress(FileNotFoundError):  # too old meanwhile
-                    size = path.stat().st_size
-                    if known.get(path.name) == size:
-                        continue
-                    events = _events_of(path)
-                    while batch := list(islice(events, _BATCH)):
-                        yield batch, {}
-                    yield [], {path.name: size}
+        if self._db is not None and self._journal_dir is not None:
+            known = dict(self._db.execute("SELECT name, size FROM segments"))
+            yield from unread_events(self._journal_dir, known, but_boot=self._boot_id)
 
-    def _refill(self, unread: Iterator[_Batch]) -> None:
+    def _refill(self, unread: Iterator[Batch]) -> None:
         """Write one more batch, and come back for the next when others had their turn."""
         try:
             batch = next(unread, None)
@@ -332,15 +318,6 @@ def _insert(db: sqlite3.Connection, event: Mapping[str, Any]) -> None:
         amount = split_money(event["cost_delta"])
         db.execute(_ADJUST_GENERATION, (*amount, event["generation_id"]))
         db.execute(_ADJUST_DAY, (*amount, *found))
-
-
-def _events_of(path: Path) -> Iterator[Mapping[str, object]]:
-    """Every usage event of a journal's file, damage left out."""
-    for payload in read_frames(path):
-        if isinstance(payload, bytes):
-            record = records.decode(payload)
-            if record["rec"] == "F":
-                yield record["body"]
 
 
 def _finished_s(event: Mapping[str, Any]) -> float:

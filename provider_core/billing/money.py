@@ -6,7 +6,7 @@ digits of the context and its traps cannot fire on prices that `PriceList` accep
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import (
     Context,
     Decimal,
@@ -155,6 +155,26 @@ def cost_of(
 def add_money(amount: Decimal, other: Decimal) -> Decimal:
     """The exact sum, whatever decimal context the caller is in."""
     return _EXACT.add(amount, other)
+
+
+def highest_cost(
+    prices: Prices, num_prompt_tokens: int, max_tokens: int, *, image_count: int = 0
+) -> Decimal:
+    """The most that a request can cost: nothing cached, and all of the longest reply.
+
+    Args:
+        prices: Of the time it was received.
+        num_prompt_tokens: Its prompts', each once.
+        max_tokens: Of all its choices together.
+        image_count: Images in the prompt.
+    """
+    _, tier = prices_for(prices, num_prompt_tokens)
+    usage = Usage(prompt_tokens=num_prompt_tokens, completion_tokens=max_tokens)
+    thinking = replace(usage, reasoning_tokens=max_tokens)
+    read = replace(usage, cached_tokens=num_prompt_tokens)
+    read_and_thinking = replace(thinking, cached_tokens=num_prompt_tokens)
+    cases = (usage, thinking, read, read_and_thinking)
+    return max(cost_of(tier, case, image_count=image_count) for case in cases)
 
 
 def format_money(amount: Decimal) -> str:

@@ -4,18 +4,22 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from aiohttp import web
 
 import provider_core
 from provider_core import hookspecs
+from provider_core.access.credits import CreditStore
+from provider_core.access.database import FILE_NAME, AccessDatabase
 from provider_core.access.keys import KeyStore
 from provider_core.billing.events import ProcessFacts
 from provider_core.billing.identifiers import make_ulid
 from provider_core.billing.journal import Disk, UsageJournal
+from provider_core.billing.journal.unread import unread_events
 from provider_core.billing.ledger import UsageLedger
 from provider_core.billing.settlement import Ledger
 from provider_core.catalog import specs_from_settings
@@ -113,13 +117,15 @@ class Server:
             if settings.ledger.enabled
             else None
         )
+        self.credits = CreditStore(AccessDatabase(settings.data_dir / FILE_NAME))
+        self._unread = partial(unread_events, journal_dir, but_boot=process.boot_id)
         self.ledger = Ledger(
             sink,
             time,
             process,
             self.metrics.observe,
             self.journal,
-            on_event=None if self.usage_ledger is None else self.usage_ledger.record,
+            on_event=self._record,
         )
         self.dispatcher = Dispatcher(
             settings=settings,
@@ -128,6 +134,7 @@ class Server:
             ledger=self.ledger,
             lifecycle=lifecycle,
             journal=self.journal,
+            credit_store=self.credits,
         )
         self.keys = keys
         self._exit_now = exit_now
@@ -151,7 +158,7 @@ class Server:
         Health(self.lifecycle, self.models, self.journal).add_routes(app)
         pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
         app.on_cleanup.append(pipeline.close)
-        OpenRouterRoutes(pipeline, self.usage_ledger).add_routes(app)
+        OpenRouterRoutes(pipeline, self.usage_ledger, self.credits).add_routes(app)
         if self.keys is not None:
             KeyRoutes(pipeline, self.keys, self.usage_ledger).add_routes(app)
         OpenAIRoutes(pipeline).add_routes(app)
@@ -175,6 +182,8 @@ class Server:
                 await asyncio.to_thread(self.journal.start, self.ledger.totals)
         if self.usage_ledger is not None:
             self.usage_ledger.start()
+        if self.journal is not None:
+            self.credits.start(self._unread)
         runner = web.AppRunner(
             self.make_app(), handler_cancellation=True, shutdown_timeout=_FLUSH_S
         )
@@ -264,6 +273,7 @@ class Server:
             await asyncio.to_thread(self.journal.close, _FLUSH_S / 2)
         if self.usage_ledger is not None:
             await asyncio.to_thread(self.usage_ledger.close)
+        await asyncio.to_thread(self.credits.close)
         if self.keys is not None:
             await asyncio.to_thread(self.keys.close)
         try:
@@ -274,6 +284,12 @@ class Server:
             self._exit_now(EXIT_ENGINE_HUNG)
         if self.lifecycle.advance(State.STOPPED, "stopped"):
             log.info("server.stopped", exit_code=self.exit_code)
+
+    def _record(self, event: Mapping[str, object]) -> None:
+        """Give a usage event to whoever counts them."""
+        if self.usage_ledger is not None:
+            self.usage_ledger.record(event)
+        self.credits.record(event)
 
     async def _note_progress(self, journal: UsageJournal) -> None:
         """Let the journal know of long generations, so that a crash does not hide what they did."""

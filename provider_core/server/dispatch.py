@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from provider_core import hookspecs
+from provider_core.access.credits import CreditStore
 from provider_core.billing.events import ClientFinishReason, Endpoint, Status
 from provider_core.billing.journal import UsageJournal
 from provider_core.billing.settlement import Ledger, Settlement
@@ -74,12 +75,13 @@ class Dispatcher:
         ledger: Ledger,
         lifecycle: Lifecycle,
         journal: UsageJournal | None = None,
+        credit_store: CreditStore | None = None,
     ) -> None:
         self.settings = settings
         self.models = models
         self.lifecycle = lifecycle
         self.runs: set[OpenRun] = set()
-        self.quotas = Quotas(settings.limits)
+        self.quotas = Quotas(settings.limits, credit_store)
         self.gate = Gate(settings, plugins, self.quotas, journal)
         self.planner = ChatPlanner(plugins, GrammarCompiler(plugins, settings.limits))
         self._plugins = plugins
@@ -162,6 +164,7 @@ class Dispatcher:
             num_computed_tokens=best_of * num_prompt_tokens,
             num_prompt_tokens=num_prompt_tokens,
             max_tokens=sum(request.sampling.max_tokens for request in requests),
+            image_count=images.count,
         )
         return Prepared(
             model=model,

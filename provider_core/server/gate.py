@@ -56,6 +56,7 @@ class Gate:
         num_computed_tokens: int,
         num_prompt_tokens: int,
         max_tokens: int,
+        image_count: int = 0,
     ) -> None:
         """Let a request in, or not.
 
@@ -66,6 +67,7 @@ class Gate:
             num_computed_tokens: Prompt tokens of all of them.
             num_prompt_tokens: As they are billed, once for all choices.
             max_tokens: Most that can be generated.
+            image_count: Shown to the model.
 
         Raises:
             ProviderError: Overload, a limit of the key, or a deadline that has passed.
@@ -90,6 +92,12 @@ class Gate:
         ):
             if answer is not None:
                 await answer
-        self._quotas.admit(call, model.spec, num_prompt_tokens, max_tokens)
+        await self._quotas.admit(
+            call,
+            model.spec,
+            num_prompt_tokens=num_prompt_tokens,
+            max_tokens=max_tokens,
+            image_count=image_count,
+        )
         if monotonic() >= call.deadline_s:
             raise DeadlineExceeded("the request's deadline passed before it could start")

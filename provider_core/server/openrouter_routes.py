@@ -1,11 +1,13 @@
 """OpenRouter's routes: what its provider monitor reads, and what its clients ask of accounts."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from time import time
 
 import orjson
 from aiohttp import web
 
+from provider_core.access.credits import CreditStore
 from provider_core.billing.ledger import UsageLedger
 from provider_core.billing.ledger_rows import Owner
 from provider_core.dialects.openrouter.accounts import (
@@ -39,13 +41,17 @@ class OpenRouterRoutes:
     Args:
         pipeline: Says who is calling.
         ledger: Where generations are looked up; `None` if none is kept.
+        credit_store: What accounts have bought.
     """
 
-    def __init__(self, pipeline: Pipeline, ledger: UsageLedger | None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, ledger: UsageLedger | None, credit_store: CreditStore
+    ) -> None:
         self._pipeline = pipeline
         self._models = pipeline.dispatcher.models
         self._settings = pipeline.settings
         self._ledger = ledger
+        self._credits = credit_store
         self._by = ListedBy(
             provider=self._settings.provider,
             places=places(self._settings),
@@ -115,9 +121,14 @@ class OpenRouterRoutes:
         return _json(key_object(principal, spending))
 
     async def credits(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/credits`: of the account."""
+        """`GET /api/v1/credits`: of the account; what one that pays later used is not bought."""
         owner, _ = await self._identify(request)
-        return _json(credits_object(await self._require_ledger().spending(owner)))
+        account_id = owner.account_id
+        balance = None if account_id is None else await self._credits.balance(account_id)
+        if balance is not None:
+            return _json(credits_object(balance.bought, balance.used))
+        spending = await self._require_ledger().spending(owner)
+        return _json(credits_object(Decimal(0), spending.total))
 
     async def activity(self, request: web.Request) -> web.Response:
         """`GET /api/v1/activity`: the last 30 whole days, or `?date=` one of them."""

@@ -4,7 +4,9 @@ from time import monotonic, time
 
 from aiohttp import web
 
+from provider_core.access.credits import CreditStore
 from provider_core.access.rate_limits import RateLimiter
+from provider_core.billing.money import highest_cost, prices_at
 from provider_core.dialects.rate_headers import rate_headers
 from provider_core.quotas import RateLimits
 from provider_core.server.call import Call
@@ -18,9 +20,11 @@ class Quotas:
 
     Args:
         limits: Rates of keys that have none of their own.
+        credit_store: What keys and accounts may spend; `None` if nobody counts.
     """
 
-    def __init__(self, limits: LimitSettings) -> None:
+    def __init__(self, limits: LimitSettings, credit_store: CreditStore | None = None) -> None:
+        self._credits = credit_store
         self._limiter = RateLimiter(
             RateLimits(
                 requests_per_minute=limits.requests_per_minute,
@@ -47,11 +51,21 @@ class Quotas:
         if call.rates is not None:
             self._limiter.enter(call.rates, now_s)
 
-    def admit(self, call: Call, model: ModelSpec, num_prompt_tokens: int, max_tokens: int) -> None:
-        """The second gate: the model's own limits, and the number of tokens.
+    async def admit(
+        self,
+        call: Call,
+        model: ModelSpec,
+        *,
+        num_prompt_tokens: int,
+        max_tokens: int,
+        image_count: int,
+    ) -> None:
+        """The second gate: the model's own limits, the number of tokens, and the money.
 
         Raises:
             RateLimited: Too many.
+            InsufficientCredits: It might cost more than is there.
+            Unavailable: Nobody knows how much is there.
         """
         now_s = monotonic()
         caller = call.principal
@@ -61,11 +75,28 @@ class Quotas:
         if call.rates is not None:
             self._limiter.enter(call.rates, now_s)
             self._limiter.take_tokens(call.rates, num_prompt_tokens, max_tokens, now_s)
+        if self._credits is None or (caller.account_id is None and caller.spend_limit is None):
+            return
+        prices = prices_at(model.prices, call.received_wall)
+        generation_id = call.generation_id or call.begin_generation()
+        if await self._credits.reserve(
+            generation_id,
+            caller,
+            highest_cost(prices, num_prompt_tokens, max_tokens, image_count=image_count),
+            deadline_s=call.deadline_s - now_s,
+        ):
+            call.at_end(lambda call: self._release(call, generation_id))
 
     def forgive(self, call: Call) -> None:
         """Do not count a request that is answered from the cache."""
         if call.rates is not None:
             self._limiter.forgive(call.rates, monotonic())
+
+    def _release(self, call: Call, generation_id: str) -> None:
+        """Give back what was reserved for a request that never ran: no event will do it."""
+        has_settled = call.record is not None and call.record.generation_id == generation_id
+        if self._credits is not None and not has_settled:
+            self._credits.release(generation_id)
 
     def _leave(self, call: Call) -> None:
         if call.rates is not None:

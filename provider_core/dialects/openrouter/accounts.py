@@ -4,6 +4,7 @@ Amounts are JSON numbers that keep every digit of the exact decimal.
 """
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from provider_core.billing.ledger_rows import Activity, Generation, Spending
@@ -89,9 +90,9 @@ def key_object(principal: Principal, spending: Spending) -> dict[str, Any]:
     }
 
 
-def credits_object(spending: Spending) -> dict[str, Any]:
-    """The answer of `GET /credits`: what was used; nobody has bought anything in advance."""
-    return {"data": {"total_credits": 0, "total_usage": number(spending.total)}}
+def credits_object(bought: Decimal, used: Decimal) -> dict[str, Any]:
+    """The answer of `GET /credits`: USD bought in advance, and used."""
+    return {"data": {"total_credits": number(bought), "total_usage": number(used)}}
 
 
 def activity_list(days: Iterable[Activity], provider_name: str) -> dict[str, Any]:
