@@ -152,7 +152,9 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
         is_failed[row] = not np.isfinite(peak[row])
     highest = peak.copy()
     unclear_rows = _unclear_rows(logits, token_ids, peak, metadata)
-    logits[is_failed] = peak[is_failed] = 0.0  # so that the arithmetic below stays finite
+    has_failed = is_failed.any()
+    if has_failed:
+        logits[is_failed] = peak[is_failed] = 0.0  # so that the arithmetic below stays finite
     for group in metadata.groups:
         token_ids[group.rows] = _draw(logits, peak, group, metadata.states)
     metadata.states += STREAM_STEP
@@ -161,13 +163,13 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
             sequence.counts.add(int(token_ids[row]))
     complete_rows, rejected_rows = advance_all(metadata.constrained, token_ids, highest)
     edits.undo()
-    logits[is_failed] = 0.0
-    is_failed[list(rejected_rows)] = False
+    if has_failed:
+        logits[is_failed] = 0.0
     logprobs: dict[int, TokenLogprobs] = {}
     for num_top, rows in metadata.logprob_rows.items():
         entries = token_logprobs(logits[rows], token_ids[rows], num_top)
         logprobs.update(zip(rows, entries, strict=True))
-    failed_rows = tuple(is_failed.nonzero()[0].tolist())
+    failed_rows = tuple(sorted(set(is_failed.nonzero()[0].tolist()) - rejected_rows.keys()))
     return Sampled(token_ids, failed_rows, unclear_rows, logprobs, complete_rows, rejected_rows)
 
 

@@ -1,6 +1,6 @@
 """Constrained decoding in the engine: what is allowed, where it ends, and who it may hurt."""
 
-from threading import Event, current_thread
+from threading import Event, Thread, current_thread
 
 import numpy as np
 import pytest
@@ -246,11 +246,41 @@ def test_every_form_of_a_mask_rules_out_the_same_ids(num_allowed: int, is_greedy
 
 def test_closing_ends_the_thread() -> None:
     """Nothing is left running, and it may be closed twice."""
-    done = Event()
+    threads: list[Thread] = []
     masks = MaskWorker(64)
-    masks.begin(ScriptedGrammar({5}, on_fill=lambda _: done.set()))
-    assert done.wait(60)
+    sequence = masks.begin(ScriptedGrammar({5}, on_fill=lambda _: threads.append(current_thread())))
+    assert sequence.choose(np.zeros(64, dtype=np.float32), 5, 0.0) == (5, 0.0)
     masks.close()
     masks.close()
+    threads[0].join(60)
+    assert not threads[0].is_alive()
     with pytest.raises(RuntimeError):
         masks.begin(ScriptedGrammar({5}))
+
+
+def test_a_worker_that_is_forgotten_ends_its_thread() -> None:
+    """Closed or not."""
+    threads: list[Thread] = []
+    sequence = MaskWorker(64).begin(
+        ScriptedGrammar({5}, on_fill=lambda _: threads.append(current_thread()))
+    )
+    sequence.restrict(np.zeros(64, dtype=np.float32))
+    del sequence
+    threads[0].join(60)
+    assert not threads[0].is_alive()
+
+
+def test_s9_a_panic_in_a_grammar_ends_its_own_sequence() -> None:
+    """Rust's are no `Exception`; the thread goes on with the next."""
+
+    def panic(_: object) -> None:
+        raise BaseException("panicked")  # noqa: TRY002 - as pyo3 does
+
+    masks = MaskWorker(64)
+    broken = masks.begin(ScriptedGrammar({5}, on_fill=panic))
+    whole = masks.begin(ScriptedGrammar({5}))
+    logits = np.zeros(64, dtype=np.float32)
+    assert broken.choose(logits, 3, 0.0) == (3, 0.0)
+    assert broken.error is not None
+    assert whole.choose(logits, 3, 0.0) == (5, 0.0)
+    masks.close()
