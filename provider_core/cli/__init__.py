@@ -7,6 +7,7 @@ import typer
 from provider_core.cli.bench import bench
 from provider_core.cli.chat import chat
 from provider_core.cli.check import check
+from provider_core.cli.credits import app as credits_app
 from provider_core.cli.docs import docs
 from provider_core.cli.keys import app as keys_app
 from provider_core.cli.plugins import app as plugins_app
@@ -15,7 +16,18 @@ from provider_core.cli.usage import app as usage_app
 from provider_core.cli.version import version
 from provider_core.errors import ConfigurationError, PluginError, ProviderError
 
-BUILT_IN = ("serve", "chat", "bench", "check", "docs", "keys", "plugins", "usage", "version")
+BUILT_IN = (
+    "serve",
+    "chat",
+    "bench",
+    "check",
+    "credits",
+    "docs",
+    "keys",
+    "plugins",
+    "usage",
+    "version",
+)
 
 
 def make_cli() -> typer.Typer:
@@ -33,6 +45,7 @@ def make_cli() -> typer.Typer:
     app.command()(bench)
     app.command()(check)
     app.command()(docs)
+    app.add_typer(credits_app, name="credits")
     app.add_typer(keys_app, name="keys")
     app.add_typer(plugins_app, name="plugins")
     app.add_typer(usage_app, name="usage")

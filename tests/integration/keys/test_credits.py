@@ -98,7 +98,7 @@ async def test_b21_of_64_clients_with_the_credit_of_one_request_one_is_answered(
         statuses = [await one for one in asking]
         assert sorted(statuses) == [200] + [429] * 63
         used, reserved = await balance(server)
-    assert (used, reserved) == (Decimal(server.usage.events[0]["cost"]), 0)
+    assert (used, reserved) == (Decimal(server.usage.events[0]["cost"]), Decimal(0))
     assert len(server.usage.events) == 1
 
 
