@@ -148,7 +148,9 @@ async def find_subject(
         raise Unreachable(f"nobody answers at {endpoint.base}/models: {error}") from error
     if model is None:
         if not listed:
-            raise Unreachable(f"{endpoint.base}/models lists no model; name one with --model")
+            raise Unreachable(
+                f"{endpoint.base}/models lists no model to this key; name one with --model"
+            )
         model = str(listed[0].get("id"))
     others = [endpoint.root + endpoint.monitor, f"{endpoint.openrouter}/models"]
     monitored, mirrored = [await _items(probe, url) for url in others]

@@ -17,14 +17,18 @@ _STOP_REASONS = {"end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal
 
 
 async def _post(probe: Probe, path: str = "", **fields: Any) -> Reply:
-    """Ask; a provider without this dialect answers 404 or 405."""
+    """Ask.
+
+    Raises:
+        NotApplicable: The path is unknown, or guarded by other headers than Anthropic's.
+    """
     url = f"{probe.endpoint.root}/v1/messages{path}"
     messages = [{"role": "user", "content": "Hello!"}]
     body = {"model": probe.subject.model, "max_tokens": 16, "messages": messages, **fields}
     reply = await probe.send("POST", url, json=body, headers=_VERSION, key_header=_KEY_HEADER)
-    is_theirs = reply.body.startswith(b'{"type":"error"') or b'"type":"error"' in reply.body
-    if reply.status in {404, 405} and not is_theirs:
-        raise NotApplicable("there is no /v1/messages")
+    is_theirs = b'"type":"error"' in reply.body.replace(b" ", b"")
+    if reply.status in {401, 403, 404, 405} and not is_theirs:
+        raise NotApplicable(f"there is no /v1/messages: {reply.status}")
     return reply
 
 
@@ -90,8 +94,8 @@ async def count(probe: Probe) -> str:
     messages = [{"role": "user", "content": "Hello!"}]
     body = {"model": probe.subject.model, "messages": messages}
     reply = await probe.send("POST", url, json=body, headers=_VERSION, key_header=_KEY_HEADER)
-    if reply.status in {404, 405}:
-        raise NotApplicable("it is not offered")
+    if reply.status in {401, 403, 404, 405}:
+        raise NotApplicable(f"it is not offered: {reply.status}")
     counted = reply.json()["input_tokens"]
     usage = (await _post(probe)).json()["usage"]
     used = usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)

@@ -16,12 +16,16 @@ _CONTENTS = [{"role": "user", "parts": [{"text": "Hello!"}]}]
 
 
 async def _post(probe: Probe, verb: str, model: str | None = None, **fields: Any) -> Reply:
-    """Ask; a provider without this dialect answers 404 or 405."""
+    """Ask.
+
+    Raises:
+        NotApplicable: The path is unknown, or guarded by other headers than Google's.
+    """
     url = f"{probe.endpoint.root}/v1beta/models/{model or probe.subject.model}:{verb}"
     body = {"contents": _CONTENTS, **fields}
     reply = await probe.send("POST", url, json=body, key_header=_KEY_HEADER)
-    if reply.status in {404, 405} and b'"status"' not in reply.body:
-        raise NotApplicable("there is no generateContent")
+    if reply.status in {401, 403, 404, 405} and b'"status"' not in reply.body:
+        raise NotApplicable(f"there is no generateContent: {reply.status}")
     return reply
 
 

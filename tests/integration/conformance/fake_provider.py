@@ -42,6 +42,7 @@ class Fault:
         models: Changes the list of models.
         monitor: Changes the monitor's document.
         breaks_off: Streams end in the middle of the connection.
+        num_refused: So many of the first requests are a 429, with `Retry-After: 0`.
     """
 
     stream: Spoil = field(default=lambda body: body)
@@ -52,6 +53,7 @@ class Fault:
     models: Spoil = field(default=lambda body: body)
     monitor: Spoil = field(default=lambda body: body)
     breaks_off: bool = False
+    num_refused: int = 0
 
 
 NONE = Fault()
@@ -62,6 +64,7 @@ class FakeProvider:
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
+        self._num_requests = 0
 
     async def models(self, request: web.Request) -> web.Response:
         """The list in OpenAI's form."""
@@ -96,6 +99,11 @@ class FakeProvider:
         """Answers with words, with calls if there are tools, with JSON if there is a schema."""
         if request.headers.get("Authorization") != f"Bearer {KEY}":
             return self._refuse(401, "invalid_api_key")
+        self._num_requests += 1
+        if self._num_requests <= self._fault.num_refused:
+            response = self._refuse(429, "rate_limit_exceeded")
+            response.headers["Retry-After"] = "0"
+            return response
         try:
             body = self._fault.request(orjson.loads(await request.read()))
         except orjson.JSONDecodeError:

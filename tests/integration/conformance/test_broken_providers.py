@@ -7,6 +7,7 @@ import pytest
 
 from provider_core.conformance.checks import select_checks
 from provider_core.conformance.endpoint import make_endpoint
+from provider_core.conformance.probe import Plan
 from provider_core.conformance.runner import Result, Unreachable, run_checks
 from tests.integration.conformance.fake_provider import KEY, MODEL, NONE, Fault, fake_provider
 
@@ -176,7 +177,8 @@ FAULTS: dict[str, tuple[str, Fault, str]] = {
 async def run_one(url: str, check_id: str) -> Result:
     """The result of one check."""
     checks = [check for check in select_checks() if check.id == check_id]
-    report = await run_checks(make_endpoint(url, key=KEY), checks, model=MODEL)
+    plan = Plan(num_burst=20)
+    report = await run_checks(make_endpoint(url, key=KEY), checks, model=MODEL, plan=plan)
     (result,) = report.results
     return result
 
@@ -201,6 +203,34 @@ async def test_without_the_fault_nothing_is_found(check_id: str) -> None:
         result = await run_one(url, check_id)
 
     assert result.status in {"pass", "warn"}, result.detail
+
+
+async def test_a_429_is_waited_for() -> None:
+    """As long as it says, a few times."""
+    async with fake_provider(Fault(num_refused=3)) as url:
+        assert (await run_one(url, "chat.whole")).status == "pass"
+    async with fake_provider(Fault(num_refused=4)) as url:
+        result = await run_one(url, "chat.whole")
+    assert result.status == "fail"
+    assert "status 429" in result.detail
+
+
+async def test_a_refused_burst_must_say_when_to_come_back() -> None:
+    """In whole seconds, of which 0 are none; who never refuses is not judged."""
+    async with fake_provider(Fault(num_refused=9)) as url:
+        result = await run_one(url, "errors.rate_limit")
+    assert (result.status, result.detail) == ("fail", "a 429 has Retry-After '0'")
+    async with fake_provider() as url:
+        assert (await run_one(url, "errors.rate_limit")).status == "not_applicable"
+
+
+async def test_absent_dialects_and_documents_are_not_applicable() -> None:
+    """A provider need not have them."""
+    async with fake_provider() as url:
+        checks = select_checks(("anthropic", "google", "accounts"))
+        report = await run_checks(make_endpoint(url, key=KEY), checks)
+
+    assert {result.status for result in report.results} == {"not_applicable"}
 
 
 async def test_nobody_answers() -> None:

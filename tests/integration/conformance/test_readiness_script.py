@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from provider_core.conformance.checks import select_checks
+from provider_core.conformance.endpoint import make_endpoint
+from provider_core.conformance.runner import run_checks
 from tests.integration.conformance import jq_stand_in
 from tests.serving import saying, serving
 
@@ -81,3 +84,19 @@ async def test_a_key_without_a_limit_is_not_ready(
 
     assert "2. Credit Limit: WARN (no limit set)" in lines
     assert lines[-2:] == ["Results: 4 passed, 1 failed", "FIX FAILURES BEFORE LAUNCH"]
+
+
+async def test_a_limited_key_leaves_nothing_to_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its headers say how much is left, its account what it may spend."""
+    monkeypatch.setenv("READINESS_KEY", KEY)
+    limits = 'spend_limit = "25"\nrequests_per_minute = 600'
+    access = {"keys_file": keys_file(tmp_path, limit=limits)}
+    async with serving(saying("Hi!"), access=access) as served:
+        endpoint = make_endpoint(served.url, key=KEY)
+        report = await run_checks(endpoint, select_checks(("limits", "accounts")))
+    found = {result.check.id: result.status for result in report.results}
+
+    assert found.pop("limits.https") == "not_applicable"
+    assert set(found.values()) == {"pass"}, report.results
