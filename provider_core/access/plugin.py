@@ -33,5 +33,5 @@ class ApiKeyPlugin:
     async def _check(self, key: str) -> Principal:
         principal = await self._store.authenticate(key)
         if principal is None:
-            raise AuthenticationFailed("incorrect API key provided")
+            raise AuthenticationFailed("nobody has this key")
         return principal

@@ -88,9 +88,9 @@ def test_bug_11_openai_errors(row: tuple[ProviderError, int, str, str | None, in
     assert headers["X-Request-Id"] == "req-1"
     assert headers["Content-Type"] == "application/json"
     shown = orjson.loads(body)
-    assert shown == {
-        "error": {"message": error.message, "type": error_type, "param": None, "code": code}
-    }
+    message = shown["error"]["message"]
+    assert message.endswith(error.message)
+    assert shown == {"error": {"message": message, "type": error_type, "param": None, "code": code}}
     check_error_object(shown["error"])
 
 
@@ -180,3 +180,11 @@ def test_foreign_exceptions_show_nothing() -> None:
     for dialect in (openai, openrouter):
         shown = dialect.error_object(RuntimeError("/etc/secret at 0x7f"))
         assert "secret" not in orjson.dumps(shown).decode()
+
+
+def test_a_wrong_key_is_told_in_the_words_that_clients_look_for() -> None:
+    """LiteLLM takes the error for a wrong request without them."""
+    _, _, body = openai.encode_error(AuthenticationFailed("it has expired"), "req")
+
+    message = orjson.loads(body)["error"]["message"]
+    assert message == "Incorrect API key provided: it has expired"
