@@ -139,7 +139,7 @@ def _operation(route: Route, access: AccessSettings) -> dict[str, Any]:
     }
     if parameters := [*_path_parameters(route.path), *_query_parameters(operation)]:
         described["parameters"] = parameters
-    if route.method == "POST" and operation.body is not None:
+    if route.method in {"POST", "PUT", "PATCH"} and operation.body is not None:
         body = operation.body
         schema = body if isinstance(body, Mapping) else _reference(body.__name__)
         described["requestBody"] = {

@@ -1,12 +1,11 @@
 """The part of docs/api.md that is made from the routes; `make docs` writes it anew."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aiohttp import web
-
+from provider_core.access.keys import load_or_mint
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import make_plugin_manager
 from provider_core.server.app import Server
@@ -19,10 +18,13 @@ PAGE = ROOT / "docs/api.md"
 _PART = re.compile(r"(<!-- made by make docs -->\n)(.*)(<!-- end -->)", re.DOTALL)
 
 
-def own_app(settings: Settings) -> web.Application:
-    """The application without any plugin; nothing of it runs."""
+def own_routes(settings: Settings) -> Iterator[Route]:
+    """The routes of a server without any plugin; nothing of it runs."""
+    store, _ = load_or_mint(settings.data_dir, None)
     plugins = make_plugin_manager(settings)
-    return Server(settings, plugins, MemorySink(), Lifecycle()).make_app()
+    server = Server(settings, plugins, MemorySink(), Lifecycle(), keys=store)
+    yield from documented_routes(server.make_app())
+    store.close()
 
 
 def own_settings(data_dir: Path) -> Settings:
@@ -48,7 +50,7 @@ def table(routes: Iterable[Route]) -> str:
 def current() -> str:
     """The page as it should be."""
     with TemporaryDirectory() as data_dir:
-        made = table(documented_routes(own_app(own_settings(Path(data_dir)))))
+        made = table(own_routes(own_settings(Path(data_dir))))
     page = PAGE.read_text(encoding="utf-8")
     return _PART.sub(lambda part: f"{part[1]}\n{made}\n{part[3]}", page)
 
