@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := tests/clients
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: install install-dev serve test soak clients docs lint check check-transformers bench gpu clean
+.PHONY: install install-dev serve test soak clients client-packages clients-latest docs lint check check-transformers bench gpu clean
 
 install: $(VENV)/.serve
 install-dev: $(VENV)/.dev
@@ -26,15 +27,34 @@ serve: install
 	$(BIN)/provider serve $(SERVE_ARGS)
 
 test: install-dev
-	$(BIN)/python -m pytest -m "not soak and not node" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
 
 soak: install-dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
-# Drives the server with published JavaScript clients; needs Node and npm, which nothing else does.
-clients: install-dev
-	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/clients/node
-	$(BIN)/python -m pytest -m node $(PYTEST_ARGS)
+# Published clients that are not installed for development: those of npm, and those of Python that
+# need other versions than ours. Where they are missing, make test skips their tests.
+client-packages: $(CLIENTS)/python/.venv/.installed $(CLIENTS)/node/node_modules/.package-lock.json
+
+$(CLIENTS)/python/.venv/.installed: $(CLIENTS)/python/requirements.txt | $(BIN)/python
+	$(BIN)/python -m venv $(CLIENTS)/python/.venv
+	$(CLIENTS)/python/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(CLIENTS)/node/node_modules/.package-lock.json: $(CLIENTS)/node/package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --prefix $(CLIENTS)/node
+	@touch $@
+
+clients: install-dev client-packages
+	$(BIN)/python -m pytest -m "clients or node" $(PYTEST_ARGS)
+
+# The same with the newest versions; afterwards `make clean` and the next target bring ours back.
+clients-latest: install-dev client-packages
+	$(BIN)/python -m pip install --quiet --upgrade anthropic google-genai openai openrouter
+	$(CLIENTS)/python/.venv/bin/python -m pip install --quiet --upgrade instructor langchain-openai litellm mcp
+	cd $(CLIENTS)/node && npm install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund \
+		$$(node -p 'Object.keys(require("./package.json").dependencies).map((name) => name + "@latest").join(" ")')
+	$(BIN)/python -m pytest $(CLIENTS) tests/contract tests/integration $(PYTEST_ARGS)
 
 # Writes the parts of the pages that are made from the code.
 docs: install-dev
@@ -60,4 +80,4 @@ gpu: install-dev
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS)/python/.venv $(CLIENTS)/node/node_modules .pytest_cache .mypy_cache .ruff_cache

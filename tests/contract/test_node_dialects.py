@@ -27,7 +27,9 @@ KEEPALIVE_S = 0.05
 pytestmark = [
     pytest.mark.node,
     pytest.mark.skipif(NODE is None, reason="node is not installed"),
-    pytest.mark.skipif(not (FOLDER / "node_modules").is_dir(), reason="run make clients first"),
+    pytest.mark.skipif(
+        not (FOLDER / "node_modules").is_dir(), reason="run make client-packages first"
+    ),
 ]
 
 
