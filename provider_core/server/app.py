@@ -160,7 +160,7 @@ class Server:
         app.on_cleanup.append(pipeline.close)
         OpenRouterRoutes(pipeline, self.usage_ledger, self.credits).add_routes(app)
         if self.keys is not None:
-            KeyRoutes(pipeline, self.keys, self.usage_ledger).add_routes(app)
+            KeyRoutes(pipeline, self.keys, self.usage_ledger, self.credits).add_routes(app)
         OpenAIRoutes(pipeline).add_routes(app)
         ResponsesRoutes(pipeline).add_routes(app)
         EncoderRoutes(pipeline).add_routes(app)

@@ -1,30 +1,40 @@
 """The management of keys: `/api/v1/keys`, for management keys only."""
 
 import asyncio
+import sqlite3
+from decimal import Decimal
 from http import HTTPStatus
 from time import time
 from typing import Any
 
 import orjson
+import structlog
 from aiohttp import web
 
 from provider_core.access.api_key import ApiKey, timestamp
+from provider_core.access.credits import CreditStore
 from provider_core.access.keys import KeyStore
 from provider_core.billing.ledger import UsageLedger
 from provider_core.billing.ledger_rows import Owner, Spending
 from provider_core.dialects.json_body import parse_json_object
+from provider_core.dialects.openrouter.accounts import credits_object
 from provider_core.dialects.openrouter.keys import (
     PAGE_SIZE,
     key_item,
     parse_changes,
+    parse_credit,
     parse_new_key,
 )
 from provider_core.dialects.openrouter.models import BASE
 from provider_core.dialects.validation import bad_value
-from provider_core.errors import NotFound, PermissionDenied
+from provider_core.errors import NotFound, PermissionDenied, Unavailable
 from provider_core.server.body import read_body
 from provider_core.server.pipeline import Pipeline
 from provider_core.types import Principal
+
+log = structlog.get_logger()
+
+_RETRY_S = 5.0
 
 
 class KeyRoutes:
@@ -34,12 +44,20 @@ class KeyRoutes:
         pipeline: Says who is calling.
         keys: Where they are kept.
         ledger: Knows what each has spent; `None` if nobody does.
+        credit_store: What accounts have bought.
     """
 
-    def __init__(self, pipeline: Pipeline, keys: KeyStore, ledger: UsageLedger | None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: KeyStore,
+        ledger: UsageLedger | None,
+        credit_store: CreditStore,
+    ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._ledger = ledger
+        self._credits = credit_store
 
     def add_routes(self, app: web.Application) -> None:
         """Register."""
@@ -48,6 +66,7 @@ class KeyRoutes:
         app.router.add_get(f"{BASE}/keys/{{hash}}", self.get)
         app.router.add_patch(f"{BASE}/keys/{{hash}}", self.update)
         app.router.add_delete(f"{BASE}/keys/{{hash}}", self.delete)
+        app.router.add_post(f"{BASE}/credits", self.add_credits)
 
     async def list(self, request: web.Request) -> web.Response:
         """`GET /api/v1/keys`: 100 from `?offset=` on, the newest first."""
@@ -91,6 +110,23 @@ class KeyRoutes:
         """`DELETE /api/v1/keys/{hash}`: refused from now on, and its bills stay."""
         await self._keys.revoke(await self._find(request))
         return _json({"deleted": True})
+
+    async def add_credits(self, request: web.Request) -> web.Response:
+        """`POST /api/v1/credits`: an account has paid; for keys of the operator only."""
+        caller = await self._identify(request)
+        if caller.account_id is not None:
+            raise PermissionDenied("an account cannot credit itself")
+        credit = parse_credit(await self._body(request))
+        try:
+            balance = await self._credits.add(
+                credit.account_id, Decimal(credit.amount), event_id=credit.id, note=credit.note
+            )
+        except (sqlite3.Error, OSError):
+            log.exception("credits.unavailable")
+            raise Unavailable(
+                "credits cannot be written now", code="credits_unavailable", retry_after_s=_RETRY_S
+            ) from None
+        return _json(credits_object(balance.bought, balance.used), HTTPStatus.CREATED)
 
     async def _identify(self, request: web.Request) -> Principal:
         principal = (await self._pipeline.identify(request)).principal

@@ -135,6 +135,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /key": Operation("The key that asks, and what it spent."),
     "GET /auth/key": Operation("The key that asks, and what it spent."),
     "GET /credits": Operation("What the account spent."),
+    "POST /credits": Operation("Credit an account that has paid.", _OBJECT),
     "GET /activity": Operation(
         "What the account used on each of the last 30 days.",
         query={"date": "One of them, YYYY-MM-DD."},

@@ -47,6 +47,22 @@ class _NewKey(_Changes):
     scope: Scope = "inference"
 
 
+class Credit(BaseModel):
+    """What an account has paid.
+
+    Attributes:
+        amount: USD as a string, since the payment is exact.
+        id: Of the payment: the same one is credited once.
+    """
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    account_id: str = Field(min_length=1, max_length=64)
+    amount: str = Field(pattern=r"^-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,18})?$")
+    id: str = Field(min_length=1, max_length=100)
+    note: str = Field("", max_length=256)
+
+
 def parse_new_key(body: dict[str, Any]) -> dict[str, Any]:
     """Read the body of `POST /keys`.
 
@@ -64,6 +80,15 @@ def parse_new_key(body: dict[str, Any]) -> dict[str, Any]:
 def parse_changes(body: dict[str, Any]) -> dict[str, Any]:
     """Read the body of `PATCH /keys/{hash}`, alike."""
     return _facts(validate(_Changes, body))
+
+
+def parse_credit(body: dict[str, Any]) -> Credit:
+    """Read the body of `POST /credits`.
+
+    Raises:
+        InvalidRequest: A field is missing or wrong.
+    """
+    return validate(Credit, body)
 
 
 def key_item(key: ApiKey, spending: Spending, now: str) -> dict[str, Any]:

@@ -143,3 +143,45 @@ async def test_the_credits_route_says_what_was_bought_and_used() -> None:
         "total_credits": 2.5,
         "total_usage": float(server.usage.events[0]["cost"]),
     }
+
+
+async def test_an_operator_credits_an_account_over_http() -> None:
+    """Once for each payment; accounts cannot do it themselves."""
+    async with serving() as server:
+        operator = await make_key(server, scope="management")
+        account = await make_key(server, scope="management", account_id="acme")
+        customer = await make_key(server, account_id="acme")
+        body = {"account_id": "acme", "amount": "2.50", "id": "payment-1"}
+        for options in (account, customer):
+            assert (await server.post("/api/v1/credits", body, **options)).status == 403
+        for _ in range(2):
+            answer = await server.post("/api/v1/credits", body, **operator)
+            assert answer.status == 201
+            assert (await answer.json())["data"] == {"total_credits": 2.5, "total_usage": 0}
+        wrong = await server.post("/api/v1/credits", {**body, "amount": 2.5}, **operator)
+        assert (await wrong.json())["error"]["metadata"]["param"] == "amount"
+
+
+async def test_no_key_is_in_any_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """A10: neither a right one nor a wrong one nor a rotated one, nor a word of a prompt."""
+    wrong = "sk-pc-abcdefghijkl-canaryofawrongkey"
+    async with serving() as server:
+        keys = server.server.keys
+        assert keys is not None
+        key, secret = await keys.create(account_id="acme", spend_limit="0.00006")
+        second = await keys.rotate(key)
+        for presented in (secret, second, wrong):
+            for place in ({"Authorization": f"Bearer {presented}"}, {"x-api-key": presented}):
+                body = {**CHAT, "messages": [{"role": "user", "content": "canary-of-a-prompt"}]}
+                options = {"headers": {"Authorization": "", **place}}
+                await server.post("/v1/chat/completions", body, **options)
+            query = f"/v1beta/models/test-model:generateContent?key={presented}"
+            await server.post(query, CHATS["google"][1], headers={"Authorization": ""})
+        written = capfd.readouterr()
+        lines = (written.out + written.err).encode() + b"".join(server.usage.lines)
+        for file in server.server.settings.data_dir.rglob("*"):
+            lines += file.read_bytes() if file.is_file() else b""
+    assert b"request.access" in lines
+    for canary in (secret, second, wrong):
+        assert canary.rpartition("-")[2].encode() not in lines
+    assert b"canary" not in lines
