@@ -75,6 +75,12 @@ def error_object(error: BaseException | None) -> dict[str, Any]:
     return shown
 
 
+def error_type(error: BaseException | None) -> str:
+    """The kind of an error, in the documented vocabulary."""
+    kind: str = error_object(error)["metadata"]["error_type"]
+    return kind
+
+
 def encode_error(error: ProviderError, request_id: str) -> tuple[int, dict[str, str], bytes]:
     """A whole error response.
 

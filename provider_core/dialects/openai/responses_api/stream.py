@@ -6,6 +6,7 @@ from provider_core.dialects.openai.chunks import KEEPALIVE
 from provider_core.dialects.openai.errors import error_object
 from provider_core.dialects.openai.responses_api.output import Output, Told
 from provider_core.dialects.openai.responses_api.resource import ResponseHead, final_status
+from provider_core.dialects.openrouter.errors import error_type
 from provider_core.dialects.sse_json import dumps
 from provider_core.text.events import Event, Finished
 from provider_core.types import Usage
@@ -68,6 +69,8 @@ class ResponseStreamEncoder:
         """
         shown = error_object(error)
         failure = {"type": "error"} | {name: shown[name] for name in ("code", "message", "param")}
+        if self._head.openrouter:
+            failure["error_type"] = error_type(error)
         closing = self._output.close("incomplete")
         response = self._head.response(
             "failed", self._output.items, usage=usage, cost=cost, error=error

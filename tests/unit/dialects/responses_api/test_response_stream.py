@@ -218,6 +218,22 @@ def test_bug_13_a_failure_ends_the_stream_twice_told(
     assert b"secret" not in body
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (StepFailed("the backend failed"), "provider_unavailable"),
+        (Overloaded("too much"), "rate_limit_exceeded"),
+        (ValueError("/secret"), "server"),
+        (None, "server"),
+    ],
+)
+def test_openrouters_failures_say_their_kind(error: Exception | None, kind: str) -> None:
+    """`error_type`, under `/api/v1` only."""
+    encoder = ResponseStreamEncoder(head(openrouter=True), Output("gen-1"))
+    failure = read(encoder.first(0) + encoder.error(error))[-2]
+    assert (failure["type"], failure["error_type"]) == ("error", kind)
+
+
 @pytest.mark.parametrize("reason", ["error", "abort"])
 def test_bug_31_an_end_that_is_a_failure_is_told_as_one(reason: Any) -> None:
     """BUG-31: an engine's failure never becomes `completed`."""
