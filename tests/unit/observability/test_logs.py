@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -137,6 +137,31 @@ def test_a_traceback_shows_where_and_not_what(read_lines: ReadLines) -> None:
     assert 'raise ValueError(f"cannot decode {prompt!r}")' in line["exception"]
     assert line["exception"].index("ValueError") < line["exception"].index("InvalidRequest")
     assert CANARY not in str(line)
+
+
+@pytest.mark.parametrize("style", ["json", "pretty"])
+def test_a_traceback_shows_no_variables(
+    logging_restored: None, log_path: Path, style: Literal["json", "pretty"]
+) -> None:
+    """Frames hold prompts; their variables are shown in no format, whatever is installed."""
+
+    def answer(prompt: str) -> int:
+        words = prompt.split()
+        return len(words) // 0
+
+    with log_path.open("wb") as file:
+        writer = start_logging(LoggingSettings(level="debug", format=style), file.fileno())
+        try:
+            answer(CANARY)
+        except ZeroDivisionError:
+            structlog.get_logger().exception("request.failed")
+        thread = threading.Thread(target=answer, args=(CANARY,))
+        thread.start()
+        thread.join()
+        writer.close()
+    text = log_path.read_text()
+    assert text.count("len(words) // 0") == 2
+    assert CANARY not in text
 
 
 def test_messages_known_to_be_harmless_are_kept() -> None:
