@@ -30,7 +30,12 @@ UNSEEN = {  # what this server and model cannot show, by its reason
     "limits.https": "on this machine",
 }
 PLAN = Plan(num_parallel=4, num_burst=40, num_long_tokens=1000)
-MAY_DOUBT = {"limits.headers", "accounts.limit"}  # of a key without any limit
+MAY_DOUBT = {
+    "limits.headers",  # this key has no limit
+    "accounts.limit",  # of any kind
+    "chat.cancel",  # a busy machine is slow whoever left
+    "load.quality",  # rows of a batch may round differently
+}
 
 
 def load(spec: ModelSpec) -> ModelRunner | Encoder:

@@ -22,6 +22,7 @@ SEEDS = {
     "production_readiness": "seeds_readiness_checklist.txt",
 }
 EMPTY = Report(make_endpoint("http://a.example"), Subject(model="m"), "")
+KEY_VERBS = {"fact", "option", "choice", "member", "item"}
 LINES = [line for name in NAMES for line in load_checklist(name).lines]
 
 
@@ -58,11 +59,7 @@ def test_every_check_that_a_line_names_exists() -> None:
 
 def keys() -> set[str]:
     """The keys of provider.toml that lines ask for."""
-    return {
-        line.answer.split()[1]
-        for line in LINES
-        if line.answer.split()[0] in {"fact", "option", "choice", "member", "item"}
-    }
+    return {line.answer.split()[1] for line in LINES if line.answer.split()[0] in KEY_VERBS}
 
 
 def test_every_key_that_a_line_names_can_be_set() -> None:
@@ -91,3 +88,29 @@ def test_the_page_explains_every_key_of_the_provider() -> None:
     further = provider_keys - set(ProviderSettings.model_fields)
 
     assert {key for key in further if f"| `{key}` |" not in page} == set()
+
+
+def test_a_full_file_leaves_nothing_open() -> None:
+    """With every key set, no line asks for one."""
+    lists = {"countries": ["DE", "US", "FR"], "certifications": ["gdpr", "soc2", "hipaa"]}
+    provider: dict[str, object] = dict.fromkeys(
+        (key.removeprefix("provider.") for key in keys() if "provider." in key), "said"
+    )
+    model: dict[str, object] = {}
+    for key in keys():
+        table, *path = key.split(".")
+        if table == "model":
+            inner = {**_nested(model, path), path[-1]: "said"}
+            model[path[0]] = inner if len(path) > 1 else "said"
+    facts = Facts(provider=provider | lists, model=model)
+    answers = Answers(EMPTY, facts)
+    asking = [line for line in LINES if line.answer.split()[0] in KEY_VERBS]
+
+    assert asking
+    assert [line for line in asking if answers.answer(line).source == "missing"] == []
+
+
+def _nested(model: dict[str, object], path: list[str]) -> dict[str, object]:
+    """What a table of the model holds so far."""
+    table = model.get(path[0])
+    return table if isinstance(table, dict) else {}
