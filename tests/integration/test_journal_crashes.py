@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from provider_core.billing.audit.books import Books
+from provider_core.billing.audit.reconcile import Finding, reconcile
+from provider_core.billing.audit.sources import read_source
 from tests.journal_process import MID_FINAL, MID_TERMINATOR
 from tests.serving import KEY
 
@@ -115,6 +119,13 @@ class Boots:
                 events.append(json.loads(line))
         return [event for event in events if event["event"].startswith("usage.")]
 
+    def reconcile(self) -> list[Finding]:
+        """Journal, log and access lines against each other."""
+        with Books() as books:
+            books.read("journal", read_source(self.folder / "data" / "journal"))
+            books.read("log", read_source(self.log))
+            return reconcile(books, now_s=time.time(), max_request_s=0)
+
     def check(self) -> list[dict[str, Any]]:
         """One final of each completed answer, one content of each id, no gap in any boot.
 
@@ -138,6 +149,7 @@ class Boots:
             seqs[event["boot_id"]].append(event["seq"])
         for numbers in seqs.values():
             assert sorted(numbers) == list(range(1, len(numbers) + 1))
+        assert [found for found in self.reconcile() if found.is_discrepancy] == []
         return list(by_id.values())
 
 

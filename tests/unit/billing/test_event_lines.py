@@ -62,7 +62,7 @@ def settle(open_settlement: Open, sink: ListSink, **facts: Any) -> dict[str, Any
 @pytest.mark.parametrize(
     "field", ["user_id", "app_title", "app_referer", "session_id", "client_request_id"]
 )
-def test_hostile_client_strings(
+def test_b19_hostile_client_strings(
     open_settlement: Open, sink: ListSink, field: str, text: str
 ) -> None:
     """Controls, surrogates, forged lines and megabytes leave one whole, parsable line."""

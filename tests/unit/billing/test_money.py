@@ -48,7 +48,7 @@ def counts(draw: st.DrawFn) -> tuple[Usage, int]:
 
 
 @given(price_lists, counts(), st.integers(0, 64))
-def test_cost_is_the_formula_in_fractions(
+def test_b18_cost_is_the_formula_in_fractions(
     prices: Prices, usage_and_writes: tuple[Usage, int], images: int
 ) -> None:
     """Whatever the prices and counts, the cost is the exact rational number, and prints exactly."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -87,6 +88,29 @@ def test_racing_threads_settle_once(ledger: Ledger, open_settlement: Open, sink:
     assert all(record is settlement.record for record in records)
     assert len(sink.lines) == 1
     assert ledger.num_open == 0
+
+
+def test_b12_finish_and_cancel_race_ten_thousand_times(
+    ledger: Ledger, open_settlement: Open
+) -> None:
+    """I1: whichever is first decides, both get the same record, and nothing is billed twice."""
+    settlements = [open_settlement() for _ in range(10_000)]
+    start = threading.Barrier(2)
+
+    def run(**outcome: Any) -> list[UsageRecord]:
+        start.wait(20)
+        return [settlement.settle(**outcome) for settlement in settlements]
+
+    with ThreadPoolExecutor(2) as pool:
+        finished = pool.submit(run, status="ok", usage=USED, finish_reason="stop")
+        cancelled = pool.submit(run, status="cancelled", usage=USED)
+        pairs = list(zip(finished.result(), cancelled.result(), strict=True))
+    assert all(one is other for one, other in pairs)
+    assert [ledger.totals()[name] for name in ("finals", "last_seq", "open_generations")] == [
+        10_000,
+        10_000,
+        0,
+    ]
 
 
 def test_seq_has_no_gap_and_follows_the_lines(
@@ -288,7 +312,7 @@ def test_an_unknown_start_was_at_the_first_token_at_the_latest(
     assert (event["started_at"], event["queue_ms"]) == (None, 500)
 
 
-def test_a_clock_set_back_harms_neither_durations_nor_order(
+def test_b20_a_clock_set_back_harms_neither_durations_nor_order(
     open_settlement: Open, clock: HandClock, sink: ListSink
 ) -> None:
     """Durations stay right, timestamps never go back within a boot, and the line says so."""
