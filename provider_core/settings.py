@@ -117,8 +117,9 @@ class JournalSettings(Table):
     max_bytes: int = Field(2**30, ge=2**20, description="Written ones go early beyond this size.")
     min_free_bytes: int = Field(64 * 2**20, ge=0, description="Less free disk refuses requests.")
     retention_days: float = Field(35, gt=0, description="Then written files are deleted.")
-    on_failure: Literal["reject", "stdout_only"] = Field(
-        "reject", description="`stdout_only` serves on while the disk fails."
+    on_failure: Literal["reject", "stdout_only", "serve_unbilled"] = Field(
+        "reject",
+        description="`stdout_only` serves on while the disk fails, `serve_unbilled` for nothing.",
     )
     sink_grace_s: float = Field(900, gt=0, description="A log stuck for longer refuses requests.")
     bill_unknown_delivery: bool = Field(

@@ -188,6 +188,7 @@ def build_usage_final(
     *,
     seq: int,
     not_before_wall_s: float = 0.0,
+    is_waived: bool = False,
 ) -> tuple[dict[str, object], Usage, Decimal]:
     """Build the event of a generation, `content_sha256` still to be filled by `encode_event`.
 
@@ -198,6 +199,7 @@ def build_usage_final(
         outcome: How it ended.
         seq: Gap-free number of the event in this boot, from 1.
         not_before_wall_s: Time of the previous event; `timestamp` never goes back.
+        is_waived: The operator bills nothing now.
 
     Returns:
         The event, the counts it bills, and their cost.
@@ -206,6 +208,8 @@ def build_usage_final(
     price_tier, tier_prices = prices_for(facts.prices.prices, usage.prompt_tokens)
     prices = price_list(tier_prices) if price_tier else facts.prices
     billable, rule = decide_billing(outcome, stream=facts.stream, is_free=prices.is_free)
+    if billable and is_waived:
+        billable, rule = False, "R19"
     list_cost = cost_of(prices.prices, usage, image_count=facts.image_count)
     cost = list_cost if billable else Decimal(0)
     is_over = outcome.status in ("ok", "error")

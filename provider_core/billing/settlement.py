@@ -237,6 +237,7 @@ class Ledger:
                 outcome,
                 seq=self._last_seq + 1,
                 not_before_wall_s=self._last_timestamp_s,
+                is_waived=journal is not None and journal.waives_bills,
             )
             event["durable"] = journal is not None
             line = encode_event(event)

@@ -84,6 +84,11 @@ class UsageJournal:
         """Whether bills are being kept, whatever the settings make of it if not."""
         return self._writer.problem is None and not self._writer.has_died
 
+    @property
+    def waives_bills(self) -> bool:
+        """Whether what is settled now is not to be billed."""
+        return self._settings.on_failure == "serve_unbilled" and not self.is_whole
+
     def start(self, totals: Callable[[], Mapping[str, object]]) -> None:
         """Check the folder, settle what earlier boots left, and begin. Blocks.
 

@@ -94,6 +94,25 @@ def test_b4_little_room_refuses_before_it_is_too_late(tmp_path: Path) -> None:
         until(lambda: [event["durable"] for event in log.events()] == [True])
 
 
+def test_serve_unbilled_serves_on_for_nothing(tmp_path: Path) -> None:
+    """While the disk fails bills say what they waive; once it works they are bills again."""
+    disk, log = FailingDisk(), Log()
+    chosen = SETTINGS.model_copy(update={"on_failure": "serve_unbilled"})
+    with boot(tmp_path, log, disk=disk, settings=chosen) as server:
+        server.serve()
+        disk.write_errno = errno.ENOSPC
+        settle(server)
+        until(lambda: not server.journal.is_whole)
+        assert server.journal.problem is None
+        waived = server.settle().event
+        disk.write_errno = None
+        until(lambda: server.journal.is_whole)
+        charged = server.settle().event
+    assert (waived["billable"], waived["billing_rule"], waived["cost"]) == (False, "R19", "0")
+    assert waived["list_cost"] == charged["cost"]
+    assert (charged["billable"], charged["billing_rule"]) == (True, "R1")
+
+
 def test_stdout_only_serves_on_while_the_disk_fails(tmp_path: Path) -> None:
     """The operator's choice: bills are in the log and say that they are not durable."""
     disk, log = FailingDisk(), Log()
