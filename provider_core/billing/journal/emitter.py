@@ -134,12 +134,12 @@ class Emitter:
             is_last = self._is_closing.is_set()
             try:
                 is_done = self._write_undurable() and self._follow()
+                if is_last or self._clock.monotonic() >= self._next_heartbeat_s:
+                    self._next_heartbeat_s = self._clock.monotonic() + _HEARTBEAT_S
+                    is_done = self._write(self._heartbeat(is_last)) and is_done
             except OSError as error:  # the journal cannot be read; nothing is lost by waiting
                 log.error("journal.unreadable", error=error)  # noqa: TRY400 - no bug of ours
                 is_done = False
-            if is_last or self._clock.monotonic() >= self._next_heartbeat_s:
-                self._next_heartbeat_s = self._clock.monotonic() + _HEARTBEAT_S
-                is_done = self._write(self._heartbeat(is_last)) and is_done
         if self._fd >= 0:
             os.close(self._fd)
         self.owes_nothing = is_done and not self._waiting and has_paid

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provider_core.billing.journal import frames
+from provider_core.billing.journal import frames, usage_journal
 from provider_core.billing.journal.frames import (
     Damage,
     encode_frame,
@@ -65,6 +66,7 @@ def test_b4_a_full_disk_refuses_work_and_loses_no_bill(tmp_path: Path, code: int
         settle(server)
         running = server.open()
         server.journal.flush(TIMEOUT_S)
+        until(lambda: len(log.events()) == 1)  # lines that no disk takes go first
         disk.write_errno = code
         server.settle(running, status="error", finish_reason=None, error_code="x")
         until(lambda: len(log.events()) == 2)
@@ -92,6 +94,26 @@ def test_b4_little_room_refuses_before_it_is_too_late(tmp_path: Path) -> None:
         until(lambda: server.journal.problem == "the journal's disk is almost full")
         settle(server)
         until(lambda: [event["durable"] for event in log.events()] == [True])
+
+
+def test_a_heartbeat_that_cannot_be_made_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can say how large a folder is that does not answer; bills leave all the same."""
+
+    def fail(_: Path) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(usage_journal, "size_bytes", fail)
+    log = Log()
+    with boot(tmp_path, log) as server:
+        server.serve()
+        until(lambda: len(log.events()) == 1)
+        emitter = server.journal._emitter
+    assert emitter is not None
+    assert not emitter._thread.is_alive()
+    assert not emitter.owes_nothing
+    assert log.events("usage.heartbeat") == []
 
 
 def test_serve_unbilled_serves_on_for_nothing(tmp_path: Path) -> None:
