@@ -45,18 +45,27 @@ _VLLM_NAMES = {
 _VLLM_LABELS = {"model": "model_name", "finish_reason": "finished_reason"}
 
 
+_JOURNAL = {
+    "up": "Whether bills are being kept on disk.",
+    "unemitted_events": "Bills on disk that the log does not have yet.",
+    "log_blocked_seconds": "For how long the log has not taken the line that is due.",
+}
+
+
 class Metrics:
     """Every metric of one server, in a registry of its own.
 
     Args:
         engines: The engines that serve, by model id; asked per request and per scrape.
         num_dropped_lines: Log lines dropped since start; asked per scrape.
+        journal: How the journal is, by the names of `_JOURNAL`; asked per scrape, empty for none.
     """
 
     def __init__(
         self,
         engines: Callable[[], Mapping[str, Monitored]],
         num_dropped_lines: Callable[[], int] = lambda: 0,
+        journal: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._engines = engines
         self._requests = _counter("requests", "Settled.", "endpoint", "status")
@@ -97,6 +106,7 @@ class Metrics:
                 self._http,
                 _EngineCollector(engines),
                 _LogCollector(num_dropped_lines),
+                _JournalCollector(journal),
             )
         )
         ProcessCollector(registry=self._registry)
@@ -181,6 +191,16 @@ class _LogCollector(Collector):
             "Log lines dropped because the reader of stdout was slow; never usage lines.",
             value=self._num_dropped_lines(),
         )
+
+
+class _JournalCollector(Collector):
+    def __init__(self, figures: Callable[[], Mapping[str, float]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """One gauge for each figure, while there is a journal."""
+        for name, value in self._figures().items():
+            yield GaugeMetricFamily(f"provider_journal_{name}", _JOURNAL[name], value=value)
 
 
 class _WithVllmNames(Collector):

@@ -92,7 +92,9 @@ class Server:
         self.lifecycle = lifecycle
         self.models = Models(plugins, settings, lifecycle, self._engine_died, loader)
         self.metrics = Metrics(
-            lambda: {model.spec.id: model.engine for model in self.models}, num_dropped_lines
+            lambda: {model.spec.id: model.engine for model in self.models},
+            num_dropped_lines,
+            lambda: {} if self.journal is None else self.journal.figures(),
         )
         process = _process_facts(settings)
         journal_dir = settings.journal.dir or settings.data_dir / "journal"

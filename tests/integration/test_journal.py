@@ -88,7 +88,12 @@ async def test_streamed_and_whole_answers_are_durable_and_sent(tmp_path: Path) -
         for response in (whole, streamed):
             assert f'{response.headers["X-Generation-Id"]}:final"'.encode() in on_disk
         await served.wait_until(lambda: len(served.usage.lines) == 2)
+        async with served.session.get(served.url + "/metrics") as scraped:
+            page = await scraped.text()
         events = served.usage.events
+    assert "provider_journal_up 1.0" in page
+    assert "provider_journal_log_blocked_seconds 0.0" in page
+    assert "provider_journal_unemitted_events" in page
     assert [event["seq"] for event in events] == [1, 2]
     assert {(event["durable"], event["delivery"]) for event in events} == {(True, "sent")}
     assert served.usage.events[-1]["closing"] is True

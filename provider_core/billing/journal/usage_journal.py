@@ -89,6 +89,15 @@ class UsageJournal:
         """Whether what is settled now is not to be billed."""
         return self._settings.on_failure == "serve_unbilled" and not self.is_whole
 
+    def figures(self) -> dict[str, float]:
+        """How it is, for metrics: 1 or 0 for whole or not, and what waits for the log."""
+        emitter = self._emitter
+        return {
+            "up": float(self.is_whole),
+            "unemitted_events": float(self._last_seq - (emitter.num_emitted if emitter else 0)),
+            "log_blocked_seconds": emitter.blocked_s if emitter else 0.0,
+        }
+
     def start(self, totals: Callable[[], Mapping[str, object]]) -> None:
         """Check the folder, settle what earlier boots left, and begin. Blocks.
 
