@@ -70,6 +70,7 @@ def run_check_session(options: CheckOptions, console: Console | None = None) -> 
                 select_checks(options.only),
                 model=options.model,
                 plan=options.plan,
+                pages=pages_of(settings),
                 quick=options.is_quick,
                 on_result=shown.show,
             )
@@ -94,6 +95,12 @@ def facts_of(settings: Settings, model: str) -> Facts:
         model=tables[0].model_dump(exclude_unset=True) if tables else {},
         source=None if settings.config is None else str(settings.config),
     )
+
+
+def pages_of(settings: Settings) -> dict[str, str]:
+    """The addresses that the provider's table names, by their keys."""
+    values = settings.provider.model_dump(exclude_unset=True)
+    return {name: str(value) for name, value in values.items() if name.endswith("_url") and value}
 
 
 class _Shown:

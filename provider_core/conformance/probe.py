@@ -47,6 +47,7 @@ class Probe:
     """The requests of one check.
 
     Attributes:
+        pages: Addresses of the provider's public pages, by their key in `provider.toml`.
         refusals: Every 429 that came, over all checks.
         last: The request that was sent last.
     """
@@ -55,6 +56,7 @@ class Probe:
     session: aiohttp.ClientSession
     subject: Subject
     plan: Plan = field(default_factory=Plan)
+    pages: Mapping[str, str] = field(default_factory=dict)
     refusals: list[Reply] = field(default_factory=list)
     last: Exchange | None = None
 

@@ -1,7 +1,7 @@
 """Find the model, run the checks one after the other, and keep what each of them found."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -76,6 +76,7 @@ async def run_checks(
     *,
     model: str | None = None,
     plan: Plan | None = None,
+    pages: Mapping[str, str] | None = None,
     quick: bool = False,
     on_result: Callable[[Result], None] = lambda _: None,
 ) -> Report:
@@ -86,6 +87,7 @@ async def run_checks(
         checks: In order.
         model: The id of the model; `None` takes the first one listed.
         plan: How much to ask.
+        pages: Addresses of public pages, by their key in `provider.toml`.
         quick: Leave out the slow ones.
         on_result: Told of each result as it comes.
 
@@ -99,7 +101,9 @@ async def run_checks(
         subject = await find_subject(endpoint, session, model)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         report = Report(endpoint, subject, started)
-        first = Probe(endpoint=endpoint, session=session, subject=subject, plan=plan)
+        first = Probe(
+            endpoint=endpoint, session=session, subject=subject, plan=plan, pages=pages or {}
+        )
         for check in checks:
             if quick and check.is_slow:
                 detail = "left out by --quick"

@@ -12,6 +12,7 @@ from provider_core.conformance.checks import (
     listings,
     load,
     models,
+    pages,
     parameters,
     refusals,
     schemas,
@@ -35,6 +36,7 @@ GROUPS: tuple[Group, ...] = tuple(
         listings,
         accounts,
         load,
+        pages,
     )
 )
 

@@ -233,6 +233,21 @@ async def test_absent_dialects_and_documents_are_not_applicable() -> None:
     assert {result.status for result in report.results} == {"not_applicable"}
 
 
+async def test_public_pages_are_read_without_the_key() -> None:
+    """One that is there, one that is not, and those that nobody has named."""
+    async with fake_provider() as url:
+        pages = {"docs_url": f"{url}/openrouter/models", "privacy_policy_url": f"{url}/nothing"}
+        endpoint = make_endpoint(url, key=KEY)
+        report = await run_checks(endpoint, select_checks(("pages",)), pages=pages)
+    found = {result.check.id: result for result in report.results}
+
+    assert found["pages.docs_url"].status == "pass"
+    assert found["pages.privacy_policy_url"].status == "fail"
+    assert "status 404" in found["pages.privacy_policy_url"].detail
+    assert "API_KEY" not in found["pages.privacy_policy_url"].curl
+    assert found["pages.pricing_url"].status == "not_applicable"
+
+
 async def test_nobody_answers() -> None:
     """Nothing can be checked then."""
     async with fake_provider() as url:

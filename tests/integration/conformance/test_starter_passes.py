@@ -28,6 +28,9 @@ UNSEEN = {  # what this server and model cannot show, by its reason
     "images.several": "reads text only",
     "images.url": "reads text only",
     "limits.https": "on this machine",
+    "pages.terms_of_service_url": "set `terms_of_service_url`",
+    "pages.pricing_url": "set `pricing_url`",
+    "pages.status_page_url": "set `status_page_url`",
 }
 PLAN = Plan(num_parallel=4, num_burst=40, num_long_tokens=1000)
 MAY_DOUBT = {
@@ -63,7 +66,11 @@ async def served() -> AsyncIterator[Serving]:
 async def test_no_check_fails(served: Serving, tmp_path: Path) -> None:
     """All of them, the slow ones too; the questionnaires are filled in."""
     config = tmp_path / "provider.toml"
-    config.write_text('[provider]\nname = "Acme"\n[[model]]\nid = "acme/starter"\nsource = "x"\n')
+    page = f"{served.url}/livez"  # any that needs no key
+    config.write_text(
+        f'[provider]\nname = "Acme"\nprivacy_policy_url = "{page}"\ndocs_url = "{page}"\n'
+        '[[model]]\nid = "acme/starter"\nsource = "x"\n'
+    )
     said = StringIO()
     options = CheckOptions(
         url=served.url,
@@ -86,10 +93,10 @@ async def test_no_check_fails(served: Serving, tmp_path: Path) -> None:
     unseen = ended("not_applicable")
     assert unseen.keys() == UNSEEN.keys()
     assert all(UNSEEN[name] in detail for name, detail in unseen.items())
-    page = (tmp_path / "checklist.md").read_text(encoding="utf-8")
-    assert "- [x] Company name provided\n  - provider.toml: Acme" in page
-    assert "FAILED" not in page
-    assert KEY not in said.getvalue() + page
+    form = (tmp_path / "checklist.md").read_text(encoding="utf-8")
+    assert "- [x] Company name provided\n  - provider.toml: Acme" in form
+    assert "FAILED" not in form
+    assert KEY not in said.getvalue() + form
 
 
 @pytest.mark.timeout(200)
