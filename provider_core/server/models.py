@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from uuid import uuid4
 
 import structlog
 
@@ -56,12 +57,14 @@ class _Listed:
         num_open: Requests that hold it; it is not closed before they end.
         released_s: When the last of them ended, on the `time.monotonic` clock.
         prefill_rate: What its engine has shown lately.
+        load_id: Another after every load, whatever the name: other weights say other things.
     """
 
     spec: ModelSpec
     num_open: int = 0
     released_s: float = field(default_factory=time.monotonic)
     prefill_rate: PrefillRate = field(default_factory=PrefillRate)
+    load_id: bytes = field(default_factory=lambda: uuid4().bytes)
 
     @contextmanager
     def held(self) -> Iterator[None]:

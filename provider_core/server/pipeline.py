@@ -195,7 +195,7 @@ class Pipeline:
         make_reply: Callable[[ServedModel], Reply],
     ) -> web.StreamResponse | None:
         """Answer from the cache; `None` if that was not asked for, or there is nothing in it."""
-        stored = None if call.cache_slot is None else call.cache_slot.find()
+        stored = None if call.cache_slot is None else call.cache_slot.find(model.load_id)
         if stored is None:
             return None
         call.begin_generation()

@@ -2,7 +2,8 @@
 
 What is kept are a generation's events, so that a repeated answer leaves through the same encoder
 as the first, under an id of its own. Nothing is kept of a failure or of half an answer, and nobody
-waits for another's answer. Off by default: answers stay in memory for as long as clients say.
+waits for another's answer. A model that is loaded anew repeats nothing of the one before, though
+both have one name. Off by default: answers stay in memory for as long as clients say.
 """
 
 import hashlib
@@ -160,16 +161,17 @@ class CacheSlot:
 
     Args:
         cache: Where.
-        key: What is asked.
+        question: What is asked, and by whom.
         options: How long.
 
     Attributes:
         headers: What the answer says of the cache.
     """
 
-    def __init__(self, cache: ResponseCache, key: bytes, options: CacheOptions) -> None:
+    def __init__(self, cache: ResponseCache, question: bytes, options: CacheOptions) -> None:
         self._cache = cache
-        self._key = key
+        self._question = question
+        self._key: bytes | None = None  # the question and the model, once that is known
         self._options = options
         self._events: list[Event] = []
         self.headers = {
@@ -177,8 +179,13 @@ class CacheSlot:
             "X-OpenRouter-Cache-TTL": str(options.ttl_s),
         }
 
-    def find(self) -> StoredReply | None:
-        """The stored answer; the headers then say so."""
+    def find(self, load_id: bytes) -> StoredReply | None:
+        """The stored answer; the headers then say so.
+
+        Args:
+            load_id: Of the model that answers; only its own answers are repeated.
+        """
+        self._key = self._question + load_id
         if self._options.clears:
             self._cache.forget(self._key)
             return None
@@ -201,7 +208,8 @@ class CacheSlot:
 
     def finish(self, record: UsageRecord) -> None:
         """Keep the answer, if it went well."""
-        if record.status != "ok" or record.event["finish_reason"] == "error":
+        is_good = record.status == "ok" and record.event["finish_reason"] != "error"
+        if self._key is None or not is_good:
             return
         now_s = self._cache.now()
         reply = StoredReply(

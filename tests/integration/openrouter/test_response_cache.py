@@ -9,7 +9,8 @@ import pytest
 
 from provider_core import hookimpl
 from provider_core.errors import StepFailed
-from provider_core.types import Principal
+from provider_core.testing import ScriptedRunner
+from provider_core.types import ModelSpec, Principal
 from tests.serving import Serving, saying, scripted_runner, serving
 
 ON = {"X-OpenRouter-Cache": "true"}
@@ -143,6 +144,25 @@ async def test_an_answer_can_be_made_anew(served: Serving) -> None:
 
     assert [status_of(reply) for reply in (first, fresh, again)] == ["MISS", "MISS", "HIT"]
     assert again.headers["X-OpenRouter-Cache-Source-Id"] == fresh.headers["X-Generation-Id"]
+
+
+async def test_a_model_that_is_loaded_anew_repeats_nothing() -> None:
+    """Not of the weights before it; its own answers are."""
+    loads = iter([saying("old"), saying("new")])
+
+    def load_next(spec: ModelSpec) -> ScriptedRunner:
+        return next(loads)(spec)
+
+    async with serving(load_next, response_cache=ENABLED) as served:
+        replies = [await chat(served), await chat(served)]
+        [spec] = served.server.models.specs
+        await served.server.models.remove(spec.id)
+        await served.server.models.load(spec)
+        replies += [await chat(served), await chat(served)]
+        said = [(await reply.json())["choices"][0]["message"]["content"] for reply in replies]
+
+    assert said == ["old", "old", "new", "new"]
+    assert [status_of(reply) for reply in replies] == ["MISS", "HIT", "MISS", "HIT"]
 
 
 @pytest.mark.parametrize("headers", [{"X-OpenRouter-Cache": "false"}, {"X-OpenRouter-Cache": ""}])

@@ -110,7 +110,7 @@ def test_a_repeated_answer_says_how_old_it_is() -> None:
     clock.seconds = 3.5
     slot = CacheSlot(cache, b"a", CacheOptions(ttl_s=300))
 
-    assert slot.find() is not None
+    assert slot.find(b"") is not None
     assert slot.headers == {
         "X-OpenRouter-Cache-Status": "HIT",
         "X-OpenRouter-Cache-Age": "3",
