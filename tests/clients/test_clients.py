@@ -2,8 +2,9 @@
 
 Each is a program of its own, in Python or in JavaScript, that goes through the same conversation:
 a text, streamed and whole; a call, asked for and forced, whole and streamed; its result; a document
-by a schema; a wrong key, an unknown model, an image that the model cannot see; and leaving in the
-middle. `make clients` installs what is not installed for development anyway.
+by a schema; an image; refusals of a wrong key, an unknown model, an image that the model cannot
+see, a text that is too long; and leaving in the middle. `make client-packages` installs what is not
+installed for development anyway.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import pytest
 
 from tests.clients.answers import CALLS, DOCUMENT, HELLO, LONG, TOLD, answering
 from tests.clients.installed import FOLDER, NODE, NODE_MARKS, OWN_MARKS, OWN_PYTHON
+from tests.integration.test_images import seeing
 from tests.serving import KEY
 
 _TEXTS = ("whole", "streamed")
@@ -27,6 +29,7 @@ EXPECTED: dict[str, Any] = {
     "called in a stream": CALLS,
     "told": TOLD,
     "document": DOCUMENT,
+    "seen": "I see.",
 }
 REFUSALS = ("wrong key", "unknown model", "picture", "too long")
 
@@ -71,7 +74,7 @@ CLIENTS = [
 ]
 
 
-async def talk(client: Client, url: str) -> dict[str, Any]:
+async def talk(client: Client, url: str, seeing_url: str) -> dict[str, Any]:
     """Run a client's program; what it saw, by case."""
     process = await asyncio.create_subprocess_exec(
         *client.command,
@@ -79,7 +82,7 @@ async def talk(client: Client, url: str) -> dict[str, Any]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    wanted = {"client": client.name, "url": url, "key": KEY}
+    wanted = {"client": client.name, "url": url, "seeing_url": seeing_url, "key": KEY}
     output, _ = await process.communicate(json.dumps(wanted).encode())
     assert process.returncode == 0
     lines = [json.loads(line) for line in output.splitlines()]
@@ -116,10 +119,10 @@ def _each() -> Iterator[Any]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("client", list(_each()))
-async def test_a_conversation(client: Client) -> None:
+async def test_a_conversation(client: Client, tmp_path: Path) -> None:
     """BUG-01, 02, 03, 14, 24: every case, and what is billed for the one who left."""
-    async with answering() as served:
-        seen = await talk(client, served.url)
+    async with answering() as served, seeing(tmp_path) as (seeing_one, _):
+        seen = await talk(client, served.url, seeing_one.url)
         await served.settled()
         events = served.usage.events
 

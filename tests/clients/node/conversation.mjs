@@ -1,5 +1,5 @@
 // Runs a conversation with one published client and prints what its user would see, one JSON line
-// for each case; see ../test_clients.py. Standard input is {client, url, key}.
+// for each case; see ../test_clients.py. Standard input is {client, url, seeing_url, key}.
 import Anthropic from "@anthropic-ai/sdk";
 import { GoogleGenAI } from "@google/genai";
 import { createOpenRouter } from "@openrouter/ai-sdk-provider";
@@ -65,7 +65,8 @@ function openai(url, key) {
     "wrong key": () =>
       make("sk-wrong-key").chat.completions.create({ model: MODEL, messages: said(HELLO) }),
     "unknown model": () => create(said(HELLO), { model: "nobody" }),
-    picture: () => create(said([{ type: "text", text: HELLO }, image])),
+    picture: async () =>
+      (await create(said([{ type: "text", text: HELLO }, image]))).choices[0].message.content,
     "too long": () => create(said(TOO_LONG)),
     left: async () => {
       for await (const { choices } of await create(said(COUNT), { stream: true })) {
@@ -131,7 +132,8 @@ function openrouter(url, key) {
     },
     "wrong key": () => send(said(HELLO), {}, make("sk-wrong-key")),
     "unknown model": () => send(said(HELLO), { model: "nobody" }),
-    picture: () => send(said([{ type: "text", text: HELLO }, image])),
+    picture: async () =>
+      (await send(said([{ type: "text", text: HELLO }, image]))).choices[0].message.content,
     "too long": () => send(said(TOO_LONG)),
     left: async () => {
       for await (const { choices } of await send(said(COUNT), { stream: true })) {
@@ -173,12 +175,12 @@ function vercel(url, key) {
     },
     "wrong key": () => ask(HELLO, { model: make("sk-wrong-key").chat(MODEL) }),
     "unknown model": () => ask(HELLO, { model: make(key).chat("nobody") }),
-    picture: () => {
+    picture: async () => {
       const content = [
         { type: "text", text: HELLO },
         { type: "image", image: PICTURE, mediaType: "image/png" },
       ];
-      return generateText(options({ messages: said(content) }));
+      return (await generateText(options({ messages: said(content) }))).text;
     },
     "too long": () => ask(TOO_LONG),
     left: async () => {
@@ -232,7 +234,7 @@ function anthropic(url, key) {
     },
     "wrong key": () => make("sk-wrong-key").messages.create(body(HELLO)),
     "unknown model": () => create(HELLO, { model: "nobody" }),
-    picture: () => create([{ type: "text", text: HELLO }, image]),
+    picture: async () => text(await create([{ type: "text", text: HELLO }, image])),
     "too long": () => create(TOO_LONG),
     left: async () => {
       for await (const event of await create(COUNT, { stream: true })) {
@@ -290,8 +292,8 @@ function google(url, key) {
     },
     "wrong key": () => make("sk-wrong-key").models.generateContent({ model: MODEL, contents: HELLO }),
     "unknown model": () => ask(HELLO, {}, "nobody"),
-    picture: () =>
-      ask([{ text: HELLO }, { inlineData: { mimeType: "image/png", data: PICTURE } }]),
+    picture: async () =>
+      (await ask([{ text: HELLO }, { inlineData: { mimeType: "image/png", data: PICTURE } }])).text,
     "too long": () => ask(TOO_LONG),
     left: async () => {
       const controller = new AbortController();
@@ -305,7 +307,10 @@ function google(url, key) {
 
 const input = JSON.parse(await new Response(process.stdin).text());
 const clients = { openai, openrouter, vercel, anthropic, google };
-for (const [name, run] of Object.entries(clients[input.client](input.url, input.key))) {
+const make = clients[input.client];
+const cases = make(input.url, input.key);
+cases.seen = make(input.seeing_url, input.key).picture;
+for (const [name, run] of Object.entries(cases)) {
   let line;
   try {
     line = { seen: await run() };

@@ -59,9 +59,7 @@ def cases(url: str, key: str) -> Mapping[str, Callable[[], Any]]:
     def picture() -> Any:
         data = PICTURE.partition(",")[2]
         source = {"type": "base64", "media_type": "image/png", "data": data}
-        return create(
-            [{"role": "user", "content": [{"type": "image", "source": source}]}],
-        )
+        return _text(create([{"role": "user", "content": [{"type": "image", "source": source}]}]))
 
     def left() -> Any:
         with messages().stream(**body(said(COUNT))) as stream:

@@ -61,7 +61,7 @@ def cases(url: str, key: str) -> Mapping[str, Callable[[], Any]]:
 
     def picture() -> Any:
         data = b64decode(PICTURE.partition(",")[2])
-        return ask([HELLO, types.Part.from_bytes(data=data, mime_type="image/png")])
+        return ask([HELLO, types.Part.from_bytes(data=data, mime_type="image/png")]).text
 
     def left() -> Any:
         pieces = stream(COUNT)

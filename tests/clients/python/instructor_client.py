@@ -79,7 +79,7 @@ def cases(url: str, key: str) -> Mapping[str, Callable[[], Any]]:
             model=MODEL, messages=said(HELLO), response_model=None
         ),
         "unknown model": lambda: refused(model="nobody"),
-        "picture": lambda: refused(messages=picture()),
+        "picture": lambda: refused(messages=picture()).choices[0].message.content,
         "too long": lambda: refused(messages=said(TOO_LONG)),
         "left": left,
     }

@@ -64,7 +64,7 @@ def cases(url: str, key: str) -> Mapping[str, Callable[[], Any]]:
         "document": document,
         "wrong key": lambda: model(api_key="sk-wrong-key").invoke(HELLO),
         "unknown model": lambda: model(model="nobody").invoke(HELLO),
-        "picture": lambda: model().invoke([HumanMessage(picture()[0]["content"])]),
+        "picture": lambda: model().invoke([HumanMessage(picture()[0]["content"])]).content,
         "too long": lambda: model().invoke(TOO_LONG),
         "left": left,
     }

@@ -76,7 +76,7 @@ def cases(url: str, key: str) -> Mapping[str, Callable[[], Any]]:
         "document": document,
         "wrong key": lambda: complete(said(HELLO), api_key="sk-wrong-key"),
         "unknown model": lambda: complete(said(HELLO), model="openai/nobody"),
-        "picture": lambda: complete(picture()),
+        "picture": lambda: _seen(complete(picture()))["text"],
         "too long": lambda: complete(said(TOO_LONG)),
         "left": left,
     }

@@ -63,7 +63,7 @@ def cases(url: str, key: str) -> Mapping[str, Callable[[], Any]]:
         "document": document,
         "wrong key": lambda: create(said(HELLO), with_key="sk-wrong-key"),
         "unknown model": lambda: create(said(HELLO), model="nobody"),
-        "picture": lambda: create(picture()),
+        "picture": lambda: _seen(create(picture()))["text"],
         "too long": lambda: create(said(TOO_LONG)),
         "left": left,
     }

@@ -76,7 +76,7 @@ def cases(url: str, key: str) -> Mapping[str, Callable[[], Any]]:
         "document": document,
         "wrong key": lambda: send(said(HELLO), by=stranger),
         "unknown model": lambda: send(said(HELLO), model="nobody"),
-        "picture": lambda: send(picture()),
+        "picture": lambda: send(picture()).choices[0].message.content,
         "too long": lambda: send(said(TOO_LONG)),
         "left": left,
     }

@@ -1,8 +1,8 @@
 """Runs a conversation with one published client and prints what its user would see, as JSON.
 
-Standard input is `{"client", "url", "key"}`; a client is a module beside this one whose
-`cases(url, key)` gives named programs. Each prints what it returns, or the class of what it raises.
-A case that lasts is cut by the server's side of the test.
+Standard input is `{"client", "url", "seeing_url", "key"}`; a client is a module beside this one,
+whose `cases(url, key)` gives named programs. Printed is what each returns, or the class of what it
+raises. The model behind `seeing_url` sees images.
 """
 
 import importlib
@@ -14,7 +14,9 @@ def main() -> None:
     """Run all cases of one client."""
     wanted = json.load(sys.stdin)
     client = importlib.import_module(f"{wanted['client']}_client")
-    for name, case in client.cases(wanted["url"], wanted["key"]).items():
+    cases = dict(client.cases(wanted["url"], wanted["key"]))
+    cases["seen"] = client.cases(wanted["seeing_url"], wanted["key"])["picture"]
+    for name, case in cases.items():
         try:
             seen = {"seen": case()}
         except Exception as error:  # noqa: BLE001 - whatever a user would get
