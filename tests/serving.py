@@ -245,6 +245,7 @@ async def serving(
                 yield Serving(server, manager, port, sink, session)
         finally:
             await server.close()
+        assert usage_lines.discrepancies(sink.lines) == []
 
 
 def _settings(

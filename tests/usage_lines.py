@@ -2,7 +2,10 @@
 
 import orjson
 
+from provider_core.billing.audit.books import Books
 from provider_core.billing.audit.line_rules import faults
+from provider_core.billing.audit.reconcile import Finding, reconcile
+from provider_core.billing.audit.sources import read_lines
 
 _SEEN: list[bytes] = []
 
@@ -25,3 +28,11 @@ def faults_of(lines: list[bytes]) -> list[str]:
         for line in lines
         for fault in faults(line, orjson.loads(line))
     ]
+
+
+def discrepancies(log: list[bytes]) -> list[Finding]:
+    """What `provider usage reconcile` says of the whole log of a server that has ended."""
+    with Books() as books:
+        books.read("log", read_lines(log, "log"))
+        found = reconcile(books, now_s=0.0, max_request_s=0.0)
+    return [finding for finding in found if finding.is_discrepancy]

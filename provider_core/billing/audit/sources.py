@@ -1,7 +1,7 @@
 """Where bills are found: journals, which have checksums, and logs, which have other lines, too."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,20 +66,30 @@ def read_log(path: Path) -> Iterator[Item]:
         OSError: The file cannot be read, or is not compressed as its name says.
     """
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            is_usage = b'"usage.' in line
-            if is_usage or b'"request.access"' in line:
-                where = f"{path}:{number}"
-                try:
-                    fields = orjson.loads(line)
-                except orjson.JSONDecodeError:
-                    if is_usage:
-                        yield Item("unreadable", where, {})
-                    continue
-                name = fields.get("event") if isinstance(fields, dict) else None
-                kind = _KINDS.get(name) if isinstance(name, str) else None
-                if kind is not None:
-                    yield Item(kind, where, fields, line)
+        yield from read_lines(file, str(path))
+
+
+def read_lines(lines: Iterable[bytes], name: str) -> Iterator[Item]:
+    """Read the lines of a log.
+
+    Args:
+        lines: With their newlines; of any kind.
+        name: Of where they are, before their number.
+    """
+    for number, line in enumerate(lines, 1):
+        is_usage = b'"usage.' in line
+        if is_usage or b'"request.access"' in line:
+            where = f"{name}:{number}"
+            try:
+                fields = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                if is_usage:
+                    yield Item("unreadable", where, {})
+                continue
+            event = fields.get("event") if isinstance(fields, dict) else None
+            kind = _KINDS.get(event) if isinstance(event, str) else None
+            if kind is not None:
+                yield Item(kind, where, fields, line)
 
 
 def read_segment(path: Path) -> Iterator[Item]:
