@@ -176,6 +176,47 @@ async def test_b1_kill_9_under_load(tmp_path: Path) -> None:
     assert "interrupted" in {event.get("status") for event in events}
 
 
+async def faults_at_random(boots: Boots, rounds: int, seed: int) -> None:
+    """Load one process after another, and end each in one of three ways."""
+    rng = random.Random(seed)  # noqa: S311 - faults, repeatable
+    for _ in range(rounds):
+        with boots.process() as process:
+            port = await boots.port(process)
+            assert port is not None
+            loading = asyncio.create_task(boots.load(process, port))
+            await asyncio.sleep(rng.uniform(0.05, 0.5))
+            match rng.choice(["kill", "terminate", "freeze"]):
+                case "terminate":
+                    process.terminate()
+                case "freeze":
+                    process.send_signal(signal.SIGSTOP)
+                    await asyncio.sleep(0.1)
+                    process.send_signal(signal.SIGCONT)
+                    await asyncio.sleep(0.1)
+                    process.kill()
+                case _:
+                    process.kill()
+            await loading
+    await boots.settle()
+
+
+async def test_b23_faults_at_random_reconcile(tmp_path: Path) -> None:
+    """The short form of the soak: whatever ends a server, journal and log agree afterwards."""
+    boots = Boots(tmp_path)
+    await faults_at_random(boots, 3, seed=23)
+    assert boots.check()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+async def test_b23_a_thousand_faults_reconcile(tmp_path: Path) -> None:
+    """The same for about an hour, with one journal and one log."""
+    boots = Boots(tmp_path)
+    await faults_at_random(boots, 1000, seed=24)
+    boots.check()
+    assert len(boots.completed) > 1000
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 async def test_b1_a_thousand_kills(tmp_path: Path) -> None:
