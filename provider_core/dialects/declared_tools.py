@@ -6,10 +6,12 @@ from typing import Any
 
 from provider_core.dialects.chat_request import Tool
 from provider_core.dialects.validation import bad_value, wrong_type
+from provider_core.errors import InvalidRequest
 
 MAX_TOOLS = 128
 MAX_TOOL_NAME = 64  # characters
 
+_SCHEMA_MAPS = frozenset({"properties", "$defs", "definitions"})
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -39,13 +41,30 @@ def check_tool_name(value: Any, param: str, *, also: str = "") -> str:
 
 
 def check_schema(value: Any, param: str) -> dict[str, Any] | None:
-    """Check that a schema is an object; whether it can be enforced shows when it is compiled.
+    """Check the parts of a schema of arguments that are read before it is compiled.
+
+    Whether all of it can be enforced shows when it is.
+
+    Args:
+        value: Any JSON value; null is no schema.
+        param: Where it stands, for errors.
 
     Raises:
-        InvalidRequest: It is anything else but null.
+        InvalidRequest: It is no object, describes none, or one of those parts has another shape.
     """
-    if value is not None and not isinstance(value, dict):
+    if value is None:
+        return None
+    if not isinstance(value, dict):
         raise wrong_type(param, "an object", value)
+    if value.get("type", "object") != "object":
+        message = f"{param} must be the schema of an object: its type is not 'object'"
+        raise InvalidRequest(message, param=param, code="invalid_schema")
+    for key in _SCHEMA_MAPS & value.keys():
+        if not isinstance(value[key], dict):
+            raise wrong_type(f"{param}.{key}", "an object of schemas", value[key])
+    required = value.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        raise wrong_type(f"{param}.required", "an array of strings", required)
     return value
 
 

@@ -1,9 +1,9 @@
 """The tools that a chat offers and the calls that it wants, under their new and old names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from provider_core.dialects.declared_tools import MAX_TOOLS, check_tool_name
+from provider_core.dialects.declared_tools import MAX_TOOLS, check_schema, check_tool_name
 from provider_core.dialects.validation import MAX_ECHO, bad_value, wrong_type
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 from provider_core.types import Tool, ToolChoice
@@ -68,7 +68,7 @@ def parse_function(value: Any, param: str) -> Tool:
     return Tool(
         name=check_tool_name(value.get("name"), f"{param}.name"),
         description=description,
-        parameters=_parameters(value.get("parameters"), f"{param}.parameters"),
+        parameters=check_schema(value.get("parameters"), f"{param}.parameters"),
         strict=bool(strict),
         param=f"{param}.parameters",
     )
@@ -204,17 +204,3 @@ def _named(value: Any, tools: Sequence[Tool], param: str) -> str:
     if name not in {tool.name for tool in tools}:
         raise bad_value(f"{param}.name", f"must be that of a tool of this request, not {name!r}")
     return name
-
-
-def _parameters(value: Any, param: str) -> Mapping[str, Any] | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise wrong_type(param, "an object", value)
-    if value.get("type", "object") != "object":
-        raise InvalidRequest(
-            f"{param} must be the schema of an object: its type is not 'object'",
-            param=param,
-            code="invalid_schema",
-        )
-    return value
