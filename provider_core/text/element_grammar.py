@@ -10,7 +10,7 @@ from typing import Any
 
 from provider_core.errors import InvalidRequest
 from provider_core.text.grammar import json_rule
-from provider_core.text.tool_parsers.elements import is_text
+from provider_core.text.tool_parsers.elements import is_text, listed_values
 from provider_core.tool_calling import ElementSyntax
 from provider_core.types import Tool
 
@@ -69,7 +69,9 @@ class _Elements:
         closing = self.spell(self.elements.after_value)
         param = f"{self.tool.param}/properties/{name}"
         if is_text(schema) and isinstance(schema, Mapping):
-            if texts := schema.get("enum", [schema["const"]] if "const" in schema else None):
+            if self.tool.strict:
+                self._json(schema, param)  # refuses what cannot be enforced
+            if texts := listed_values(schema):
                 choices = " | ".join(map(self.spell, texts))
                 return [f"{rule}: {opening} ({choices}) {closing}"]
             unenforced = _UNENFORCED & schema.keys()

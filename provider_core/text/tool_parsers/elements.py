@@ -100,10 +100,15 @@ def is_text(schema: object) -> bool:
     """Whether every value of a schema is a string, so that it is written without quotes."""
     if not isinstance(schema, Mapping):
         return False
-    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    if isinstance(values, list) and values:
+    if values := listed_values(schema):
         return all(isinstance(value, str) for value in values)
     return schema.get("type") == "string"
+
+
+def listed_values(schema: Mapping[str, Any]) -> Sequence[Any]:
+    """The values that a schema lists; empty if it lists none."""
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    return values if isinstance(values, list) else ()
 
 
 def make_qwen_parser(tools: Sequence[Tool]) -> FamilyParser:

@@ -206,6 +206,25 @@ def test_a_strict_tool_whose_elements_cannot_be_enforced_is_refused() -> None:
     assert caught.value.param == "p/properties/a"
 
 
+@pytest.mark.parametrize("family", ELEMENTS)
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [({"type": "string", "enum": 5}, "/enum"), ({"type": "string", "not": {}}, "/not")],
+)
+def test_texts_in_elements_have_good_schemas(
+    family: str, schema: dict[str, Any], place: str
+) -> None:
+    """If the tool is strict; else any text will do."""
+    for strict in (True, False):
+        tool = Tool(name="g", parameters={"properties": {"a": schema}}, strict=strict, param="p")
+        if strict:
+            with pytest.raises(InvalidRequest) as caught:
+                tool_constraint(syntax_of(family), [tool], control_tokens={})
+            assert caught.value.param == f"p/properties/a{place}"
+        else:
+            assert tool_constraint(syntax_of(family), [tool], control_tokens={})
+
+
 HARMONY = syntax_of("gpt_oss")
 ASIDE = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
 FINAL = "<|channel|>final<|message|>"
