@@ -244,16 +244,30 @@ class UsageLedger:
         try:
             with _transaction(db):
                 for event in events:
-                    if _finished_s(event) >= horizon_s:
-                        _insert(db, event)
+                    self._add(db, event, horizon_s)
                 db.executemany(
                     "INSERT OR REPLACE INTO segments VALUES (?, ?)", (segments or {}).items()
                 )
-        except (sqlite3.Error, OverflowError) as error:
+        except sqlite3.Error as error:
             self._has_lost = True
             log.error("ledger.failed", error=str(error))  # noqa: TRY400 - SQLite's own words
             return False
         return True
+
+    def _add(self, db: sqlite3.Connection, event: Mapping[str, object], horizon_s: float) -> None:
+        """Add an event; one that cannot be read keeps no other out.
+
+        Raises:
+            sqlite3.Error: The file cannot be written.
+        """
+        try:
+            if _finished_s(event) >= horizon_s:
+                _insert(db, event)
+        except sqlite3.Error:
+            raise
+        except Exception:
+            self._has_lost = True
+            log.exception("ledger.skipped", event_id=event.get("event_id"))
 
     def _purge(self) -> None:
         """Forget what is older than the retention; its day keeps the sums."""
@@ -277,8 +291,8 @@ class UsageLedger:
         """Write one more batch, and come back for the next when others had their turn."""
         try:
             batch = next(unread, None)
-        except (OSError, sqlite3.Error) as error:
-            log.error("ledger.failed", error=str(error))  # noqa: TRY400 - of the operating system
+        except Exception:  # whatever a damaged file makes of us
+            log.exception("ledger.failed", error="a journal cannot be read")
             return
         if batch is not None and self._write(*batch) and not self._is_closed:
             self._submit(lambda: self._refill(unread))
@@ -306,16 +320,15 @@ class _transaction:  # noqa: N801 - used as a function
 
 
 def _insert(db: sqlite3.Connection, event: Mapping[str, Any]) -> None:
-    """Add an event; one that is known changes nothing."""
+    """Add an event; one that is known changes nothing. All of it is read before any is written."""
     if event["event"] == "usage.final":
-        row = row_of(event, _finished_s(event))
+        row, sums = row_of(event, _finished_s(event)), sums_of(event)
         if db.execute(_ADD_GENERATION, row).rowcount == 1:
-            db.execute(_ADD_TO_DAY, sums_of(event))
+            db.execute(_ADD_TO_DAY, sums)
         return
-    known = (event["event_id"], _finished_s(event))
+    known, amount = (event["event_id"], _finished_s(event)), split_money(event["cost_delta"])
     found = db.execute(_FIND_DAY, (event["generation_id"],)).fetchone()
     if found is not None and db.execute(_ADD_ADJUSTMENT, known).rowcount == 1:
-        amount = split_money(event["cost_delta"])
         db.execute(_ADJUST_GENERATION, (*amount, event["generation_id"]))
         db.execute(_ADJUST_DAY, (*amount, *found))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from provider_core.billing.identifiers import make_ulid
 from provider_core.billing.journal import records
@@ -219,6 +220,42 @@ async def test_a_start_adds_what_the_journals_have(
                 await asyncio.sleep(0)
         assert (await again.spending(MINE)).total == record.cost + other.cost
         again.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"cost": "much"},
+        {"timestamp": None},
+        {"timestamp": "yesterday"},
+        {"completion_tokens": 2**70},
+        {"model": "\ud800"},
+    ],
+)
+async def test_an_event_that_cannot_be_read_keeps_no_other_out(
+    settle: Settle, tmp_path: Path, clock: HandClock, damage: dict[str, Any]
+) -> None:
+    """It is left out whole, and the files of this boot will be read again."""
+    record, other = settle(), settle()
+    own = make_ulid()
+    journal_file(tmp_path / "journal", own, record.event)
+    path = tmp_path / "other.sqlite"
+    fresh = UsageLedger(
+        path, retention_days=35, journal_dir=tmp_path / "journal", boot_id=own, clock=clock
+    )
+    fresh.start()
+    with capture_logs() as logs:
+        fresh.record({**record.event, **damage})
+        fresh.record(other.event)
+        assert (await fresh.spending(MINE)).total == other.cost
+        assert await fresh.find(record.generation_id, MINE) is None
+        fresh.close()
+    assert [(line["event"], line["event_id"]) for line in logs] == [
+        ("ledger.skipped", record.event["event_id"])
+    ]
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT name FROM segments").fetchall() == []
+    db.close()
 
 
 async def test_a_file_that_was_read_is_not_read_again(
