@@ -18,6 +18,7 @@ from provider_core import ConfigurationError
 
 CONFIG = "preprocessor_config.json"
 BICUBIC = 3  # Pillow's number, which these files write
+MAX_RATIO = 16  # of the sides, before what is longer loses its ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +45,29 @@ class ImageProcessor:
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Turn uint8 `[height, width, 3]` into float32 `[1, 3, height, width]`."""
         image = Image.fromarray(pixels)
+        if isinstance(self.size, int):  # else a line of pixels would be resized to gigabytes
+            shorter = MAX_RATIO * min(image.size)
+            image = _middle(image, min(image.height, shorter), min(image.width, shorter))
         if self.size is not None:
             height, width = self._target(image.height, image.width)
             image = image.resize((width, height), Image.Resampling(self.resample))
         if self.crop is not None:
-            height, width = self.crop
-            left, top = (image.width - width) // 2, (image.height - height) // 2
-            image = image.crop((left, top, left + width, top + height))
+            image = _middle(image, *self.crop)
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         values = (np.asarray(image, np.float32) * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values.transpose(2, 0, 1)[np.newaxis], np.float32)
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of every picture that it makes.
+
+        Raises:
+            ConfigurationError: They depend on the picture.
+        """
+        fixed = self.crop or self.size
+        if not isinstance(fixed, tuple):
+            raise ConfigurationError(f"{CONFIG} must bring all images to one size")
+        return fixed
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
         if isinstance(self.size, tuple):
@@ -61,6 +75,11 @@ class ImageProcessor:
         shortest = self.size or 1
         longest = int(shortest * max(height, width) / min(height, width))
         return (shortest, longest) if height <= width else (longest, shortest)
+
+
+def _middle(image: Image.Image, height: int, width: int) -> Image.Image:
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def read_processor(folder: Path) -> ImageProcessor:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from provider_core import ConfigurationError
 from provider_onnxruntime.image_processor import read_processor
 
 CLIP = {
@@ -62,3 +63,30 @@ def test_a_size_of_two_sides_is_taken_as_it_is(tmp_path: Path) -> None:
     """SigLIP's: the picture is stretched."""
     size = {"height": 6, "width": 2}
     assert process(tmp_path, plain(8, 9), size=size, do_center_crop=False).shape == (1, 3, 6, 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 16_384), (16_384, 1)])
+def test_a_line_is_cut_before_it_is_enlarged(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """To 336 by 5.5 million pixels otherwise. What is left is its middle."""
+    pixels = plain(*shape)
+    pixels[:8000] = pixels[:, :8000] = 0
+    pixels[shape[0] // 2 - 50 : shape[0] // 2 + 50, shape[1] // 2 - 50 : shape[1] // 2 + 50] = 255
+    large = {"height": 336, "width": 336}
+    values = process(tmp_path, pixels, size=336, crop_size=large, do_normalize=False)
+    assert values.shape == (1, 3, 336, 336)
+    assert (values == 1).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"do_center_crop": False}, {"do_center_crop": False, "do_resize": False}],
+)
+def test_the_size_of_what_it_makes_is_known_or_refused(
+    tmp_path: Path, changes: dict[str, bool]
+) -> None:
+    """Tokens are counted before a picture is looked at."""
+    process(tmp_path, plain(4, 4))
+    assert read_processor(tmp_path).output_size == (4, 4)
+    process(tmp_path, plain(4, 4), **changes)
+    with pytest.raises(ConfigurationError, match="one size"):
+        _ = read_processor(tmp_path).output_size
