@@ -20,6 +20,13 @@ class ImageEncoder(Protocol):
         """The placeholder that the model's chat template writes once for each picture."""
         ...
 
+    def num_image_tokens(self, height: int, width: int) -> int:
+        """How many vectors `encode_image` will make of a picture of so many pixels, at least one.
+
+        Called for requests that may yet be refused, on the event loop: it only calculates.
+        """
+        ...
+
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Look at a picture. Called from a thread of its own, one picture at a time.
 
@@ -27,6 +34,7 @@ class ImageEncoder(Protocol):
             pixels: uint8 `[height, width, 3]`, of any size.
 
         Returns:
-            float32 `[k, size]`, at least one vector of the size of the model's own.
+            float32 `[k, size]`, vectors of the size of the model's own; k is what
+            `num_image_tokens` said.
         """
         ...

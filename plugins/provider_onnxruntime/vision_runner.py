@@ -37,6 +37,8 @@ class VisionRunner(OnnxRuntimeRunner):
         self.image_token_id = files.image_token_id
         self._process = read_processor(files.folder)
         self._encoders = [open_session(files.encoder, settings)]
+        blank = np.zeros((*self._process.output_size, 3), np.uint8)
+        self._num_image_tokens = len(self.encode_image(blank))
         super().__init__(
             files.decoder,
             settings.model_copy(update={"cache": False}),  # its probe speaks in ids
@@ -45,6 +47,10 @@ class VisionRunner(OnnxRuntimeRunner):
             prefix_cache_mib=prefix_cache_mib,
             embedder=TokenEmbedder(open_session(files.embedder, settings)),
         )
+
+    def num_image_tokens(self, height: int, width: int) -> int:  # noqa: ARG002 - of any size
+        """As many for every picture: all are brought to one size."""
+        return self._num_image_tokens
 
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Look at a picture: float32 `[k, size]`."""

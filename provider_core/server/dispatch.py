@@ -5,13 +5,12 @@ callback for the events, waits, and settles. Whatever can be refused is refused 
 a settlement is open; from there every exit goes through `Run.settle`.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from provider_core import hookspecs
 from provider_core.access.credits import CreditStore
-from provider_core.billing.events import ClientFinishReason, Endpoint, Status
+from provider_core.billing.events import ClientFinishReason, Endpoint
 from provider_core.billing.journal import UsageJournal
 from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.errors import (
@@ -27,8 +26,9 @@ from provider_core.server.chat_plan import ChatPlanner, ReplyPlan
 from provider_core.server.gate import Gate
 from provider_core.server.grammars import GrammarCompiler
 from provider_core.server.images import PromptImages
+from provider_core.server.looking import ImageLooker
 from provider_core.server.models import Models, Served, ServedModel
-from provider_core.server.open_run import OpenRun
+from provider_core.server.open_run import OpenRun, outcome_of
 from provider_core.server.quotas import Quotas
 from provider_core.settings import Settings
 from provider_core.text.events import Event, Finished
@@ -53,7 +53,7 @@ class Prepared:
     output: OutputFormat | None
     num_choices: int  # generated of each prompt
     num_returned: int  # of them all
-    num_images: int = 0  # shown to them
+    images: PromptImages  # shown to them
 
 
 class Dispatcher:
@@ -64,6 +64,7 @@ class Dispatcher:
         quotas: What keys may use.
         gate: The last that can refuse a request.
         planner: Turns conversations into prompts and grammars.
+        looker: Shows models what prompts show.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Dispatcher:
         self.quotas = Quotas(settings.limits, credit_store)
         self.gate = Gate(settings, plugins, self.quotas, journal)
         self.planner = ChatPlanner(plugins, GrammarCompiler(plugins, settings.limits))
+        self.looker = ImageLooker()
         self._plugins = plugins
         self._ledger = ledger
 
@@ -152,7 +154,6 @@ class Dispatcher:
                     fairness_key=call.principal.api_key_id,
                     cache_salt=f"{_tenant(call.principal)}/{cache_salt}{images.salt}",
                     grammar=plan.grammar,
-                    prompt_embeddings=images.embeddings,
                 )
                 for choice in range(best_of)
             ]
@@ -164,7 +165,7 @@ class Dispatcher:
             num_computed_tokens=best_of * num_prompt_tokens,
             num_prompt_tokens=num_prompt_tokens,
             max_tokens=sum(request.sampling.max_tokens for request in requests),
-            image_count=images.count,
+            image_count=len(images.pictures),
         )
         return Prepared(
             model=model,
@@ -173,17 +174,17 @@ class Dispatcher:
             output=plan.output,
             num_choices=best_of,
             num_returned=n * len(prompts),
-            num_images=images.count,
+            images=images,
         )
 
-    def start(
+    async def start(
         self,
         call: Call,
         prepared: Prepared,
         endpoint: Endpoint,
         on_event: Callable[[Event], bool | None],
     ) -> "Run":
-        """Open the settlement and submit every sequence.
+        """Open the settlement, look at what the prompt shows, and submit every sequence.
 
         Args:
             call: The HTTP request.
@@ -192,12 +193,12 @@ class Dispatcher:
             on_event: Told of each event on the loop's thread; `False` says that the client is gone.
 
         Raises:
-            ProviderError: The engine takes nothing; already settled.
+            ProviderError: The engine takes nothing, or nothing can be seen; already settled.
         """
         run = Run(self, call, prepared, endpoint, on_event)
         self.runs.add(run)
         try:
-            run.generation.start()
+            await run.start()
         except BaseException as exc:
             run.settle(exc)
             raise
@@ -250,6 +251,7 @@ class Run:
     ) -> None:
         self._dispatcher = dispatcher
         self._call = call
+        self._prepared = prepared
         self._on_event = on_event
         self.error: Exception | None = None
         self.finish: Finished | None = None
@@ -268,7 +270,7 @@ class Run:
             prepared.model,
             endpoint,
             n=prepared.num_returned,
-            image_count=prepared.num_images,
+            image_count=len(prepared.images.pictures),
         )
 
     @property
@@ -280,6 +282,21 @@ class Run:
     def usage(self) -> Usage:
         """What it has used, now."""
         return self.generation.usage
+
+    async def start(self) -> None:
+        """Look at what the prompt shows, and submit every sequence unless it was cut meanwhile.
+
+        Raises:
+            ProviderError: The engine takes nothing, or nothing can be seen.
+        """
+        prepared = self._prepared
+        embeddings = await self._dispatcher.looker.look(
+            prepared.model,
+            prepared.images,
+            num_sequences=len(prepared.requests),
+            deadline_s=self._call.deadline_s,
+        )
+        self.generation.start(embeddings)
 
     def _observe(self, event: Event) -> bool | None:
         if self._call.cache_slot is not None:
@@ -372,19 +389,6 @@ def _tenant(principal: Principal) -> str:
     if principal.account_id is not None:
         return f"account:{principal.account_id}"
     return f"key:{principal.api_key_id}"
-
-
-def outcome_of(cause: BaseException | None) -> tuple[Status, int, str | None]:
-    """Status, HTTP status and error code of an ending."""
-    match cause:
-        case None:
-            return "ok", 200, None
-        case asyncio.CancelledError() | ConnectionError():
-            return "cancelled", 499, None
-        case ProviderError():
-            return "error", cause.status, cause.code
-        case _:
-            return "error", 500, "internal_error"
 
 
 def _client_reason(finish: Finished | None) -> ClientFinishReason | None:

@@ -10,8 +10,9 @@ from provider_core.billing.events import CancelStage, Endpoint
 from provider_core.encoders import EncoderRow
 from provider_core.errors import ProviderError
 from provider_core.server.call import Call
-from provider_core.server.dispatch import Dispatcher, outcome_of
+from provider_core.server.dispatch import Dispatcher
 from provider_core.server.models import ServedEncoder
+from provider_core.server.open_run import outcome_of
 from provider_core.types import Usage, UsageRecord
 
 

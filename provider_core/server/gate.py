@@ -1,5 +1,6 @@
 """The second gate of a request: exact, and the last that can refuse it."""
 
+from dataclasses import replace
 from time import monotonic
 
 from provider_core import hookspecs
@@ -8,7 +9,7 @@ from provider_core.errors import DeadlineExceeded, Unavailable
 from provider_core.plugins import PluginManager
 from provider_core.server.admission import check_queue
 from provider_core.server.call import Call
-from provider_core.server.models import Served
+from provider_core.server.models import Served, ServedModel
 from provider_core.server.quotas import Quotas
 from provider_core.settings import Settings
 
@@ -73,6 +74,8 @@ class Gate:
             ProviderError: Overload, a limit of the key, or a deadline that has passed.
         """
         load = model.engine.load()
+        if isinstance(model, ServedModel) and model.num_looking:  # they come to the engine next
+            load = replace(load, num_waiting=load.num_waiting + model.num_looking)
         rate = model.prefill_rate
         rate.observe(load.num_prompt_tokens + load.num_cached_prompt_tokens, load.prefill_s)
         check_queue(

@@ -1,11 +1,11 @@
-"""From the images that a conversation names to what its model reads of them."""
+"""From the images that a conversation names to their places in its prompt.
+
+Nothing here takes a model's time: it looks at them once the request is let in.
+"""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.validation import bad_value
@@ -15,7 +15,6 @@ from provider_core.images.sources import DATA, read_data_url
 from provider_core.server.image_fetch import ImageFetcher
 from provider_core.server.models import ServedModel
 from provider_core.settings import ImageSettings
-from provider_core.vision import ImageEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,18 +22,18 @@ class PromptImages:
     """What a prompt shows beside its ids.
 
     Attributes:
-        embeddings: For `GenerationRequest.prompt_embeddings`.
+        pictures: In order.
+        spans: Of each, where its vectors begin in the prompt and how many there are.
         salt: Tells prompts of other images apart, whose ids are the same.
-        count: How many images.
     """
 
-    embeddings: tuple[tuple[int, memoryview], ...] = ()
+    pictures: Sequence[DecodedImage] = ()
+    spans: Sequence[tuple[int, int]] = ()
     salt: str = ""
-    count: int = 0
 
 
 class ImageReader:
-    """Fetches, decodes and encodes images. Close it.
+    """Fetches and decodes images. Close it.
 
     Args:
         settings: Limits.
@@ -44,7 +43,6 @@ class ImageReader:
     def __init__(self, settings: ImageSettings, fetcher: ImageFetcher | None = None) -> None:
         self._settings = settings
         self._fetcher = fetcher or ImageFetcher(settings)
-        self._turns = asyncio.Semaphore(1)  # a model looks at one picture at a time
 
     def check(self, model: ServedModel, images: Sequence[ImageSource]) -> None:
         """Refuse what can be refused before anything is fetched.
@@ -68,16 +66,15 @@ class ImageReader:
     async def read(
         self, model: ServedModel, images: Sequence[ImageSource], prompt_ids: tuple[int, ...]
     ) -> tuple[tuple[int, ...], PromptImages]:
-        """Put a conversation's images into its prompt.
+        """Make room for a conversation's images in its prompt.
 
         Args:
             model: Which model.
-            images: In the order of the conversation, checked by `check`; all are loaded before
-                one is looked at.
+            images: In the order of the conversation, checked by `check`.
             prompt_ids: As the chat template wrote them, with one placeholder for each image.
 
         Returns:
-            The ids, each placeholder repeated for every vector of its image, and the vectors.
+            The ids, each placeholder repeated for every vector of its image, and the images.
 
         Raises:
             InvalidRequest: An image cannot be had or read, or the template shows others than the
@@ -91,10 +88,10 @@ class ImageReader:
                 "this model's chat template does not show every image once", param="messages"
             )
         pictures = await self._load_all(images)
-        vectors = [await self._look(encoder, picture) for picture in pictures]
-        ids, embeddings = place_vectors(prompt_ids, encoder.image_token_id, vectors)
-        salt = "".join(f"/{picture.digest.hex()}" for picture in pictures)
-        return ids, PromptImages(embeddings=embeddings, salt=salt, count=len(images))
+        lengths = [encoder.num_image_tokens(*picture.pixels.shape[:2]) for picture in pictures]
+        ids, spans = make_room(prompt_ids, encoder.image_token_id, lengths)
+        salt = await asyncio.to_thread(_salt_of, pictures)
+        return ids, PromptImages(pictures=pictures, spans=spans, salt=salt)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
@@ -124,32 +121,32 @@ class ImageReader:
             decode_image, data, max_pixels=settings.max_pixels, param=image.param
         )
 
-    async def _look(self, encoder: ImageEncoder, picture: DecodedImage) -> npt.NDArray[np.float32]:
-        async with self._turns:
-            return await asyncio.to_thread(encoder.encode_image, picture.pixels)
 
-
-def place_vectors(
-    prompt_ids: tuple[int, ...], placeholder: int, vectors: Sequence[npt.NDArray[np.float32]]
-) -> tuple[tuple[int, ...], tuple[tuple[int, memoryview], ...]]:
+def make_room(
+    prompt_ids: tuple[int, ...], placeholder: int, lengths: Sequence[int]
+) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
     """Repeat each placeholder for the vectors of its image.
 
     Args:
         prompt_ids: With as many placeholders as there are images.
         placeholder: Its id.
-        vectors: float32 `[k, size]` of each image, in order.
+        lengths: How many vectors each image has, in order.
 
     Returns:
-        The longer prompt, and each image's position in it with its vectors.
+        The longer prompt, and each image's position in it with its length.
     """
     ids: list[int] = []
-    embeddings = []
-    waiting = iter(vectors)
+    spans = []
+    waiting = iter(lengths)
     for token_id in prompt_ids:
         if token_id != placeholder:
             ids.append(token_id)
             continue
-        values = next(waiting)
-        embeddings.append((len(ids), np.ascontiguousarray(values, np.float32).data))
-        ids += [placeholder] * len(values)
-    return tuple(ids), tuple(embeddings)
+        length = next(waiting)
+        spans.append((len(ids), length))
+        ids += [placeholder] * length
+    return tuple(ids), spans
+
+
+def _salt_of(pictures: Sequence[DecodedImage]) -> str:
+    return "".join(f"/{picture.digest.hex()}" for picture in pictures)

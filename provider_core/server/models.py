@@ -86,6 +86,7 @@ class ServedModel(_Listed):
         chat_template: `None` for a model without one; it serves completions only.
         syntax: How it writes reasoning and calls.
         image_encoder: What looks at images; `None` for a model that reads text only.
+        num_looking: Sequences that wait for it before they go to the engine.
     """
 
     engine: Engine
@@ -94,6 +95,7 @@ class ServedModel(_Listed):
     decode_token: DecodeToken
     syntax: ChatSyntax = field(default_factory=ChatSyntax)
     image_encoder: ImageEncoder | None = None
+    num_looking: int = 0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,7 +1,9 @@
 """What the server asks of work that is under way, whatever runs it."""
 
+import asyncio
 from typing import Protocol
 
+from provider_core.billing.events import Status
 from provider_core.errors import ProviderError
 from provider_core.types import Usage, UsageRecord
 
@@ -26,3 +28,16 @@ class OpenRun(Protocol):
     def settle(self, cause: BaseException | None = None) -> UsageRecord:
         """End it and give its one usage line to the ledger; the first call decides."""
         ...
+
+
+def outcome_of(cause: BaseException | None) -> tuple[Status, int, str | None]:
+    """Status, HTTP status and error code of an ending."""
+    match cause:
+        case None:
+            return "ok", 200, None
+        case asyncio.CancelledError() | ConnectionError():
+            return "cancelled", 499, None
+        case ProviderError():
+            return "error", cause.status, cause.code
+        case _:
+            return "error", 500, "internal_error"

@@ -68,7 +68,7 @@ async def stream_reply(
     """
     stream = _Stream(request, call, dispatcher.settings.limits, make_encoder, prepared)
     encoder = stream.encoder
-    run = dispatcher.start(call, prepared, endpoint, stream.on_event)
+    run = await dispatcher.start(call, prepared, endpoint, stream.on_event)
     try:
         await stream.open(run.generation, lambda: run.error)
         await run.wait()
@@ -196,7 +196,7 @@ async def whole_reply(
         ProviderError: The generation failed.
     """
     events: list[Event] = []
-    run = dispatcher.start(call, prepared, endpoint, events.append)
+    run = await dispatcher.start(call, prepared, endpoint, events.append)
     try:
         await run.wait()
         if run.error is not None:

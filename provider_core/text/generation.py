@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from provider_core.interfaces import Engine, Tokenizer
@@ -100,15 +101,22 @@ class Generation:
         ]
         self._num_unfinished = len(self._choices)
 
-    def start(self) -> None:
-        """Submit all sequences.
+    def start(self, prompt_embeddings: tuple[tuple[int, memoryview], ...] = ()) -> None:
+        """Submit all sequences, unless it is closed.
+
+        Args:
+            prompt_embeddings: What the prompt shows, if the requests do not say; see
+                `GenerationRequest`.
 
         Raises:
             EngineDead: The engine takes none; everything has ended with `abort`.
         """
         try:
-            for choice in self._choices:
-                self._engine.submit(choice.request, choice.on_output)
+            for choice in self._choices if not self._is_closed else ():
+                request = choice.request
+                if prompt_embeddings:
+                    request = replace(request, prompt_embeddings=prompt_embeddings)
+                self._engine.submit(request, choice.on_output)
         except BaseException:
             self.close()
             raise

@@ -1,7 +1,9 @@
 """Chats with images, over the real server and a scripted runner that sees."""
 
+import asyncio
 import io
 import json
+import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,11 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from provider_core import hookimpl
+from provider_core.errors import RateLimited, Unavailable
 from provider_core.interfaces import Batch
 from provider_core.testing import ScriptedRunner
 from tests.serving import EOS, VOCAB_SIZE, Serving, ids_of, make_model_dir, saying, serving
 
 PATH = "/v1/chat/completions"
+SCHEMA_OF_NOTHING = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}
 PLACEHOLDER = VOCAB_SIZE - 3  # <|endoftext|>
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{% if message.content is string %}"
@@ -40,10 +45,22 @@ class SeeingRunner(ScriptedRunner):
         )
         self.fed: dict[int, list[float]] = {}  # by position
         self.num_looks = 0
+        self.num_unseen = 0  # columns, for which there is no vector
+        self.num_looking = self.most_looking = 0
+        self.may_end = threading.Event()  # a look
+        self.may_end.set()
+
+    def num_image_tokens(self, height: int, width: int) -> int:
+        """One for each column."""
+        return width + self.num_unseen if height else 0
 
     def encode_image(self, pixels: np.ndarray) -> np.ndarray:
         """float32 `[width, 3]`."""
         self.num_looks += 1
+        self.num_looking += 1
+        self.most_looking = max(self.most_looking, self.num_looking)
+        self.may_end.wait()
+        self.num_looking -= 1
         return np.asarray(pixels.mean(axis=0), np.float32)
 
     def _note(self, batch: Batch) -> None:
@@ -181,3 +198,111 @@ async def test_models_that_read_text_refuse_images_at_their_place() -> None:
             "messages[0].content[1]",
             "unsupported_parameter",
         )
+
+
+async def test_tokens_are_counted_without_a_look(tmp_path: Path) -> None:
+    """From the sizes alone, and as they are billed."""
+    image = {"type": "base64", "media_type": "image/png"}
+    image["data"] = picture("red", 7)["image_url"]["url"].partition(",")[2]
+    content = [{"type": "image", "source": image}]
+    chat = {"model": "test-model", "messages": [{"role": "user", "content": content}]}
+    async with seeing(tmp_path) as (served, runner):
+        response = await served.post("/v1/messages/count_tokens", chat)
+        counted = (await response.json())["input_tokens"]
+        assert runner.num_looks == 0
+        response = await served.post("/v1/messages", {**chat, "max_tokens": 1})
+        assert counted == (await response.json())["usage"]["input_tokens"] == 10
+
+
+class Doorkeeper:
+    """Lets nobody in who asks for less than a hundred tokens."""
+
+    @hookimpl
+    def admit_request(self, max_tokens: int) -> None:
+        """At the second gate."""
+        if max_tokens < 100:
+            raise RateLimited("no")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [({"response_format": SCHEMA_OF_NOTHING}, 400), ({"max_tokens": 1}, 429)],
+)
+async def test_what_is_refused_was_not_looked_at(
+    tmp_path: Path, fields: dict[str, Any], status: int
+) -> None:
+    """A schema, a limit: whatever can refuse a request comes before a model's work."""
+    async with seeing(tmp_path, plugins=(Doorkeeper(),)) as (served, runner):
+        response = await served.post(PATH, body(picture("red"), **fields))
+        assert (response.status, runner.num_looks) == (status, 0)
+        assert served.usage.events == []
+
+
+async def test_who_leaves_during_a_look_has_an_event_and_keeps_the_turn(tmp_path: Path) -> None:
+    """One picture at a time, although nobody can stop a look."""
+    async with seeing(tmp_path) as (served, runner):
+        runner.may_end.clear()
+        first = asyncio.create_task(served.post(PATH, body(picture("red"))))
+        await served.wait_until(lambda: runner.num_looks == 1)
+        first.cancel()
+        await served.wait_until(lambda: bool(served.usage.events))
+        second = asyncio.create_task(served.post(PATH, body(picture("blue"))))
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        model = served.server.models.find_ready("test-model")
+        assert (model.num_looking, model.num_open) == (1, 2)
+        runner.may_end.set()
+        assert (await second).status == 200
+        assert (runner.num_looks, runner.most_looking) == (2, 1)
+        assert (model.num_looking, model.num_open) == (0, 0)
+        gone, served_ = served.usage.events
+        assert (gone["status"], gone["billable"], gone["cost"]) == ("cancelled", False, "0")
+        assert served_["status"] == "ok"
+
+
+async def test_looks_count_for_the_queue(tmp_path: Path) -> None:
+    """They come to the engine next: what is more than it takes is refused."""
+    async with seeing(tmp_path, limits={"queue_factor": 0}) as (served, runner):
+        model = served.server.models.find_ready("test-model")
+        num_slots = model.engine.load().num_slots
+        assert num_slots <= 8
+        runner.may_end.clear()
+        first = asyncio.create_task(served.post(PATH, body(picture("red"), n=num_slots)))
+        await served.wait_until(lambda: runner.num_looks == 1)
+        refused = await served.post(PATH, body(text("hi")))
+        runner.may_end.set()
+        assert (refused.status, (await first).status) == (429, 200)
+
+
+async def test_a_request_that_is_cut_during_a_look_does_not_run(tmp_path: Path) -> None:
+    """As a drain does it: the engine never sees it."""
+    async with seeing(tmp_path) as (served, runner):
+        runner.may_end.clear()
+        asked = asyncio.create_task(served.post(PATH, body(picture("red"))))
+        await served.wait_until(lambda: runner.num_looks == 1)
+        [run] = served.server.dispatcher.runs
+        run.cut(Unavailable("the server is shutting down", code="draining"))
+        runner.may_end.set()
+        assert (await asked).status == 503
+        assert runner.fed == {}
+        [event] = served.usage.events
+        assert (event["billing_rule"], event["error_code"]) == ("R7", "draining")
+
+
+async def test_a_look_that_takes_too_long_ends_at_the_deadline(tmp_path: Path) -> None:
+    """The client hears so, and pays nothing."""
+    async with seeing(tmp_path) as (served, runner):
+        runner.may_end.clear()
+        headers = {"X-Request-Deadline-Ms": "50"}
+        response = await served.post(PATH, body(picture("red")), headers=headers)
+        runner.may_end.set()
+        assert response.status == 504
+        [event] = served.usage.events
+        assert (event["status"], event["cost"]) == ("error", "0")
+
+
+async def test_a_model_that_sees_something_else_than_it_said_is_at_fault(tmp_path: Path) -> None:
+    """Its prompt would be another than was counted."""
+    async with seeing(tmp_path) as (served, runner):
+        runner.num_unseen = 1
+        response = await served.post(PATH, body(picture("red")))
+        assert (response.status, runner.fed) == (502, {})

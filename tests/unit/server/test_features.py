@@ -65,6 +65,10 @@ async def test_a_model_that_sees_takes_images() -> None:
 
         image_token_id = 0
 
+        def num_image_tokens(self, height: int, width: int) -> int:
+            """Never asked."""
+            raise AssertionError
+
         def encode_image(self, pixels: Any) -> Any:
             """Never asked."""
             raise AssertionError
