@@ -39,12 +39,17 @@ class ElementSyntax:
     Attributes:
         before_key: The opening.
         after_key: Between the argument's name and its value.
-        after_value: The closing.
+        after_value: The closing tag, and the space around it.
     """
 
     before_key: str
     after_key: str
     after_value: str
+
+    @property
+    def closing_tag(self) -> str:
+        """What ends a value wherever it comes, except within a JSON string."""
+        return self.after_value.strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from provider_core.errors import InvalidRequest
 from provider_core.text.grammar import json_rule
-from provider_core.text.tool_parsers.elements import is_text, listed_values
+from provider_core.text.tool_parsers.elements import is_anything, is_text, listed_values
 from provider_core.tool_calling import ElementSyntax
 from provider_core.types import Tool
 
@@ -71,18 +71,23 @@ class _Elements:
         if is_text(schema) and isinstance(schema, Mapping):
             if self.tool.strict:
                 self._json(schema, param)  # refuses what cannot be enforced
-            if texts := listed_values(schema):
+            texts = listed_values(schema)
+            if texts and all(map(self._is_read_back, texts)):
                 choices = " | ".join(map(self.spell, texts))
                 return [f"{rule}: {opening} ({choices}) {closing}"]
-            unenforced = _UNENFORCED & schema.keys()
+            unenforced = _UNENFORCED & schema.keys() | ({"enum"} if texts else set())
             if self.tool.strict and unenforced:
                 message = f"{min(unenforced)} cannot be enforced for this model's calls"
                 raise InvalidRequest(message, param=param, code="invalid_schema")
             return [f"{rule}: {opening} {rule}v", *self._free(f"{rule}v")]
-        if schema in ({}, True):  # anything: text, which is JSON or not
+        if is_anything(schema):
             return [f"{rule}: {opening} {rule}v", *self._free(f"{rule}v")]
         value = self._json(schema, param)
         return [f"{rule}: {opening} {rule}v {closing}", f"{rule}v: {value}"]
+
+    def _is_read_back(self, text: str) -> bool:
+        """Whether a parser reads a text as it was written."""
+        return self.elements.closing_tag not in text and text == text.strip("\n")
 
     def _json(self, schema: object, param: str) -> str:
         definitions = {key: self.schema[key] for key in _DEFINITIONS & self.schema.keys()}
@@ -95,8 +100,13 @@ class _Elements:
             return json_rule({}, param=param)
 
     def _free(self, rule: str) -> list[str]:
-        """Text up to the closing."""
-        closing = self.spell(self.elements.after_value)
+        """Text up to the first closing tag, which ends it whatever stands before that."""
+        _, tag, behind = self.elements.after_value.partition(self.elements.closing_tag)
+        closing, text = self.spell(tag), rule.upper()
         if "<[" in closing:  # a control token, which no text holds
-            return [f"{rule}: {rule.upper()}? {closing}", rf"{rule.upper()}: /(.|\n)+/"]
-        return [rf"{rule}[lazy]: /(.|\n)*/ {closing}"]
+            end = self.spell(self.elements.after_value)
+            return [f"{rule}: {text}? {end}", rf"{text}: /(.|\n)+/"]
+        return [
+            f"{rule}: {rule}t {self.spell(behind)}",
+            rf"{rule}t[lazy]: /(.|\n)*/ {closing}",
+        ]

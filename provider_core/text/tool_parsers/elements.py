@@ -1,21 +1,23 @@
 """Qwen 3 Coder, Seed and GLM: arguments as elements between tags, which are told as JSON.
 
-A value is text, without the line breaks around it. It is a string where the tool's schema says so;
-else it is JSON if it is that, and a string if not.
+A value is text, without the line breaks around it, and ends at the first closing tag. It is a
+string where the tool's schema says so; else it is JSON if it is that, and a string if not. Where
+the schema asks for JSON, a closing tag within a string of that is text.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
 from provider_core.text.incremental import Markers, Parse
+from provider_core.text.json_syntax import is_json
 from provider_core.text.tool_parsers.reading import MAX_HEADER_CHARS, CallSource, FamilyParser
 from provider_core.tool_calling import ElementSyntax, ToolSyntax
 from provider_core.types import Tool
 
+_QUOTES = re.compile(r'\\.|"', re.DOTALL)  # and what is escaped, so that it is skipped
 _PYTHON = {"True": "true", "False": "false", "None": "null"}
 
 
@@ -105,6 +107,11 @@ def is_text(schema: object) -> bool:
     return schema.get("type") == "string"
 
 
+def is_anything(schema: object) -> bool:
+    """Whether a schema says nothing, so that a value is text, which may be JSON."""
+    return schema in ({}, True)
+
+
 def listed_values(schema: Mapping[str, Any]) -> Sequence[Any]:
     """The values that a schema lists; empty if it lists none."""
     values = schema.get("enum", [schema["const"]] if "const" in schema else None)
@@ -180,12 +187,12 @@ class _Reader:
             yield from source.skip("\n")
             source.tell_arguments(f"{before}{_quoted(key)}: ")
             before = ", "
-            yield from self._read_value(source, is_string=is_text(properties.get(key)))
+            yield from self._read_value(source, properties.get(key, True))
         source.tell_arguments("{}" if before == "{" else "}")
         yield from source.skip(tags.function_end)
 
-    def _read_value(self, source: CallSource, *, is_string: bool) -> Parse[None]:
-        if is_string:
+    def _read_value(self, source: CallSource, schema: object) -> Parse[None]:
+        if is_text(schema):
             source.tell_arguments('"')
             yield from source.until(
                 self._value_ends, lambda text: source.tell_arguments(_quoted(text)[1:-1])
@@ -193,7 +200,10 @@ class _Reader:
             source.tell_arguments('"')
             return
         pieces: list[str] = []
-        yield from source.until(self._value_ends, pieces.append)
+        tag = yield from source.until(self._value_ends, pieces.append)
+        while not is_anything(schema) and _ends_in_string("".join(pieces)):
+            pieces.append(tag)
+            tag = yield from source.until(self._value_ends, pieces.append)
         source.tell_arguments(_as_json("".join(pieces)))
 
 
@@ -209,14 +219,16 @@ def _read_text(source: CallSource, ends: Markers) -> Parse[tuple[str, str]]:
     return ("".join(pieces).strip() if found else "", found)
 
 
+def _ends_in_string(text: str) -> bool:
+    """Whether a text begins like JSON of more than one word and leaves a string open."""
+    quotes = (found[0] == '"' for found in _QUOTES.finditer(text))
+    return text.lstrip()[:1] in {'"', "[", "{"} and sum(quotes) % 2 == 1
+
+
 def _as_json(text: str) -> str:
     text = text.strip()
     text = _PYTHON.get(text, text)
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return _quoted(text)
-    return text
+    return text if is_json(text) else _quoted(text)
 
 
 def _quoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jsonschema_rs
@@ -17,7 +18,7 @@ from provider_core.text.tool_parsers import TOOL_FAMILIES, hermes
 from provider_core.tool_calling import CallArguments, CallStart, ToolSyntax
 from provider_core.types import Constraint, Tool
 from tests.unit.text.byte_tokenizer import CALL, END, ByteTokenizer
-from tests.unit.text.call_reading import BARE, JSON_FAMILIES, PARSERS, read, spelled
+from tests.unit.text.call_reading import BARE, JSON_FAMILIES, PARSERS, call, read, spelled
 from tests.unit.text.generation_session import EOS
 from tests.unit.text.tokenizer_folders import byte_level, served
 from tests.unit.text.writing import reads, write
@@ -222,7 +223,50 @@ def test_texts_in_elements_have_good_schemas(
                 tool_constraint(syntax_of(family), [tool], control_tokens={})
             assert caught.value.param == f"p/properties/a{place}"
         else:
-            assert tool_constraint(syntax_of(family), [tool], control_tokens={})
+            FACTORY.compile(tool_constraint(syntax_of(family), [tool], control_tokens={}))
+
+
+@pytest.mark.parametrize("family", ELEMENTS)
+def test_texts_end_at_their_first_closing_tag(family: str) -> None:
+    """For the grammar as for the parser, or the rest of a value would be content."""
+    syntax = syntax_of(family)
+    assert syntax.elements
+    tag = syntax.elements.closing_tag
+    for schema in ({"type": "string"}, {}):
+        tool = Tool(name="get_weather", parameters={"properties": {"city": schema}})
+        grammar = FACTORY.compile(tool_constraint(syntax, [tool], control_tokens={}))
+        for value, expected in (("use <b> here", True), (f"use {tag} here", False)):
+            text = element_call(family, city=value)
+            assert reads(grammar, list(text.encode()), end=END) is expected
+
+
+@pytest.mark.parametrize("family", ELEMENTS)
+def test_closing_tags_in_json_strings_are_text(family: str) -> None:
+    """Where the schema asks for JSON, its strings are read as such."""
+    syntax = syntax_of(family)
+    assert syntax.elements
+    value = json.dumps(["\\", f'a "{syntax.elements.closing_tag}', "b"])
+    items = {"type": "array", "items": {"type": "string"}}
+    tools = [Tool(name="get_weather", parameters={"properties": {"city": items}})]
+    text = element_call(family, city=value)
+    grammar = FACTORY.compile(tool_constraint(syntax, tools, control_tokens={}))
+    assert reads(grammar, list(text.encode()), end=END)
+    arguments = f'{{"city": {value}}}'
+    assert read(TOOL_FAMILIES[family].make(tools), text) == call("get_weather", arguments)
+
+
+@pytest.mark.parametrize("family", ELEMENTS)
+def test_listed_texts_that_hold_the_closing_tag_are_any_text(family: str) -> None:
+    """They could not be read back; a strict tool is refused."""
+    syntax = syntax_of(family)
+    assert syntax.elements
+    parameters = {"properties": {"city": {"enum": ["x", f"x{syntax.elements.closing_tag}y"]}}}
+    tool = Tool(name="get_weather", parameters=parameters)
+    grammar = FACTORY.compile(tool_constraint(syntax, [tool], control_tokens={}))
+    assert reads(grammar, list(element_call(family, city="z").encode()), end=END)
+    with pytest.raises(InvalidRequest) as caught:
+        tool_constraint(syntax, [replace(tool, strict=True, param="p")], control_tokens={})
+    assert caught.value.param == "p/properties/city"
 
 
 HARMONY = syntax_of("gpt_oss")
