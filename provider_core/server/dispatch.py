@@ -165,7 +165,7 @@ class Dispatcher:
             num_computed_tokens=best_of * num_prompt_tokens,
             num_prompt_tokens=num_prompt_tokens,
             max_tokens=sum(request.sampling.max_tokens for request in requests),
-            image_count=len(images.pictures),
+            image_count=images.count,
         )
         return Prepared(
             model=model,
@@ -270,7 +270,7 @@ class Run:
             prepared.model,
             endpoint,
             n=prepared.num_returned,
-            image_count=len(prepared.images.pictures),
+            image_count=prepared.images.count,
         )
 
     @property

@@ -4,8 +4,9 @@ Nothing here takes a model's time: it looks at them once the request is let in.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.validation import bad_value
@@ -22,14 +23,19 @@ class PromptImages:
     """What a prompt shows beside its ids.
 
     Attributes:
-        pictures: In order.
+        pictures: In order. Whoever looks at one takes it away: pixels are large.
         spans: Of each, where its vectors begin in the prompt and how many there are.
         salt: Tells prompts of other images apart, whose ids are the same.
     """
 
-    pictures: Sequence[DecodedImage] = ()
+    pictures: deque[DecodedImage] = field(default_factory=deque)
     spans: Sequence[tuple[int, int]] = ()
     salt: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many images, looked at or not."""
+        return len(self.spans)
 
 
 class ImageReader:
@@ -91,7 +97,7 @@ class ImageReader:
         lengths = [encoder.num_image_tokens(*picture.pixels.shape[:2]) for picture in pictures]
         ids, spans = make_room(prompt_ids, encoder.image_token_id, lengths)
         salt = await asyncio.to_thread(_salt_of, pictures)
-        return ids, PromptImages(pictures=pictures, spans=spans, salt=salt)
+        return ids, PromptImages(pictures=deque(pictures), spans=spans, salt=salt)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""

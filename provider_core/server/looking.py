@@ -26,7 +26,7 @@ class ImageLooker:
 
         Args:
             model: Which model.
-            images: Of its prompt.
+            images: Of its prompt; their pictures are taken away.
             num_sequences: How many wait for it.
             deadline_s: On the `time.monotonic` clock.
 
@@ -35,14 +35,14 @@ class ImageLooker:
             BackendError: The model sees more or less of a picture than it said.
         """
         encoder = model.image_encoder
-        if encoder is None or not images.pictures:
+        if encoder is None or not images.count:
             return ()
         seen = []
         model.num_looking += num_sequences
         try:
             async with asyncio.timeout(deadline_s - monotonic()):
-                for picture, (place, length) in zip(images.pictures, images.spans, strict=True):
-                    vectors = await self._take_turn(model, encoder, picture)
+                for place, length in images.spans:
+                    vectors = await self._take_turn(model, encoder, images.pictures.popleft())
                     if len(vectors) != length:
                         raise BackendError("the model sees another part of an image than it said")
                     seen.append((place, np.ascontiguousarray(vectors, np.float32).data))

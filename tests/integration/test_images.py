@@ -5,9 +5,11 @@ import io
 import json
 import threading
 from base64 import b64encode
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ import pytest
 from PIL import Image
 
 from provider_core import hookimpl
-from provider_core.errors import RateLimited, Unavailable
+from provider_core.errors import DeadlineExceeded, RateLimited, Unavailable
+from provider_core.images.picture import DecodedImage
 from provider_core.interfaces import Batch
+from provider_core.server.images import PromptImages
 from provider_core.testing import ScriptedRunner
 from tests.serving import EOS, VOCAB_SIZE, Serving, ids_of, make_model_dir, saying, serving
 
@@ -289,15 +293,22 @@ async def test_a_request_that_is_cut_during_a_look_does_not_run(tmp_path: Path) 
 
 
 async def test_a_look_that_takes_too_long_ends_at_the_deadline(tmp_path: Path) -> None:
-    """The client hears so, and pays nothing."""
+    """Nobody waits longer; the thread has its turn to its end."""
     async with seeing(tmp_path) as (served, runner):
         runner.may_end.clear()
-        headers = {"X-Request-Deadline-Ms": "50"}
-        response = await served.post(PATH, body(picture("red")), headers=headers)
+        model = served.server.models.find_ready("test-model")
+        pixels = np.zeros((3, 2, 3), np.uint8)
+        images = PromptImages(pictures=deque([DecodedImage(pixels)] * 3), spans=[(0, 2)])
+        looker = served.server.dispatcher.looker
+        with pytest.raises(DeadlineExceeded):
+            await looker.look(model, images, num_sequences=3, deadline_s=monotonic())
+        with pytest.raises(DeadlineExceeded):
+            await looker.look(model, images, num_sequences=3, deadline_s=monotonic() + 0.01)
         runner.may_end.set()
-        assert response.status == 504
-        [event] = served.usage.events
-        assert (event["status"], event["cost"]) == ("error", "0")
+        seen = await looker.look(model, images, num_sequences=3, deadline_s=monotonic() + 50)
+        assert [place for place, _ in seen] == [0]
+        assert (runner.most_looking, model.num_looking, model.num_open) == (1, 0, 0)
+        assert not images.pictures
 
 
 async def test_a_model_that_sees_something_else_than_it_said_is_at_fault(tmp_path: Path) -> None:
