@@ -1,29 +1,31 @@
-"""Whether what a model wrote as JSON is JSON.
-
-The grammar alone decides (RFC 8259), never what a reader can hold: a number may have any exponent
-and any number of digits, and is then read as infinite by some.
-"""
+"""Whether what a model wrote as JSON is JSON, and whether everybody can read it."""
 
 import json
+import math
 from typing import Never
 
 
 def is_json(text: str) -> bool:
-    """Whether a text is one JSON value, nested no deeper than the interpreter can follow."""
-    return _read(text) is not _NOTHING
+    """Whether a text is one JSON value (RFC 8259), nested no deeper than Python can follow.
 
-
-def is_json_object(text: str) -> bool:
-    """Whether a text is one JSON object; see `is_json`."""
-    return isinstance(_read(text), dict)
-
-
-def _read(text: str) -> object:
+    A number may have any exponent and any number of digits.
+    """
     try:
-        value: object = _DECODER.decode(text)
+        _ANY_NUMBERS.decode(text)
     except (ValueError, RecursionError):
-        return _NOTHING
-    return value
+        return False
+    return True
+
+
+def is_readable_object(text: str) -> bool:
+    """Whether a text is a JSON object of numbers that 64-bit floats hold (RFC 8259, section 6).
+
+    Readers may fail on other numbers, and with them on the whole document.
+    """
+    try:
+        return isinstance(_FINITE_NUMBERS.decode(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _refuse(name: str) -> Never:
@@ -31,5 +33,12 @@ def _refuse(name: str) -> Never:
     raise ValueError(name)
 
 
-_NOTHING = object()
-_DECODER = json.JSONDecoder(parse_int=float, parse_constant=_refuse)
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(digits)
+    return number
+
+
+_ANY_NUMBERS = json.JSONDecoder(parse_int=float, parse_constant=_refuse)
+_FINITE_NUMBERS = json.JSONDecoder(parse_int=_finite, parse_float=_finite, parse_constant=_refuse)

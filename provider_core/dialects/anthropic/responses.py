@@ -15,6 +15,7 @@ from provider_core.text.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from provider_core.text.json_syntax import is_readable_object
 from provider_core.types import Usage
 
 
@@ -77,10 +78,12 @@ def _block(kind: str, fields: dict[str, Any], text: str) -> dict[str, Any]:
             return {"type": kind, "text": text}
 
 
-def _input(arguments: str) -> orjson.Fragment:
-    """The arguments as the model wrote them; an empty object if the token limit cut them."""
-    try:
-        is_object = isinstance(orjson.loads(arguments), dict)
-    except orjson.JSONDecodeError:
-        is_object = False
-    return orjson.Fragment(arguments if is_object else "{}")
+def _input(arguments: str) -> orjson.Fragment | dict[str, str]:
+    """The arguments as the model wrote them; wrapped as Anthropic asks if they cannot be read.
+
+    They cannot where the token limit cut them. An empty object would hide that, and might be taken
+    for a call without arguments (Anthropic, "Handling invalid JSON in tool responses").
+    """
+    if is_readable_object(arguments):
+        return orjson.Fragment(arguments)
+    return {"INVALID_JSON": arguments} if arguments else {}

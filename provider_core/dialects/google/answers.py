@@ -16,6 +16,7 @@ from provider_core.text.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from provider_core.text.json_syntax import is_readable_object
 from provider_core.types import TokenLogprobs, Usage
 
 _LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON cannot say
@@ -64,9 +65,15 @@ class AnswerHead:
 
 
 class Parts:
-    """The parts of one candidate, event by event; a call is shown once it is whole."""
+    """The parts of one candidate, event by event; a call is shown once it is whole.
+
+    Attributes:
+        unreadable_call: The last call whose arguments are no JSON object, as the model wrote it;
+            this dialect has no place for it among the parts.
+    """
 
     def __init__(self) -> None:
+        self.unreadable_call: str | None = None
         self._call: ToolCallStart | None = None
         self._arguments: list[str] = []
 
@@ -91,30 +98,32 @@ class Parts:
         return parts
 
     def _end_call(self) -> list[dict[str, Any]]:
-        """The call before, whose arguments have all come; none if the token limit cut them."""
+        """The call before, whose arguments have all come; none if they are no JSON object."""
         call, self._call = self._call, None
         if call is None:
             return []
         text = "".join(self._arguments)
         self._arguments.clear()
-        try:
-            is_object = isinstance(orjson.loads(text), dict)
-        except orjson.JSONDecodeError:
-            is_object = False
-        if not is_object:
+        if not is_readable_object(text):
+            self.unreadable_call = f"{call.name}({text})"
             return []
         function = {"id": call.call_id, "name": call.name, "args": orjson.Fragment(text)}
         return [{"functionCall": function}]
 
+    def end(self, finished: Finished) -> dict[str, Any]:
+        """The fields of a candidate that say why it ended.
 
-def candidate(
-    index: int, parts: Sequence[dict[str, Any]], finished: Finished | None = None
-) -> dict[str, Any]:
-    """One candidate, or a piece of one."""
-    value: dict[str, Any] = {"content": {"parts": parts, "role": "model"}}
-    if finished is not None:
-        value["finishReason"] = finish_reason(finished.finish_reason)
-    return value | {"index": index}
+        A call that cannot be read is the reason, unless the token limit cut it.
+        """
+        if self.unreadable_call is None or finished.finish_reason not in {"stop", "tool_calls"}:
+            return {"finishReason": finish_reason(finished.finish_reason)}
+        message = f"Malformed function call: {self.unreadable_call}"
+        return {"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": message}
+
+
+def candidate(index: int, parts: Sequence[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+    """One candidate, or a piece of one; the fields come behind its content."""
+    return {"content": {"parts": parts, "role": "model"}, **fields, "index": index}
 
 
 def finish_reason(reason: ChoiceFinish) -> str:

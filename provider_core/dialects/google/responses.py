@@ -20,16 +20,16 @@ def response(head: AnswerHead, events: Sequence[Event], usage: Usage) -> dict[st
     for choice in fold(events):
         own = [event for event in events if event.index == choice.index]
         finished = next(event for event in own if isinstance(event, Finished))
-        value = candidate(choice.index, _joined_parts(own), finished)
+        parts = Parts()
+        value = candidate(choice.index, _joined(parts, own), **parts.end(finished))
         if head.decode_token is not None and choice.logprobs:
             value["avgLogprobs"] = choice.mean_logprob
         candidates.append(value | head.logprobs(choice.logprobs))
     return head.response(candidates, usage)
 
 
-def _joined_parts(events: Iterable[Event]) -> list[dict[str, Any]]:
+def _joined(parts: Parts, events: Iterable[Event]) -> list[dict[str, Any]]:
     """The parts of one candidate, neighbours of one kind joined."""
-    parts = Parts()
     joined: list[dict[str, Any]] = []
     texts: list[list[str]] = []
     for event in events:

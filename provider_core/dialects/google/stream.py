@@ -73,7 +73,8 @@ class SseEncoder:
         """
         del cost
         ends = [
-            candidate(index, _EMPTY, finished) for index, finished in sorted(self._finished.items())
+            candidate(index, _EMPTY, **self._parts[index].end(finished))
+            for index, finished in sorted(self._finished.items())
         ]
         return self._frame(dumps(self._head.response(ends, usage))) + self._terminator()
 

@@ -8,9 +8,8 @@ import json
 import re
 from dataclasses import dataclass
 
-import orjson
-
 from provider_core.text.incremental import Markers, Parse
+from provider_core.text.json_syntax import is_json
 from provider_core.text.tool_parsers.json_values import ignore, read_value
 from provider_core.text.tool_parsers.reading import MAX_HEADER_CHARS, CallSource, FamilyParser
 from provider_core.tool_calling import ToolSyntax
@@ -120,11 +119,7 @@ class _Reader:
         pieces: list[str] = []
         yield from source.scan(_scalar_end, pieces.append)
         text = "".join(pieces).strip()
-        try:
-            is_plain = not isinstance(orjson.loads(text), str | list | dict)
-        except orjson.JSONDecodeError:
-            is_plain = False
-        source.tell_arguments(text if is_plain else _quoted(text))
+        source.tell_arguments(text if is_json(text) else _quoted(text))
 
 
 def _scalar_end(text: str, begin: int) -> int:

@@ -166,15 +166,22 @@ def test_bug_31_an_empty_answer_ends_like_any_other() -> None:
     assert checked([STOP]).types == ["message_start", "message_delta", "message_stop"]
 
 
-def test_a_call_cut_by_the_token_limit_has_no_half_of_an_object() -> None:
-    """A whole message must be JSON; a stream shows the fragments as far as they came."""
-    cut: list[Event] = [
+@pytest.mark.parametrize("arguments", ['{"a": ', '{"a": 1e999}', "[]"])
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [(Finished(0, "length", "length"), "max_tokens"), (Finished(0, "tool_calls", "x"), "tool_use")],
+)
+def test_arguments_that_cannot_be_read_are_told_as_such(
+    end: Finished, reason: str, arguments: str
+) -> None:
+    """`{}` would be a call of its own; a stream shows the text."""
+    broken: list[Event] = [
         ToolCallStart(0, 0, "call_1", "f"),
-        ToolCallDelta(0, 0, '{"a": '),
-        Finished(0, "length", "length"),
+        ToolCallDelta(0, 0, arguments),
+        end,
     ]
-    assert folded(cut)["content"][0]["input"] == {}
-    assert folded(cut)["stop_reason"] == "max_tokens"
+    assert folded(broken)["content"][0]["input"] == {"INVALID_JSON": arguments}
+    assert folded(broken)["stop_reason"] == reason
 
 
 def test_numbers_in_arguments_keep_every_digit() -> None:

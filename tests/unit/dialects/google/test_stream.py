@@ -18,6 +18,7 @@ from provider_core.dialects.google import (
 from provider_core.dialects.openai import make_decode_token
 from provider_core.errors import BackendError
 from provider_core.text.events import (
+    ChoiceFinish,
     Event,
     Finished,
     PromptEcho,
@@ -162,6 +163,25 @@ def test_bug_05_a_call_cut_by_the_token_limit_is_not_shown() -> None:
     assert candidate["content"]["parts"] == [{"text": "a"}]
     assert candidate["finishReason"] == "MAX_TOKENS"
     assert folded(split_events(streamed(events))) == whole_of(events)
+
+
+@pytest.mark.parametrize("reason", ["tool_calls", "stop"])
+@pytest.mark.parametrize("arguments", ['{"a": ', '{"a": NaN}', '{"a": 1e999}', "[]", ""])
+def test_a_call_that_cannot_be_read_is_the_reason(reason: ChoiceFinish, arguments: str) -> None:
+    """It was billed: an answer that says `STOP` and nothing else would hide that."""
+    events: list[Event] = [
+        TextDelta(0, "a"),
+        ToolCallStart(0, 0, "call_1", "f"),
+        ToolCallDelta(0, 0, arguments),
+        Finished(0, reason, "eos"),
+    ]
+    (candidate,) = whole_of(events)["candidates"]
+
+    assert candidate["content"]["parts"] == [{"text": "a"}]
+    assert candidate["finishReason"] == "MALFORMED_FUNCTION_CALL"
+    assert candidate["finishMessage"] == f"Malformed function call: f({arguments})"
+    assert folded(split_events(streamed(events))) == whole_of(events)
+    types.GenerateContentResponse.model_validate(whole_of(events))
 
 
 def test_bug_31_an_empty_answer_ends_like_any_other() -> None:
