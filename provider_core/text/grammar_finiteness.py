@@ -33,11 +33,30 @@ def is_finite(schema: Schema, definitions: Mapping[str, Schema]) -> bool:
             if name in types
         )
 
-    while True:
-        found = {name for name, target in definitions.items() if ends(target)}
-        if found == finite:
-            return ends(schema)
-        finite = found
+    users: dict[str, set[str]] = {}  # which definitions refer to which
+    for name, target in definitions.items():
+        for used in _references(target):
+            users.setdefault(used, set()).add(name)
+    waiting = list(definitions)
+    while waiting:
+        name = waiting.pop()
+        if name not in finite and ends(definitions[name]):
+            finite.add(name)
+            waiting += users.get(name, ())
+    return ends(schema)
+
+
+def _references(schema: Schema) -> Iterator[str]:
+    """The names of the definitions that a schema refers to, however deep."""
+    left: list[object] = [schema]
+    while left:
+        each = left.pop()
+        if isinstance(each, list):
+            left += each
+        elif isinstance(each, dict):
+            if isinstance(each.get("$ref"), str):
+                yield each["$ref"].removeprefix("#/$defs/")
+            left += each.values()
 
 
 def _required_schemas(schema: dict[str, Any]) -> Iterator[Schema]:

@@ -24,6 +24,7 @@ from provider_core.text.grammar_formats import (
     FORMAT_PATTERNS,
     NO_STRANGE_SPACE,
 )
+from provider_core.text.grammar_intersections import intersects_much
 
 MAX_DEPTH = 32
 """Schemas within schemas."""
@@ -91,6 +92,9 @@ def check_schema(schema: object, *, param: str, strict: bool) -> CheckedSchema:
     checked = walk.run()
     if not is_finite(checked, walk.definitions):
         walk.refuse("", "every value of this schema would be without end")
+    if intersects_much(checked, walk.definitions):
+        message = "too many patterns, formats or multiples hold for one value"
+        walk.refuse("", message, "schema_too_complex")
     if walk.definitions:
         checked = {**checked, "$defs": walk.definitions}
     return CheckedSchema(checked, tuple(walk.places), walk.definitions)
