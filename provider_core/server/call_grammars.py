@@ -1,8 +1,8 @@
 """What a request's tools allow to be written, compiled; and what if they cannot be enforced."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 
@@ -84,7 +84,7 @@ class CallGrammars:
 
     async def _compile_with(self, syntax: ToolSyntax, loose: frozenset[str]) -> Grammar:
         choice = self.chat.tool_choice
-        constraint = await asyncio.to_thread(
+        write = partial(
             tool_constraint,
             syntax,
             self.tools,
@@ -94,6 +94,7 @@ class CallGrammars:
             answer=self.chat.response_format,
             loose=loose,
         )
+        constraint = await self.grammars.write(write, "tools")
         return await self.grammars.compile(self.model, constraint)
 
     async def _unenforceable(self) -> frozenset[str]:

@@ -3,13 +3,16 @@
 import asyncio
 import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from typing import TypeVar
 
 from provider_core import hookspecs
 from provider_core.errors import InvalidRequest, Overloaded, UnsupportedParameter
 from provider_core.interfaces import Tokenizer
 from provider_core.plugins import PluginManager
+from provider_core.server.daemon_executor import DaemonExecutor
 from provider_core.server.models import Models, ServedModel
 from provider_core.settings import LimitSettings
 from provider_core.types import Constraint, Grammar
@@ -23,6 +26,7 @@ _IDLE_S = 1.0
 _ANY_OBJECT = Constraint(kind="json_object")
 
 _Key = tuple[str, Constraint]
+_T = TypeVar("_T")
 
 
 class GrammarCompiler:
@@ -37,11 +41,12 @@ class GrammarCompiler:
         self._plugins = plugins
         self._timeout_s = limits.grammar_timeout_s
         self._max_bytes = limits.grammar_cache_mib * 2**20
-        self._executor = ThreadPoolExecutor(_NUM_THREADS, "grammar-compiler")
+        # Daemons: what has no end in time does not keep the process from its own.
+        self._executor = DaemonExecutor(_NUM_THREADS, "grammar-compiler")
         self._kept: OrderedDict[_Key, tuple[Tokenizer, Grammar]] = OrderedDict()
         self._num_bytes = 0
         self._known: dict[str, Tokenizer] = {}  # for which something was compiled, by model
-        self._running: dict[_Key, asyncio.Task[Grammar]] = {}
+        self._running: dict[tuple[_Key, int], asyncio.Task[Grammar]] = {}  # by tokenizer, too
 
     async def compile(self, model: ServedModel, constraint: Constraint) -> Grammar:
         """The grammar of a constraint.
@@ -56,12 +61,26 @@ class GrammarCompiler:
         if kept is not None and kept[0] is model.tokenizer:
             self._kept.move_to_end(key)
             return kept[1]
-        task = self._running.get(key)
+        running = (key, id(model.tokenizer))  # which the task holds
+        task = self._running.get(running)
         if task is None:
             task = asyncio.create_task(self._compile(model, constraint))
-            self._running[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
+            self._running[running] = task
+            task.add_done_callback(lambda done: self._forget(running, done))
         return await asyncio.shield(task)  # others may wait for it, too
+
+    async def write(self, work: Callable[[], _T], param: str) -> _T:
+        """Write a constraint where it would be compiled, and in no more time.
+
+        Args:
+            work: What writes it.
+            param: The request's field that is to blame if that takes too long.
+
+        Raises:
+            InvalidRequest: `schema_too_complex`, or what the work raised.
+            Overloaded: Too many others are being compiled.
+        """
+        return await self._in_time(self._executor.submit(work), self._timeout_s, param)
 
     async def prepare(self, model: ServedModel) -> None:
         """Have a model's vocabulary read before its first constraint comes. Idempotent.
@@ -89,30 +108,20 @@ class GrammarCompiler:
 
     def close(self) -> None:
         """Compile no more. Idempotent."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.close()
 
     async def _compile(self, model: ServedModel, constraint: Constraint) -> Grammar:
         work = self._executor.submit(
-            self._plugins.first,
-            hookspecs.compile_grammar,
-            model=model.spec,
-            tokenizer=model.tokenizer,
-            constraint=constraint,
+            lambda: self._plugins.first(
+                hookspecs.compile_grammar,
+                model=model.spec,
+                tokenizer=model.tokenizer,
+                constraint=constraint,
+            )
         )
         is_first = self._known.get(model.spec.id) is not model.tokenizer
         timeout_s = max(self._timeout_s, _FIRST_TIMEOUT_S) if is_first else self._timeout_s
-        try:
-            grammar = await asyncio.wait_for(asyncio.wrap_future(work), timeout_s)
-        except TimeoutError:
-            if work.cancelled():  # it never began
-                raise Overloaded(
-                    "too many schemas are being compiled", retry_after_s=_RETRY_S
-                ) from None
-            raise InvalidRequest(
-                f"this takes longer than {timeout_s:g} s to compile",
-                param=constraint.param,
-                code="schema_too_complex",
-            ) from None
+        grammar = await self._in_time(work, timeout_s, constraint.param)
         if grammar is None:
             raise UnsupportedParameter(
                 f"the model {model.spec.id!r} cannot enforce it", param=constraint.param
@@ -120,6 +129,20 @@ class GrammarCompiler:
         self._known[model.spec.id] = model.tokenizer
         self._keep((model.spec.id, constraint), model.tokenizer, grammar)
         return grammar
+
+    async def _in_time(self, work: Future[_T], timeout_s: float, param: str) -> _T:
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(work), timeout_s)
+        except TimeoutError:
+            if work.cancelled():  # it never began
+                raise Overloaded(
+                    "too many schemas are being compiled", retry_after_s=_RETRY_S
+                ) from None
+            raise InvalidRequest(
+                f"this takes longer than {timeout_s:g} s to compile",
+                param=param,
+                code="schema_too_complex",
+            ) from None
 
     def _keep(self, key: _Key, tokenizer: Tokenizer, grammar: Grammar) -> None:
         """Remember a grammar, and forget those that were not used for longest."""
@@ -132,7 +155,7 @@ class GrammarCompiler:
             oldest, _ = self._kept.popitem(last=False)
             self._num_bytes -= _size(oldest)
 
-    def _forget(self, key: _Key, task: asyncio.Task[Grammar]) -> None:
+    def _forget(self, key: tuple[_Key, int], task: asyncio.Task[Grammar]) -> None:
         del self._running[key]
         if not task.cancelled():
             task.exception()  # whoever waits has it; nobody may be left

@@ -1,6 +1,8 @@
 """Compiling for requests: once, in bounded time, and kept in bounded memory."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Event
@@ -129,6 +131,43 @@ async def test_what_takes_too_long_is_the_requests_fault(gate: Event) -> None:
         assert (error.code, error.param) == ("schema_too_complex", f"param {i}")
     assert isinstance(waited, Overloaded)  # both threads were taken
     compiler.close()
+
+
+async def test_writing_a_constraint_may_take_no_longer(gate: Event) -> None:
+    """It is Python, and grows with what a client sends."""
+    compiler = _compiler(Compiling(), grammar_timeout_s=0.05)
+    assert await compiler.write(lambda: "a", "tools") == "a"
+    with pytest.raises(InvalidRequest) as caught:
+        await compiler.write(lambda: gate.wait(60), "tools")
+    assert (caught.value.code, caught.value.param) == ("schema_too_complex", "tools")
+    compiler.close()
+
+
+async def test_a_model_that_replaces_another_does_not_wait_for_its_grammars(gate: Event) -> None:
+    """They are of another tokenizer."""
+    plugin = Compiling(lambda _: plugin.num_compiled > 1 or gate.wait(60))
+    compiler = _compiler(plugin)
+    old = asyncio.create_task(compiler.compile(_model(), _constraint()))
+    await _until(lambda: plugin.num_compiled == 1)
+    assert await compiler.compile(_model(), _constraint()) is not None
+    assert not old.done()
+    gate.set()
+    await old
+    compiler.close()
+
+
+def test_a_compilation_without_an_end_does_not_keep_the_process() -> None:
+    """Nobody can stop its thread."""
+    code = (
+        "from threading import Event\n"
+        "from provider_core.server.daemon_executor import DaemonExecutor\n"
+        "begun = Event()\n"
+        "executor = DaemonExecutor(2, 'x')\n"
+        "executor.submit(lambda: (begun.set(), Event().wait()))\n"
+        "begun.wait()\n"
+        "executor.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 async def test_errors_are_told_and_not_kept() -> None:
