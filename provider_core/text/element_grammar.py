@@ -11,6 +11,7 @@ from typing import Any
 from provider_core.errors import InvalidRequest
 from provider_core.text.grammar import json_rule
 from provider_core.text.tool_parsers.elements import is_anything, is_text, listed_values
+from provider_core.text.tool_parsers.reading import MAX_HEADER_CHARS
 from provider_core.tool_calling import ElementSyntax
 from provider_core.types import Tool
 
@@ -49,9 +50,9 @@ class _Elements:
     schema: Mapping[str, Any]
 
     def rules(self, rule: str) -> list[str]:
-        properties = self.schema.get("properties")
+        properties = self._properties()
         opening, middle = self.spell(self.elements.before_key), self.spell(self.elements.after_key)
-        if not isinstance(properties, Mapping):
+        if properties is None:
             return [
                 f"{rule}: ({opening} {_ANY_NAME} {middle} {rule}v)*",
                 *self._free(f"{rule}v"),
@@ -63,6 +64,23 @@ class _Elements:
             parts.append(part if name in required else f"{part}?")
             rules += self._argument(part, name, value)
         return [f"{rule}: {' '.join(parts)}" if parts else f'{rule}: ""', *rules]
+
+    def _properties(self) -> Mapping[str, Any] | None:
+        """Those that may be written; `None` if any may, as where a parser cannot read their names.
+
+        Raises:
+            InvalidRequest: It cannot read the name of a strict tool's.
+        """
+        properties: Mapping[str, Any] | None = self.schema.get("properties")
+        key_end, _, _ = self.elements.after_key.partition("\n")
+        for name in properties or ():
+            if key_end in name or name != name.strip() or len(name) >= MAX_HEADER_CHARS:
+                if not self.tool.strict:
+                    return None
+                param = f"{self.tool.param}/properties/{name}"
+                message = "this name cannot be written in this model's calls"
+                raise InvalidRequest(message, param=param, code="invalid_schema")
+        return properties
 
     def _argument(self, rule: str, name: str, schema: object) -> list[str]:
         opening = self.spell(f"{self.elements.before_key}{name}{self.elements.after_key}")

@@ -27,6 +27,8 @@ JSON_FAMILIES = [
     if (syntax := parser.syntax) and not (name in FRAMED or syntax.elements or syntax.is_free)
 ]
 
+ELEMENTS = ["qwen3_coder", "seed", "glm"]
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -74,6 +76,25 @@ def spelled(syntax: ToolSyntax, calls: Sequence[tuple[str, str]]) -> str:
         for name, arguments in calls
     ]
     return syntax.begin + syntax.separator.join(texts) + syntax.end
+
+
+def syntax_of(family: str) -> ToolSyntax:
+    """How a family spells calls."""
+    syntax = PARSERS[family].syntax
+    assert syntax
+    return syntax
+
+
+def element_call(family: str, **arguments: str) -> str:
+    """A call of `get_weather` with elements."""
+    syntax = syntax_of(family)
+    assert syntax.elements
+    elements = syntax.elements
+    written = "".join(
+        f"{elements.before_key}{name}{elements.after_key}{value}{elements.after_value}"
+        for name, value in arguments.items()
+    )
+    return spelled(syntax, [("get_weather", written)])
 
 
 def call(name: str, arguments: str) -> list[ToolPiece]:

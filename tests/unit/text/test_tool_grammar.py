@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jsonschema_rs
@@ -18,7 +17,16 @@ from provider_core.text.tool_parsers import TOOL_FAMILIES, hermes
 from provider_core.tool_calling import CallArguments, CallStart, ToolSyntax
 from provider_core.types import Constraint, Tool
 from tests.unit.text.byte_tokenizer import CALL, END, ByteTokenizer
-from tests.unit.text.call_reading import BARE, JSON_FAMILIES, PARSERS, call, read, spelled
+from tests.unit.text.call_reading import (
+    BARE,
+    ELEMENTS,
+    JSON_FAMILIES,
+    PARSERS,
+    element_call,
+    read,
+    spelled,
+    syntax_of,
+)
 from tests.unit.text.generation_session import EOS
 from tests.unit.text.tokenizer_folders import byte_level, served
 from tests.unit.text.writing import reads, write
@@ -36,13 +44,6 @@ CITY = {
 }
 TOOLS = [Tool(name="get_weather", parameters=CITY), Tool(name="f")]
 ROME = '{"city": "Rome", "days": 3}'
-
-
-def syntax_of(family: str) -> ToolSyntax:
-    """How a family spells calls."""
-    syntax = PARSERS[family].syntax
-    assert syntax
-    return syntax
 
 
 def is_allowed(text: str, syntax: ToolSyntax, **options: Any) -> bool:
@@ -136,21 +137,6 @@ def test_an_answer_may_be_of_other_kinds() -> None:
     assert caught.value.param == "g"
 
 
-ELEMENTS = ["qwen3_coder", "seed", "glm"]
-
-
-def element_call(family: str, **arguments: str) -> str:
-    """A call with elements."""
-    syntax = syntax_of(family)
-    assert syntax.elements
-    elements = syntax.elements
-    written = "".join(
-        f"{elements.before_key}{name}{elements.after_key}{value}{elements.after_value}"
-        for name, value in arguments.items()
-    )
-    return spelled(syntax, [("get_weather", written)])
-
-
 @pytest.mark.parametrize("family", ELEMENTS)
 def test_elements_conform_to_their_schemas(family: str) -> None:
     """Required ones are there, in order, and each is of its type."""
@@ -196,77 +182,6 @@ def test_whatever_elements_a_random_model_writes_are_valid(family: str, seed: in
     jsonschema_rs.validate(
         schemas[start.name], json.loads(arguments.text), draft=jsonschema_rs.Draft7
     )
-
-
-def test_a_strict_tool_whose_elements_cannot_be_enforced_is_refused() -> None:
-    """A text's form is not, between tags."""
-    parameters = {"properties": {"a": {"type": "string", "pattern": "^x$"}}}
-    tool = Tool(name="g", parameters=parameters, strict=True, param="p")
-    with pytest.raises(InvalidRequest) as caught:
-        tool_constraint(syntax_of("qwen3_coder"), [tool], control_tokens={})
-    assert caught.value.param == "p/properties/a"
-
-
-@pytest.mark.parametrize("family", ELEMENTS)
-@pytest.mark.parametrize(
-    ("schema", "place"),
-    [({"type": "string", "enum": 5}, "/enum"), ({"type": "string", "not": {}}, "/not")],
-)
-def test_texts_in_elements_have_good_schemas(
-    family: str, schema: dict[str, Any], place: str
-) -> None:
-    """If the tool is strict; else any text will do."""
-    for strict in (True, False):
-        tool = Tool(name="g", parameters={"properties": {"a": schema}}, strict=strict, param="p")
-        if strict:
-            with pytest.raises(InvalidRequest) as caught:
-                tool_constraint(syntax_of(family), [tool], control_tokens={})
-            assert caught.value.param == f"p/properties/a{place}"
-        else:
-            FACTORY.compile(tool_constraint(syntax_of(family), [tool], control_tokens={}))
-
-
-@pytest.mark.parametrize("family", ELEMENTS)
-def test_texts_end_at_their_first_closing_tag(family: str) -> None:
-    """For the grammar as for the parser, or the rest of a value would be content."""
-    syntax = syntax_of(family)
-    assert syntax.elements
-    tag = syntax.elements.closing_tag
-    for schema in ({"type": "string"}, {}):
-        tool = Tool(name="get_weather", parameters={"properties": {"city": schema}})
-        grammar = FACTORY.compile(tool_constraint(syntax, [tool], control_tokens={}))
-        for value, expected in (("use <b> here", True), (f"use {tag} here", False)):
-            text = element_call(family, city=value)
-            assert reads(grammar, list(text.encode()), end=END) is expected
-
-
-@pytest.mark.parametrize("family", ELEMENTS)
-def test_closing_tags_in_json_strings_are_text(family: str) -> None:
-    """Where the schema asks for JSON, its strings are read as such."""
-    syntax = syntax_of(family)
-    assert syntax.elements
-    value = json.dumps(["\\", f'a "{syntax.elements.closing_tag}', "b"])
-    items = {"type": "array", "items": {"type": "string"}}
-    tools = [Tool(name="get_weather", parameters={"properties": {"city": items}})]
-    text = element_call(family, city=value)
-    grammar = FACTORY.compile(tool_constraint(syntax, tools, control_tokens={}))
-    assert reads(grammar, list(text.encode()), end=END)
-    arguments = f'{{"city": {value}}}'
-    assert read(TOOL_FAMILIES[family].make(tools), text) == call("get_weather", arguments)
-
-
-@pytest.mark.parametrize("family", ELEMENTS)
-def test_listed_texts_that_hold_the_closing_tag_are_any_text(family: str) -> None:
-    """They could not be read back; a strict tool is refused."""
-    syntax = syntax_of(family)
-    assert syntax.elements
-    parameters = {"properties": {"city": {"enum": ["x", f"x{syntax.elements.closing_tag}y"]}}}
-    tool = Tool(name="get_weather", parameters=parameters)
-    grammar = FACTORY.compile(tool_constraint(syntax, [tool], control_tokens={}))
-    assert reads(grammar, list(element_call(family, city="z").encode()), end=END)
-    with pytest.raises(InvalidRequest) as caught:
-        tool_constraint(syntax, [replace(tool, strict=True, param="p")], control_tokens={})
-    assert caught.value.param == "p/properties/city"
 
 
 HARMONY = syntax_of("gpt_oss")

@@ -18,7 +18,7 @@ from provider_core.text.tool_parsers import TOOL_FAMILIES
 from provider_core.tool_calling import CallArguments, CallEnd, CallStart
 from provider_core.types import Grammar, Tool
 from tests.unit.text.byte_tokenizer import END, ByteTokenizer
-from tests.unit.text.call_reading import JSON_FAMILIES, read
+from tests.unit.text.call_reading import ELEMENTS, JSON_FAMILIES, read
 from tests.unit.text.writing import allowed_ids, is_allowed
 
 NUM_TEXTS = 6
@@ -95,7 +95,7 @@ def written(grammar: Grammar, rng: random.Random, closers: Sequence[str]) -> str
     return None
 
 
-@pytest.mark.parametrize("family", [*JSON_FAMILIES, "qwen3_coder", "seed", "glm"])
+@pytest.mark.parametrize("family", [*JSON_FAMILIES, *ELEMENTS])
 def test_whatever_may_be_written_is_read_as_calls_that_conform(family: str) -> None:
     """No text, no call of nothing, no arguments but such as the schema allows."""
     parser = TOOL_FAMILIES[family].make(TOOLS)
