@@ -3,12 +3,14 @@
 What may come next is known as soon as an id is drawn, and needed only after the model has run
 again. In between a thread of its own asks the grammars, so that no row waits for another's.
 
-Whatever goes wrong in a grammar ends its own sequence, and none beside it.
+Whatever goes wrong in a grammar ends its own sequence, and none beside it; so does a grammar that
+takes so long that the sequences beside it would feel it.
 """
 
 from math import isfinite
 from queue import SimpleQueue
 from threading import Lock, Thread
+from time import thread_time
 from weakref import finalize
 
 import numpy as np
@@ -25,6 +27,13 @@ _CEILINGS = np.where(_BITS == 1, np.inf, -np.inf).astype(np.float32)  # by byte 
 
 MAX_LISTED = 16_384
 """Most ids that are listed: those that are allowed, or those that are not. Else all are marked."""
+
+
+ALLOWANCE_S = 0.25
+"""Processor time that a sequence's grammar may take beyond `ALLOWANCE_PER_TOKEN_S`."""
+
+ALLOWANCE_PER_TOKEN_S = 0.01
+"""For each token; masks take hundredths of that, but some grammars' grow with every token."""
 
 
 class ConstrainedSequence:
@@ -46,16 +55,19 @@ class ConstrainedSequence:
         self._grammar = grammar
         self._is_greedy = is_greedy
         self._matcher: GrammarMatcher | None = None  # none before the first `fill`
+        self._left_s = ALLOWANCE_S  # of processor time
         self._bitmask = np.zeros(-(-masks.vocab_size // 32), dtype=np.int32)
         self._allowed_ids: _Ints | None = None  # if they are few
         self._forbidden_ids: _Ints | None = None  # if they are few
 
     def fill(self) -> None:
         """Ask the grammar what may come next. On the worker's thread, between two draws."""
+        began_s = thread_time()
         try:
             if self._matcher is None:
                 self._matcher = self._grammar.start()
             self._matcher.fill_bitmask(self._bitmask)
+            self._charge(began_s)
             self._allowed_ids = self._list(self._bitmask)
             if self._allowed_ids is None and not self._is_greedy:
                 self._forbidden_ids = self._list(~self._bitmask)
@@ -133,14 +145,23 @@ class ConstrainedSequence:
             self._fail("allows no token that the request allows")
         if not isfinite(peak):  # of NaN it is the model that is to blame
             return False
+        began_s = thread_time()
+        self._left_s = min(self._left_s + ALLOWANCE_PER_TOKEN_S, ALLOWANCE_S)
         try:
             if self._matcher.accept(token_id):
+                self._charge(began_s)
                 return self._matcher.is_finished
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             self._fail("failed", error)
         else:
             self._fail("took back a token that it had allowed")
         return False
+
+    def _charge(self, began_s: float) -> None:
+        """Fail if the grammar took more processor time of this thread than it is allowed."""
+        self._left_s -= thread_time() - began_s
+        if self._left_s < 0:
+            self._fail("takes too much time")
 
     def _fail(self, what: str, cause: BaseException | None = None) -> None:
         self.error = BackendError(f"the grammar of this request {what}")

@@ -1,11 +1,18 @@
 """Constrained decoding in the engine: what is allowed, where it ends, and who it may hurt."""
 
 from threading import Event, Thread, current_thread
+from typing import Any
 
 import numpy as np
 import pytest
 
-from provider_core.engine.constraints import MAX_LISTED, MaskWorker
+from provider_core.engine import constraints
+from provider_core.engine.constraints import (
+    ALLOWANCE_PER_TOKEN_S,
+    ALLOWANCE_S,
+    MAX_LISTED,
+    MaskWorker,
+)
 from provider_core.engine.core import MAX_CONSECUTIVE_FAILURES
 from provider_core.errors import BackendError, StepFailed
 from provider_core.types import EngineOutput
@@ -284,3 +291,51 @@ def test_s9_a_panic_in_a_grammar_ends_its_own_sequence() -> None:
     assert broken.error is not None
     assert whole.choose(logits, 3, 0.0) == (5, 0.0)
     masks.close()
+
+
+class ManualTime:
+    """Processor time that passes when a grammar says so."""
+
+    now_s = 0.0
+
+    def spend(self, duration_s: float) -> None:
+        """Let it pass."""
+        self.now_s += duration_s
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now_s
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> ManualTime:
+    """What grammars spend."""
+    manual = ManualTime()
+    monkeypatch.setattr(constraints, "thread_time", manual)
+    return manual
+
+
+@pytest.mark.parametrize("where", ["on_fill", "on_accept"])
+def test_a_grammar_that_takes_too_long_ends_its_own_sequence(time: ManualTime, where: str) -> None:
+    """Once its allowance is used up, in masks or in taking ids; the others go on."""
+    spend: Any = {where: lambda _: time.spend(3 * ALLOWANCE_PER_TOKEN_S)}
+    bench = Bench()
+    bench.add("slow", grammar=ScriptedGrammar(*[{5}] * 60, **spend), max_tokens=60)
+    bench.add("beside", grammar=ScriptedGrammar(*[{6}] * 60), max_tokens=60)
+    bench.run()
+    assert isinstance(bench.last("slow").error, BackendError)
+    most = ALLOWANCE_S / (2 * ALLOWANCE_PER_TOKEN_S)
+    assert most / 2 < len(bench.ids("slow")) <= most + 1
+    assert bench.ids("beside") == [6] * 60
+
+
+def test_a_grammar_may_take_its_time_now_and_then(time: ManualTime) -> None:
+    """As long as it is little for each token."""
+    bench = Bench()
+
+    def spend(position: int) -> None:
+        time.spend(ALLOWANCE_S * 0.9 if position % 30 == 0 else 0.0)
+
+    bench.add("a", grammar=ScriptedGrammar(*[{5}] * 60, on_fill=spend), max_tokens=60)
+    bench.run()
+    assert bench.ids("a") == [5] * 60
