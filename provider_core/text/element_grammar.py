@@ -71,9 +71,11 @@ class _Elements:
         Raises:
             InvalidRequest: It cannot read the name of a strict tool's.
         """
-        properties: Mapping[str, Any] | None = self.schema.get("properties")
+        properties = self.schema.get("properties")
+        if not isinstance(properties, Mapping):
+            return None
         key_end, _, _ = self.elements.after_key.partition("\n")
-        for name in properties or ():
+        for name in properties:
             if key_end in name or name != name.strip() or len(name) >= MAX_HEADER_CHARS:
                 if not self.tool.strict:
                     return None
