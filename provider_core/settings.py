@@ -62,6 +62,7 @@ class LimitSettings(Table):
     template_timeout_s: float = Field(1, gt=0, description="Longest rendering of a chat template.")
     grammar_timeout_s: float = Field(1, gt=0, description="Longest compilation of a schema.")
     grammar_cache_mib: int = Field(64, ge=0, description="MiB of compiled schemas that are kept.")
+    client_grammars: bool = Field(False, description="Let clients send Lark grammars.")  # noqa: FBT003
     requests_per_minute: int | None = Field(None, ge=1, description="Of one key; default: any.")
     requests_per_day: int | None = Field(None, ge=1, description="Of one key; default: any.")
     tokens_per_minute: int | None = Field(
