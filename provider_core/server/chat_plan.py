@@ -121,6 +121,8 @@ class ChatPlanner:
         Raises:
             InvalidRequest: A schema cannot be enforced.
         """
+        if chat.response_format is not None:
+            self.grammars.check_allowed(chat.response_format)
         syntax, tags = model.syntax, model.syntax.reasoning
         tools = _callable_tools(chat)
         family = syntax.tools

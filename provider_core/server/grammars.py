@@ -15,6 +15,7 @@ from provider_core.plugins import PluginManager
 from provider_core.server.daemon_executor import DaemonExecutor
 from provider_core.server.models import Models, ServedModel
 from provider_core.settings import LimitSettings
+from provider_core.text.grammar import check_client_grammar
 from provider_core.types import Constraint, Grammar
 
 _NUM_THREADS = 2
@@ -40,6 +41,7 @@ class GrammarCompiler:
     def __init__(self, plugins: PluginManager, limits: LimitSettings) -> None:
         self._plugins = plugins
         self._timeout_s = limits.grammar_timeout_s
+        self._allows_lark = limits.client_grammars
         self._max_bytes = limits.grammar_cache_mib * 2**20
         # Daemons: what has no end in time does not keep the process from its own.
         self._executor = DaemonExecutor(_NUM_THREADS, "grammar-compiler")
@@ -68,6 +70,20 @@ class GrammarCompiler:
             self._running[running] = task
             task.add_done_callback(lambda done: self._forget(running, done))
         return await asyncio.shield(task)  # others may wait for it, too
+
+    def check_allowed(self, constraint: Constraint) -> None:
+        """Refuse what clients may not ask for, whoever could enforce it.
+
+        Raises:
+            UnsupportedParameter: Grammars of clients are not served here.
+            InvalidRequest: This one is too long, or may name control tokens.
+        """
+        if constraint.kind != "lark":
+            return
+        if not self._allows_lark:
+            message = f"{constraint.param} is not supported by this server"
+            raise UnsupportedParameter(message, param=constraint.param)
+        check_client_grammar(constraint.source, constraint.param)
 
     async def write(self, work: Callable[[], _T], param: str) -> _T:
         """Write a constraint where it would be compiled, and in no more time.

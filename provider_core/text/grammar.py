@@ -48,6 +48,7 @@ from provider_core.types import Constraint
 MAX_SCHEMA_CHARACTERS = 65_536
 """Of one schema, as JSON."""
 
+_LARK_TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/')
 _JSON_OPTIONS = {
     "whitespace_flexible": False,
     "item_separator": ",[ ]?",
@@ -82,6 +83,18 @@ def lark_of(constraint: Constraint) -> tuple[str, CheckedSchema | None]:
         case "regex":
             rule = _expression(source, param)
     return f"start: {rule}", checked
+
+
+def check_client_grammar(source: str, param: str) -> None:
+    """Check a Lark grammar that a client wrote, as far as its text shows.
+
+    Raises:
+        InvalidRequest: It is too long, or may name a control token.
+    """
+    if len(source) > MAX_SCHEMA_CHARACTERS:
+        refuse(param, "the grammar is too long", "schema_too_complex")
+    if "<" in _LARK_TEXT.sub("", source):
+        refuse(param, "a grammar must not name control tokens; write < in quotes")
 
 
 def json_rule(schema: object, *, param: str, strict: bool = True) -> str:

@@ -199,7 +199,6 @@ async def test_bug_05_the_reason_says_how_it_ended(
         ),
         ({"structured_outputs": {"json": BROKEN}}, "structured_outputs.json/properties/a/type"),
         ({"guided_regex": "(a"}, "guided_regex"),
-        ({"guided_grammar": "start: x"}, "guided_grammar"),
     ],
 )
 async def test_bug_10_what_cannot_be_enforced_is_refused_at_its_place(
@@ -211,6 +210,28 @@ async def test_bug_10_what_cannot_be_enforced_is_refused_at_its_place(
         answer = (await reply.json())["error"]
         assert served.usage.events == []
     assert (reply.status, answer["param"], answer["code"]) == (400, param, "invalid_schema")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"guided_grammar": 'start: "a"'}, "guided_grammar"),
+        ({"structured_outputs": {"grammar": 'start: "a"'}}, "structured_outputs.grammar"),
+        (
+            {"response_format": {"type": "grammar", "grammar": 'start: "a"'}},
+            "response_format.grammar",
+        ),
+    ],
+)
+async def test_grammars_of_clients_are_not_served_by_default(
+    fields: dict[str, Any], param: str
+) -> None:
+    """They are where the provider says so."""
+    async with serving(saying("Hello!"), chat_template=HERMES) as served:
+        reply = await served.chat(**fields)
+        answer = (await reply.json())["error"]
+    assert (reply.status, answer["param"]) == (400, param)
+    assert answer["code"] == "unsupported_parameter"
 
 
 @pytest.mark.parametrize(

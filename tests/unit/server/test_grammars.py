@@ -170,6 +170,44 @@ def test_a_compilation_without_an_end_does_not_keep_the_process() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def _lark(source: str) -> Constraint:
+    return Constraint(kind="lark", source=source, param="guided_grammar")
+
+
+def test_grammars_of_clients_are_served_only_where_they_are_allowed() -> None:
+    """Nothing bounds what an ambiguous one costs the others."""
+    with pytest.raises(UnsupportedParameter) as caught:
+        _compiler(Compiling()).check_allowed(_lark('start: "a"'))
+    assert caught.value.param == "guided_grammar"
+    _compiler(Compiling()).check_allowed(_constraint())
+
+
+@pytest.mark.parametrize(
+    "source", ['start: "<[1]>" | /<\\/?b>/ | "\\\\" | "\\"<"', 'start: %json {"const": "<"}']
+)
+def test_a_clients_grammar_may_spell_anything(source: str) -> None:
+    """In quotes, or in expressions."""
+    _compiler(Compiling(), client_grammars=True).check_allowed(_lark(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "start: <[0]>",
+        "start: <|im_end|>",
+        'start: "a" <[^1]> "b"',
+        'start: "a\\\\" <[0]> "b"',
+        "a" * 70_000,
+    ],
+    ids=["id", "name", "range", "quotes", "long"],
+)
+def test_a_clients_grammar_names_no_control_tokens_and_is_not_long(source: str) -> None:
+    """They are never part of a constrained text."""
+    with pytest.raises(InvalidRequest) as caught:
+        _compiler(Compiling(), client_grammars=True).check_allowed(_lark(source))
+    assert caught.value.param == "guided_grammar"
+
+
 async def test_errors_are_told_and_not_kept() -> None:
     """The same constraint may come from another field."""
 
