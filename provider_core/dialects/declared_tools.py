@@ -63,8 +63,11 @@ def check_schema(value: Any, param: str) -> dict[str, Any] | None:
         if not isinstance(value[key], dict):
             raise wrong_type(f"{param}.{key}", "an object of schemas", value[key])
     required = value.get("required", [])
-    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+    if not isinstance(required, list):
         raise wrong_type(f"{param}.required", "an array of strings", required)
+    for index, name in enumerate(required):
+        if not isinstance(name, str):
+            raise wrong_type(f"{param}.required[{index}]", "a string", name)
     return value
 
 

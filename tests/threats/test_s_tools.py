@@ -77,7 +77,8 @@ async def calling() -> AsyncIterator[Serving]:
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [
-        *(("required", value) for value in (None, 5, "a", [{}], [["a"]])),
+        *(("required", value) for value in (None, 5, "a")),
+        *(("required[0]", value) for value in ([{}], [["a"]])),
         *(("properties", value) for value in (None, 5, ["a"])),
         *(("$defs", value) for value in (5, ["a"])),
     ],
@@ -87,7 +88,7 @@ async def test_s1_a_wrong_part_of_a_tools_schema_is_named(
 ) -> None:
     """A 400 that says which tool and which part."""
     ask, place = DIALECTS[dialect]
-    path, body = ask({**SCHEMA, keyword: value})
+    path, body = ask({**SCHEMA, keyword.removesuffix("[0]"): value})
     reply = await calling.post(path, body)
     assert reply.status == 400
     assert f"{place}.{keyword} must be" in await reply.text()
