@@ -77,10 +77,10 @@ async def calling() -> AsyncIterator[Serving]:
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [
-        *(("required", value) for value in (None, 5, "a")),
-        *(("required[0]", value) for value in ([{}], [["a"]])),
-        *(("properties", value) for value in (None, 5, ["a"])),
-        *(("$defs", value) for value in (5, ["a"])),
+        *(("required", None), ("required", 5), ("required", "a")),
+        *(("required[0]", [{}]), ("required[0]", [["a"]])),
+        *(("properties", None), ("properties", 5), ("properties", ["a"])),
+        *(("$defs", 5), ("$defs", ["a"])),
     ],
 )
 async def test_s1_a_wrong_part_of_a_tools_schema_is_named(
