@@ -46,7 +46,6 @@ class GrammarCompiler:
         # Daemons: what has no end in time does not keep the process from its own.
         self._executor = DaemonExecutor(_NUM_THREADS, "grammar-compiler")
         self._kept: OrderedDict[_Key, tuple[Tokenizer, Grammar]] = OrderedDict()
-        self._num_bytes = 0
         self._known: dict[str, Tokenizer] = {}  # for which something was compiled, by model
         self._running: dict[tuple[_Key, int], asyncio.Task[Grammar]] = {}  # by tokenizer, too
 
@@ -62,6 +61,7 @@ class GrammarCompiler:
         kept = self._kept.get(key)
         if kept is not None and kept[0] is model.tokenizer:
             self._kept.move_to_end(key)
+            self._trim()
             return kept[1]
         running = (key, id(model.tokenizer))  # which the task holds
         task = self._running.get(running)
@@ -161,15 +161,17 @@ class GrammarCompiler:
             ) from None
 
     def _keep(self, key: _Key, tokenizer: Tokenizer, grammar: Grammar) -> None:
-        """Remember a grammar, and forget those that were not used for longest."""
-        if key in self._kept:  # of a tokenizer that is gone
-            self._num_bytes -= _size(key)
+        """Remember a grammar."""
         self._kept[key] = (tokenizer, grammar)
         self._kept.move_to_end(key)
-        self._num_bytes += _size(key)
-        while self._num_bytes > self._max_bytes:
-            oldest, _ = self._kept.popitem(last=False)
-            self._num_bytes -= _size(oldest)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Forget grammars that were not used for longest; all of them grow while they are used."""
+        num_bytes = sum(_size(key, grammar) for key, (_, grammar) in self._kept.items())
+        while num_bytes > self._max_bytes:
+            key, (_, grammar) = self._kept.popitem(last=False)
+            num_bytes -= _size(key, grammar)
 
     def _forget(self, key: tuple[_Key, int], task: asyncio.Task[Grammar]) -> None:
         del self._running[key]
@@ -182,5 +184,6 @@ def _is_idle(models: Models) -> bool:
     return not any(m.num_open or m.released_s > quiet_since_s for m in models.loaded)
 
 
-def _size(key: _Key) -> int:
-    return _GRAMMAR_BYTES + _BYTES_PER_CHARACTER * len(key[1].source)
+def _size(key: _Key, grammar: Grammar) -> int:
+    grown = getattr(grammar, "num_grown_bytes", 0)  # plugins' may not say
+    return _GRAMMAR_BYTES + _BYTES_PER_CHARACTER * len(key[1].source) + grown

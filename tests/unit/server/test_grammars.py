@@ -8,6 +8,7 @@ from contextlib import suppress
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pytest
 
 from provider_core import Constraint, Grammar, ModelSpec, hookimpl
@@ -115,6 +116,21 @@ async def test_s5_what_is_kept_is_bounded_in_bytes() -> None:
     await compiler.compile(model, _constraint("2" * 60_000))
     await compiler.compile(model, _constraint("0"))
     assert plugin.num_compiled == 103
+    compiler.close()
+
+
+async def test_s5_grammars_are_counted_as_they_grow() -> None:
+    """Long strings need a state for each character; they stay with the grammar."""
+    compiler = _compiler(TextDefaults(Settings()), grammar_cache_mib=1)
+    model = _model()
+    first = await compiler.compile(model, _constraint("[ab]{9000}"))
+    assert await compiler.compile(model, _constraint("[ab]{9000}")) is first
+    matcher, mask = first.start(), np.zeros(9, dtype=np.int32)
+    for _ in range(300):
+        matcher.fill_bitmask(mask)
+        assert matcher.accept(ord("a"))
+    await compiler.compile(model, _constraint("a"))
+    assert await compiler.compile(model, _constraint("[ab]{9000}")) is not first
     compiler.close()
 
 
