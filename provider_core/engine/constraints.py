@@ -32,8 +32,8 @@ MAX_LISTED = 16_384
 ALLOWANCE_S = 0.25
 """Processor time that a sequence's grammar may take beyond `ALLOWANCE_PER_TOKEN_S`."""
 
-ALLOWANCE_PER_TOKEN_S = 0.01
-"""For each token; masks take hundredths of that, but some grammars' grow with every token."""
+ALLOWANCE_PER_TOKEN_S = 0.003
+"""For each token. Most masks take a hundredth of that; those of some grammars grow all the time."""
 
 
 class ConstrainedSequence:

@@ -334,7 +334,7 @@ def test_a_grammar_may_take_its_time_now_and_then(time: ManualTime) -> None:
     bench = Bench()
 
     def spend(position: int) -> None:
-        time.spend(ALLOWANCE_S * 0.9 if position % 30 == 0 else 0.0)
+        time.spend(20 * ALLOWANCE_PER_TOKEN_S if position % 30 == 0 else 0.0)
 
     bench.add("a", grammar=ScriptedGrammar(*[{5}] * 60, on_fill=spend), max_tokens=60)
     bench.run()
