@@ -135,7 +135,9 @@ class GrammarFactory:
         self._lock = Lock()
 
     def compile(self, constraint: Constraint) -> LLGrammar:
-        """Compile. Takes a millisecond for most schemas, and less than a second for any.
+        """Compile. Takes a millisecond for most schemas, and tenths of a second for large ones.
+
+        To find the place at fault in one that is refused may take seconds.
 
         Raises:
             InvalidRequest: `invalid_schema` if it cannot be enforced, `schema_too_complex` if that
