@@ -56,7 +56,7 @@ def measure(precision: str | None, options: dict[str, object], n: int) -> Qualit
     spec = replace(complete_spec(spec, STARTER), precision=precision, options=options)
     spec = replace(spec, max_model_len=2048)
     runner = load_model(spec, STARTER)
-    if runner is None:
+    if not isinstance(runner, ModelRunner):
         raise ConfigurationError(f"{STARTER} holds no decoder")
     runner.warm_up()
     perplexity = measure_perplexity(runner, max(1, n // 4))

@@ -36,6 +36,6 @@ class TestCuda(RunnerContract):
         options = {"provider": "cuda"}
         spec = ModelSpec(id="tiny", source="", max_num_seqs=4, max_model_len=256, options=options)
         runner = load_model(spec, self.folder)
-        assert runner is not None
+        assert isinstance(runner, ModelRunner)
         assert runner.info.device == "cuda:0"
         return runner

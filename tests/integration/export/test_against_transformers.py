@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from provider_core import ModelSpec
+from provider_core.interfaces import ModelRunner
 from provider_core.testing import prefill_batch
 from provider_export.export import TargetName, export_decoder
 from provider_onnxruntime import load_model
@@ -65,7 +66,7 @@ def exported_logits(
     """Of every position, by a prefill in chunks."""
     export_decoder(source, out, target=target, max_model_len=max_model_len)
     runner = load_model(ModelSpec(id="tiny", source="", max_num_seqs=2, max_model_len=64), out)
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     try:
         return np.concatenate(
             [

@@ -21,7 +21,7 @@ PROMPT = [3, 14, 15, 92, 65, 35, 89, 79]
 def make_runner(model: ModelSpec, folder: Path) -> ModelRunner:
     """The ONNX Runtime backend on a folder."""
     runner = load_model(model, folder)
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     return runner
 
 

@@ -69,7 +69,7 @@ def load(folder: Path, precision: str | None = None, **options: object) -> Model
         options=options,
     )
     runner = load_model(spec, folder)
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     return runner
 
 

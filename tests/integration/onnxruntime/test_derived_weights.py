@@ -43,7 +43,7 @@ def make_runner(folder: Path, precision: str | None, **options: object) -> Model
         options=options,
     )
     runner = load_model(spec, folder)
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     runner.warm_up()
     return runner
 

@@ -49,7 +49,7 @@ def runner(
         id="tiny", source=str(folder), max_num_seqs=MAX_NUM_SEQS, max_model_len=MAX_MODEL_LEN
     )
     runner = load_model(spec, folder)
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     runner.warm_up()
     yield runner
     runner.close()
@@ -103,7 +103,7 @@ def test_logits_equal_a_plain_forward_pass(
     runner = load_model(
         ModelSpec(id="tiny", source="", max_num_seqs=2, max_model_len=64), tmp_path / "out"
     )
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     [prompt] = make_prompts((60,))
     reference = ReferenceDecoder(checkpoint, max_len=max_model_len)
     logits = runner.execute_model(
@@ -128,7 +128,7 @@ def test_windows_keep_every_bit_where_a_prompt_is_cut(
         ModelSpec(id="tiny", source="", max_num_seqs=len(lengths), max_model_len=320),
         tmp_path / "out",
     )
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     whole, alone = [], []
     for prompt in prompts:
         whole.append(prefill_logits(runner, 0, prompt, chunk=512))

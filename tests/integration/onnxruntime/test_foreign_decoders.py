@@ -82,7 +82,7 @@ def load(folder: Path) -> ModelRunner:
     """A runner of eight slots."""
     spec = ModelSpec(id="tiny", source="", max_num_seqs=8, max_model_len=MAX_MODEL_LEN)
     runner = load_model(spec, folder)
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     return runner
 
 

@@ -113,7 +113,7 @@ def runner(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator
         deterministic=precision is not None,
     )
     runner = load_model(spec, folders[convention])
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     yield runner
     runner.close()
 
@@ -198,6 +198,6 @@ def test_memory_says_how_many_blocks_there_are(folders: dict[str, Path]) -> None
             id="wide", source="", max_num_seqs=2, max_model_len=64, prefix_cache_mib=mib
         )
         runner = load_model(spec, folders["scatter"])
-        assert runner is not None
+        assert isinstance(runner, ModelRunner)
         assert runner.info.num_cache_blocks == expected
         runner.close()

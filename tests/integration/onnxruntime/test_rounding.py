@@ -41,7 +41,7 @@ def runner(
         deterministic=True,
     )
     runner = load_model(spec, folder)
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     yield runner
     runner.close()
 

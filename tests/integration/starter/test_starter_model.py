@@ -25,7 +25,7 @@ def runner() -> Iterator[ModelRunner]:
     """The offered model, at its full length."""
     [spec] = provider_starter.register_models()
     runner = load_model(replace(spec, max_model_len=16_384), Path(spec.source))
-    assert runner is not None
+    assert isinstance(runner, ModelRunner)
     runner.warm_up()
     yield runner
     runner.close()

@@ -26,11 +26,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def load(folder: Path, **spec: Any) -> ModelRunner | None:
+def load(folder: Path, **facts: Any) -> ModelRunner | None:
     """Load it as the server does."""
-    return load_model(
-        ModelSpec(id="m", source="", max_num_seqs=2, max_model_len=32, **spec), folder
-    )
+    spec = ModelSpec(id="m", source="", max_num_seqs=2, max_model_len=32, **facts)
+    runner = load_model(spec, folder)
+    assert runner is None or isinstance(runner, ModelRunner)
+    return runner
 
 
 def write_external(folder: Path, location: str, **entries: str) -> None:
