@@ -175,7 +175,7 @@ async def test_b13_cancelled_at_any_await_a_request_has_one_bill_or_none(
             cancels.num_awaits = 0
         totals = ledger.totals()
     finals = [event for event in served.usage.events if event["event"] == "usage.final"]
-    assert num_awaits >= 1 + journal  # for the engine, and for the disk
+    assert num_awaits >= 1  # for the engine; the disk may be done before anybody waits for it
     assert len(finals) == len({event["generation_id"] for event in finals}) == totals["finals"]
     assert {event["status"] for event in finals} >= {"ok", "cancelled"}
     assert cancels.point > num_awaits
