@@ -224,7 +224,7 @@ async def check_refusal(served: Serving, case: Case, *, stream: bool) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 async def test_bug_10_the_package_raises_and_retries_what_it_should(name: str) -> None:
-    """Contract 9.3, BUG-10: a client's mistake is asked once, what may pass is asked again."""
+    """BUG-10: a client's mistake is asked once, what may pass is asked again."""
     case = CASES[name]
     keeper = Gatekeeper(case.cause)
     async with (

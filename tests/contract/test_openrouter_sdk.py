@@ -20,7 +20,7 @@ def client_of(served: Serving) -> OpenRouter:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_chats_of_every_kind_validate(name: str) -> None:
-    """Contract 2.2, BUG-03, BUG-29: streamed and whole, and both say the same."""
+    """BUG-03, BUG-29: streamed and whole, and both say the same."""
     scenario = SCENARIOS[name]
     request: Any = request_of(scenario)
     async with (

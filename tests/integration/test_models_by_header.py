@@ -40,7 +40,7 @@ async def served() -> AsyncIterator[Serving]:
 
 @pytest.mark.parametrize("dialect", HEADERS)
 async def test_the_list_has_the_form_of_whoever_asks(served: Serving, dialect: str) -> None:
-    """Contract 1.3 and 14.9; without a key nobody sees it."""
+    """One path, three lists; without a key nobody sees it."""
     url = served.url + "/v1/models"
     async with served.session.get(url, headers=HEADERS[dialect]) as response:
         assert response.status == 200

@@ -17,7 +17,7 @@ import requests
 
 from tests.serving import KEY, Serving, saying, serving
 
-PAGE = Path(__file__).parents[2] / "data" / "seeds_guide_listings.txt"
+PAGE = Path(__file__).parents[2] / "data" / "guide_listings.txt"
 LISTINGS = re.findall(
     r"^## (.*?)\n\n```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
 )

@@ -13,7 +13,7 @@ from provider_core.conformance.runner import run_checks
 from tests.integration.conformance import jq_stand_in
 from tests.serving import saying, serving
 
-SCRIPT = Path(__file__).parents[2] / "data" / "seeds_readiness.sh"
+SCRIPT = Path(__file__).parents[2] / "data" / "readiness.sh"
 KEY = "sk-readiness-0123456789abcdef"
 PASSED = [
     "1. API Authentication: PASS (Readiness)",

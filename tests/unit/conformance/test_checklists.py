@@ -17,9 +17,9 @@ from provider_core.settings import ProviderSettings
 
 ROOT = Path(__file__).parents[3]
 SEEDS = {
-    "openrouter_integration": "seeds_integration_checklist.txt",
-    "openrouter_listing": "seeds_listing_checklist.txt",
-    "production_readiness": "seeds_readiness_checklist.txt",
+    "openrouter_integration": "integration_checklist.txt",
+    "openrouter_listing": "listing_checklist.txt",
+    "production_readiness": "readiness_checklist.txt",
 }
 EMPTY = Report(make_endpoint("http://a.example"), Subject(model="m"), "")
 KEY_VERBS = {"fact", "option", "choice", "member", "item"}
