@@ -27,9 +27,9 @@ def random_prompts(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]
 
 def run_provider(model_dir: str, batch: int) -> float:
     """Tokens per second over three times as many requests as run at once."""
-    from provider_core import ModelSpec  # noqa: PLC0415
-    from provider_onnxruntime import load_model  # noqa: PLC0415
-    from provider_onnxruntime.runner import OnnxRuntimeRunner  # noqa: PLC0415
+    from provider_core import ModelSpec
+    from provider_onnxruntime import load_model
+    from provider_onnxruntime.runner import OnnxRuntimeRunner
 
     options = {"intra_op_num_threads": THREADS}
     spec = ModelSpec(id="bench", source="", max_model_len=2048, prefix_cache_mib=0, options=options)
@@ -42,9 +42,9 @@ def run_provider(model_dir: str, batch: int) -> float:
 
 
 async def _generate(runner: Any, batch: int) -> float:
-    from provider_core import SamplingParams  # noqa: PLC0415
-    from provider_core.engine import LLMEngine  # noqa: PLC0415
-    from provider_core.testing import submit  # noqa: PLC0415
+    from provider_core import SamplingParams
+    from provider_core.engine import LLMEngine
+    from provider_core.testing import submit
 
     engine = LLMEngine(runner)
     sampling = SamplingParams(max_tokens=OUTPUT, temperature=0.0, ignore_eos=True)
@@ -63,7 +63,7 @@ async def _generate(runner: Any, batch: int) -> float:
 
 def run_genai(model_dir: str, batch: int) -> float:
     """Tokens per second of one static batch."""
-    import onnxruntime_genai as genai  # noqa: PLC0415 - not installed where the other peer is
+    import onnxruntime_genai as genai
 
     model = _cached(genai.Model, model_dir)
     params = genai.GeneratorParams(model)
@@ -81,8 +81,8 @@ def run_genai(model_dir: str, batch: int) -> float:
 
 def run_openvino(model_dir: str, batch: int) -> float:
     """Tokens per second over three times as many requests as run at once."""
-    import openvino  # noqa: PLC0415
-    import openvino_genai as genai  # noqa: PLC0415
+    import openvino
+    import openvino_genai as genai
 
     def make_pipeline(folder: str) -> Any:  # the package has no types
         scheduler = genai.SchedulerConfig()
