@@ -1,0 +1,3 @@
+"""Decoders on TensorRT and TensorRT for RTX: the plugin `tensorrt`."""
+
+NAME = "tensorrt"
