@@ -6,54 +6,36 @@ a settlement is open; from there every exit goes through `Run.settle`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from provider_core import hookspecs
 from provider_core.access.credits import CreditStore
-from provider_core.billing.events import ClientFinishReason, Endpoint
+from provider_core.billing.events import Endpoint
 from provider_core.billing.journal import UsageJournal
 from provider_core.billing.settlement import Ledger, Settlement
-from provider_core.errors import (
-    ContextLengthExceeded,
-    InvalidRequest,
-    ProviderError,
-)
+from provider_core.errors import ContextLengthExceeded, InvalidRequest
 from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
 from provider_core.server.call import Call
 from provider_core.server.chat_plan import ChatPlanner, ReplyPlan
 from provider_core.server.gate import Gate
+from provider_core.server.generation_run import Prepared, Run
 from provider_core.server.grammars import GrammarCompiler
 from provider_core.server.images import PromptImages
 from provider_core.server.looking import ImageLooker
 from provider_core.server.models import Models, Served, ServedModel
-from provider_core.server.open_run import OpenRun, outcome_of
+from provider_core.server.open_run import OpenRun
 from provider_core.server.quotas import Quotas
 from provider_core.settings import Settings
-from provider_core.text.events import Event, Finished
-from provider_core.text.generation import Generation
-from provider_core.text.output_reader import OutputFormat
+from provider_core.text.events import Event
 from provider_core.text.prompt import encode_prompt
-from provider_core.types import GenerationRequest, Principal, SamplingParams, Usage, UsageRecord
+from provider_core.types import GenerationRequest, Principal, SamplingParams, UsageRecord
 
 _SEED_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, as splitmix64 steps
 
 SamplingFor = Callable[[int], SamplingParams]
 """Completes the sampling of a prompt once its length in tokens is known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A request that will be served: everything that could refuse it has agreed."""
-
-    model: ServedModel
-    requests: tuple[GenerationRequest, ...]
-    stop: tuple[str, ...]
-    output: OutputFormat | None
-    num_choices: int  # generated of each prompt
-    num_returned: int  # of them all
-    images: PromptImages  # shown to them
 
 
 class Dispatcher:
@@ -183,7 +165,7 @@ class Dispatcher:
         prepared: Prepared,
         endpoint: Endpoint,
         on_event: Callable[[Event], bool | None],
-    ) -> "Run":
+    ) -> Run:
         """Open the settlement, look at what the prompt shows, and submit every sequence.
 
         Args:
@@ -195,7 +177,20 @@ class Dispatcher:
         Raises:
             ProviderError: The engine takes nothing, or nothing can be seen; already settled.
         """
-        run = Run(self, call, prepared, endpoint, on_event)
+        run = Run(
+            call,
+            prepared,
+            on_event,
+            looker=self.looker,
+            open_settlement=lambda: self.open_settlement(
+                call,
+                prepared.model,
+                endpoint,
+                n=prepared.num_returned,
+                image_count=prepared.images.count,
+            ),
+            on_settled=self.finished,
+        )
         self.runs.add(run)
         try:
             await run.start()
@@ -233,137 +228,6 @@ class Dispatcher:
         self._plugins.notify(hookspecs.request_finished, record=record)
 
 
-class Run:
-    """One generation from submission to settlement.
-
-    Attributes:
-        error: Why it failed, once it did; a client that left is no failure.
-        finish: The end of the first choice.
-    """
-
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        call: Call,
-        prepared: Prepared,
-        endpoint: Endpoint,
-        on_event: Callable[[Event], bool | None],
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._call = call
-        self._prepared = prepared
-        self._on_event = on_event
-        self.error: Exception | None = None
-        self.finish: Finished | None = None
-        self.generation = Generation(
-            prepared.model.engine,
-            prepared.model.tokenizer,
-            prepared.requests,
-            stop=prepared.stop,
-            num_choices=prepared.num_choices,
-            output=prepared.output,
-            on_event=self._observe,
-        )
-        # Last: from here somebody must settle.
-        self._settlement = dispatcher.open_settlement(
-            call,
-            prepared.model,
-            endpoint,
-            n=prepared.num_returned,
-            image_count=prepared.images.count,
-        )
-
-    @property
-    def generation_id(self) -> str:
-        """What its usage event calls it."""
-        return self._settlement.generation_id
-
-    @property
-    def usage(self) -> Usage:
-        """What it has used, now."""
-        return self.generation.usage
-
-    async def start(self) -> None:
-        """Look at what the prompt shows, and submit every sequence unless it was cut meanwhile.
-
-        Raises:
-            ProviderError: The engine takes nothing, or nothing can be seen.
-        """
-        prepared = self._prepared
-        embeddings = await self._dispatcher.looker.look(
-            prepared.model,
-            prepared.images,
-            num_sequences=len(prepared.requests),
-            deadline_s=self._call.deadline_s,
-        )
-        self.generation.start(embeddings)
-
-    def _observe(self, event: Event) -> bool | None:
-        if self._call.cache_slot is not None:
-            self._call.cache_slot.take(event)
-        if type(event) is Finished:
-            if event.error is not None and self.error is None:
-                self.error = event.error
-            if self.finish is None or event.index == 0:
-                self.finish = event
-        return self._on_event(event)
-
-    async def wait(self) -> None:
-        """Until every choice has finished, well or not."""
-        await self.generation.wait()
-
-    def cut(self, error: ProviderError) -> None:
-        """End it now with an error that the client sees."""
-        if self.error is None:
-            self.error = error
-        self.generation.close()
-
-    def settle(self, cause: BaseException | None = None) -> UsageRecord:
-        """End the generation if it still runs, and give its one usage line to the ledger.
-
-        The first call decides; later ones return its record.
-
-        Args:
-            cause: What ended the request early: `CancelledError` for a client that left, else a
-                failure. `None` if the generation ended by itself.
-        """
-        record = self._settlement.record
-        if record is not None:
-            return record
-        generation = self.generation
-        generation.close()
-        if generation.started_s is not None:
-            self._settlement.mark_started(generation.started_s)
-        if generation.first_token_s is not None:
-            self._settlement.mark_first_token(generation.first_token_s)
-        status, http_status, code = outcome_of(cause or self.error)
-        finish = self.finish
-        call = self._call
-        record = self._settlement.settle(
-            status=status,
-            usage=generation.usage,
-            http_status=call.http_status or http_status,
-            finish_reason=_client_reason(finish),
-            native_finish_reason=finish.native_finish_reason if finish else None,
-            error_code=code,
-            cancel_stage=generation.stage if status == "cancelled" else None,
-        )
-        call.record = record
-        call.error_code = code
-        if call.cache_slot is not None:
-            call.cache_slot.finish(record)
-        self._dispatcher.finished(self, record)
-        return record
-
-    async def until_durable(self) -> None:
-        """Wait for the usage line to be on disk, before the end of the answer leaves."""
-        await self._settlement.until_durable()
-
-    def conclude(self, *, is_sent: bool) -> None:
-        """Say whether the end of the answer was handed to the transport. The first call counts."""
-        self._settlement.conclude(is_sent=is_sent)
-
-
 async def _encode(model: ServedModel, prompt: str | RenderedPrompt, param: str) -> tuple[int, ...]:
     limit = model.spec.max_model_len
     try:
@@ -389,10 +253,3 @@ def _tenant(principal: Principal) -> str:
     if principal.account_id is not None:
         return f"account:{principal.account_id}"
     return f"key:{principal.api_key_id}"
-
-
-def _client_reason(finish: Finished | None) -> ClientFinishReason | None:
-    """The first choice's ending as a client may see it."""
-    if finish is None or finish.finish_reason == "abort":
-        return None
-    return finish.finish_reason

@@ -28,8 +28,9 @@ from provider_core.server.auth import Authenticator
 from provider_core.server.body import check_body_headers, read_body
 from provider_core.server.call import Call
 from provider_core.server.chat_plan import ReplyPlan
-from provider_core.server.dispatch import Dispatcher, Prepared
+from provider_core.server.dispatch import Dispatcher
 from provider_core.server.edge import CALL
+from provider_core.server.generation_run import Prepared
 from provider_core.server.images import ImageReader, PromptImages
 from provider_core.server.models import ServedModel
 from provider_core.server.replay import Reply, replay

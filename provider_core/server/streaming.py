@@ -9,7 +9,8 @@ from aiohttp import web
 from provider_core.billing.events import Endpoint
 from provider_core.billing.money import format_money
 from provider_core.server.call import Call
-from provider_core.server.dispatch import Dispatcher, Prepared
+from provider_core.server.dispatch import Dispatcher
+from provider_core.server.generation_run import Prepared
 from provider_core.server.sse import SseWriter
 from provider_core.settings import LimitSettings
 from provider_core.text.events import Event, Finished
