@@ -1,0 +1,245 @@
+"""Built engines on disk: one for each library and GPU, and a manifest that vouches for them.
+
+An engine is code: deserialising one runs it. So none is opened but those whose digest the manifest
+holds, and, where the operator names digests of his own, those only. The manifest also says what an
+engine was built of and for, and every mismatch is an error that names the command to run.
+"""
+
+import hashlib
+import shlex
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from provider_core import ConfigurationError
+from provider_core.decoder_io import DecoderIO
+from provider_tensorrt.library import LibraryName
+
+FOLDER, MANIFEST = "engines", "manifest.json"
+RECIPE = 1
+"""Counts how engines are built here; another number outdates all that exist."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineLimits(_Value):
+    """What an engine is built for.
+
+    Attributes:
+        max_model_len: Positions of each cache.
+        max_num_seqs: Rows of a decode.
+        max_prefill_tokens: Tokens of a prefill, which is one row.
+    """
+
+    max_model_len: int = Field(ge=1)
+    max_num_seqs: int = Field(ge=1)
+    max_prefill_tokens: int = Field(ge=1)
+
+
+class EngineKey(_Value):
+    """What makes two engines of one model the same.
+
+    Attributes:
+        version: Of the library.
+        compute_capability: Of the GPU that it runs on, such as `8.9`.
+        recipe: How it was built.
+    """
+
+    library: LibraryName
+    version: str
+    compute_capability: str
+    limits: EngineLimits
+    recipe: int = RECIPE
+
+
+class EngineRecord(_Value):
+    """An engine's file.
+
+    Attributes:
+        file: Its name in the folder.
+    """
+
+    key: EngineKey
+    file: str = Field(pattern=r"^[a-z0-9_.-]+\.engine$")
+    num_bytes: int
+    sha256: str
+
+
+class ModelFile(_Value):
+    """A file that the engines were built of, as it was then."""
+
+    name: str
+    num_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+class Manifest(_Value):
+    """What the folder holds.
+
+    Attributes:
+        model: Files of the model that all engines were built of.
+        precision: Of the model's weights, in OpenRouter's vocabulary; `None` if unknown.
+        decoder: The model's inputs and outputs, its caches' length not fixed.
+    """
+
+    format: Literal[1] = 1
+    model: tuple[ModelFile, ...]
+    precision: str | None
+    decoder: DecoderIO
+    engines: tuple[EngineRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEngine:
+    """An engine that may be used, not read yet."""
+
+    path: Path
+    record: EngineRecord
+    manifest: Manifest
+
+    def read(self) -> bytes:
+        """The engine, once it is known to be the one that was built.
+
+        Raises:
+            ConfigurationError: The file is another one, damaged, or missing.
+        """
+        try:
+            engine = self.path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"{self.path} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(engine).hexdigest() != self.record.sha256:
+            raise ConfigurationError(
+                f"{self.path} is not the engine that was built ({len(engine)} bytes, "
+                f"{self.record.num_bytes} were written): damaged, or put there by somebody else; "
+                "it is not opened"
+            )
+        return engine
+
+
+def find_engine(
+    model_dir: Path,
+    *,
+    library: LibraryName,
+    version: str,
+    compute_capability: str,
+    max_model_len: int,
+    max_num_seqs: int,
+    folder: Path | None = None,
+    trusted: Collection[str] | None = None,
+) -> FoundEngine:
+    """The engine for this library and GPU that holds so many sequences of that length.
+
+    Args:
+        model_dir: The model's folder; it may lack the model itself.
+        library: That will run it.
+        version: Of the library.
+        compute_capability: Of the GPU.
+        max_model_len: Positions that are needed, at most the engine's.
+        max_num_seqs: Rows that are needed, at most the engine's.
+        folder: Of the engines, if not beside the model.
+        trusted: SHA-256 digests of engines that may be opened; `None` trusts the manifest.
+
+    Raises:
+        ConfigurationError: There is none; says why, and which command builds it.
+    """
+    folder = folder or model_dir / FOLDER
+    command = (
+        f"provider build-engine {shlex.quote(str(model_dir))} "
+        f"--compute-capability {compute_capability} "
+        f"--max-model-len {max_model_len} --max-num-seqs {max_num_seqs}"
+    )
+    if folder != model_dir / FOLDER:
+        command += f" --out {shlex.quote(str(folder))}"
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ConfigurationError(f"{folder} holds no engines; run: {command}")
+    if changed := find_changed_file(model_dir, manifest):
+        raise ConfigurationError(
+            f"the engines in {folder} were built of another {changed}; run: {command}"
+        )
+    problems = []
+    for record in manifest.engines:
+        problem = _why_not(
+            record.key, library, version, compute_capability, max_model_len, max_num_seqs
+        )
+        if problem is None:
+            if trusted is not None and record.sha256 not in trusted:
+                raise ConfigurationError(
+                    f"{folder / record.file} is not among the trusted engines: {record.sha256}"
+                )
+            return FoundEngine(folder / record.file, record, manifest)
+        problems.append(problem)
+    raise ConfigurationError(
+        f"no engine in {folder} fits: {'; '.join(problems) or 'it holds none'}; run: {command}"
+    )
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The folder's manifest; `None` if it has none.
+
+    Raises:
+        ConfigurationError: It is damaged, or of another format.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise ConfigurationError(
+            f"{folder / MANIFEST} is damaged or of another version; remove {folder} "
+            "and run provider build-engine again"
+        ) from error
+
+
+def find_changed_file(model_dir: Path, manifest: Manifest) -> str | None:
+    """The name of a file of the model that is not as it was when engines were built of it.
+
+    A file of the same size and time is taken to be the same, as make and rsync do; others are
+    read. One that is missing is not needed: engines hold the weights.
+    """
+    for file in manifest.model:
+        path = model_dir / file.name
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        if status.st_size != file.num_bytes:
+            return file.name
+        if status.st_mtime_ns != file.mtime_ns and digest_file(path) != file.sha256:
+            return file.name
+    return None
+
+
+def _why_not(
+    key: EngineKey,
+    library: str,
+    version: str,
+    compute_capability: str,
+    max_model_len: int,
+    max_num_seqs: int,
+) -> str | None:
+    """Why an engine does not fit, in its own words; `None` if it does."""
+    mine = f"{key.library} {key.version}, compute capability {key.compute_capability}"
+    if key.library != library:
+        return f"one is of {mine}, and {library} is installed"
+    if key.compute_capability != compute_capability:
+        return f"one is of {mine}, and this GPU has {compute_capability}"
+    if key.version != version or key.recipe != RECIPE:
+        return f"one is of {mine}, and outdated by {version}"
+    if key.limits.max_model_len < max_model_len:
+        return f"one is for {key.limits.max_model_len} positions, and {max_model_len} are asked for"
+    if key.limits.max_num_seqs < max_num_seqs:
+        return f"one is for {key.limits.max_num_seqs} sequences, and {max_num_seqs} are asked for"
+    return None
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
