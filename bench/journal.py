@@ -20,7 +20,7 @@ from bench.request_edges import USAGE, begin
 from provider_core.billing import ProcessFacts, make_ulid
 from provider_core.billing.journal import Disk, UsageJournal
 from provider_core.billing.settlement import Ledger
-from provider_core.settings import JournalSettings
+from provider_core.billing_settings import JournalSettings
 
 PAUSE_S = 0.002
 STALL_S = 0.5

@@ -11,6 +11,7 @@
           NoEndpoints                 404 code no_endpoints
         MethodNotAllowed              405 code method_not_allowed
         RequestTimeout                408 code request_timeout
+        Conflict                      409 code idempotency_conflict
         RequestTooLarge               413 code request_too_large
         UnsupportedMediaType          415 code unsupported_media_type
       AuthenticationFailed            401 code invalid_api_key
@@ -138,6 +139,13 @@ class RequestTimeout(InvalidRequest):
 
     status = 408
     default_code = "request_timeout"
+
+
+class Conflict(InvalidRequest):
+    """The request's idempotency key is that of a request that it does not repeat, or not now."""
+
+    status = 409
+    default_code = "idempotency_conflict"
 
 
 class RequestTooLarge(InvalidRequest):

@@ -21,6 +21,12 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from provider_core.billing_settings import (
+    IdempotencySettings,
+    JournalSettings,
+    LedgerSettings,
+    ResponseCacheSettings,
+)
 from provider_core.errors import ConfigurationError
 from provider_core.model_settings import ModelSettings, Table
 
@@ -107,41 +113,6 @@ class ServerSettings(Table):
     watchdog_s: float = Field(60, gt=0, description="A step longer than this ends the process.")
     region: str = Field("local", max_length=32, description="Region id in the usage event.")
     country: str | None = Field(None, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.")
-
-
-class JournalSettings(Table):
-    """`[journal]`: usage lines on disk before the last bytes of their answers leave."""
-
-    enabled: bool = Field(True, description="`false`: bills end with the process.")  # noqa: FBT003
-    dir: Path | None = Field(None, description="Its folder; default: `journal` in `data_dir`.")
-    segment_bytes: int = Field(64 * 2**20, ge=65536, description="Size at which a file is full.")
-    max_bytes: int = Field(2**30, ge=2**20, description="Written ones go early beyond this size.")
-    min_free_bytes: int = Field(64 * 2**20, ge=0, description="Less free disk refuses requests.")
-    retention_days: float = Field(35, gt=0, description="Then written files are deleted.")
-    on_failure: Literal["reject", "stdout_only", "serve_unbilled"] = Field(
-        "reject",
-        description="`stdout_only` serves on while the disk fails, `serve_unbilled` for nothing.",
-    )
-    sink_grace_s: float = Field(900, gt=0, description="A log stuck for longer refuses requests.")
-    bill_unknown_delivery: bool = Field(
-        False,  # noqa: FBT003 - the default's place in pydantic
-        description="Bill answers of which a crash hid whether they left.",
-    )
-
-
-class LedgerSettings(Table):
-    """`[ledger]`: what each generation used, kept to be looked up."""
-
-    enabled: bool = Field(True, description="`false`: nothing can be looked up.")  # noqa: FBT003
-    retention_days: float = Field(
-        35, ge=31, description="Then a generation is forgotten, but not what it cost."
-    )
-
-
-class ResponseCacheSettings(Table):
-    """`[response_cache]`: whole answers in memory, for clients that ask for it."""
-
-    max_bytes: int = Field(0, ge=0, description="Memory for answers, about; 0 keeps none.")
 
 
 class AccessSettings(Table):
@@ -261,6 +232,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     journal: JournalSettings = JournalSettings()
     ledger: LedgerSettings = LedgerSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
     response_cache: ResponseCacheSettings = ResponseCacheSettings()
     logging: LoggingSettings = LoggingSettings()
     server: ServerSettings = ServerSettings()

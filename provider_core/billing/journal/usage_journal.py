@@ -18,10 +18,10 @@ from provider_core.billing.journal.recovery import Recovery
 from provider_core.billing.journal.retention import delete_written, size_bytes
 from provider_core.billing.journal.segment import lock_path
 from provider_core.billing.journal.writer import JournalWriter
+from provider_core.billing_settings import JournalSettings
 from provider_core.errors import ConfigurationError
 from provider_core.interfaces import Clock, UsageWriter
 from provider_core.json_lines import encode_line
-from provider_core.settings import JournalSettings
 from provider_core.types import Usage
 
 _DAY_S = 86400.0

@@ -13,7 +13,7 @@ from typing import Any
 from provider_core.billing import ProcessFacts, make_generation_id, make_request_id, make_ulid
 from provider_core.billing.journal import Disk, UsageJournal
 from provider_core.billing.settlement import Ledger, Settlement
-from provider_core.settings import JournalSettings
+from provider_core.billing_settings import JournalSettings
 from provider_core.types import Principal, Usage, UsageRecord
 from tests import usage_lines
 from tests.unit.billing.conftest import MODEL, RUNNER, HandClock

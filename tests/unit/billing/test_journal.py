@@ -9,8 +9,8 @@ import pytest
 
 from provider_core.billing import content_sha256
 from provider_core.billing.journal.segment import segments_by_boot
+from provider_core.billing_settings import JournalSettings
 from provider_core.errors import ConfigurationError
-from provider_core.settings import JournalSettings
 from tests.unit.billing.journals import SETTINGS, Log, QuickDisk, boot, recovered, until
 
 
