@@ -2,15 +2,17 @@
 
 Run `python -m bench.constrained_decoding --tokenizer FOLDER`, with a vocabulary of the size that
 matters. The runner sleeps for as long as a model would run; meanwhile masks are made. `greedy` is
-the step of rows without a grammar, `json` of rows that write JSON of random ids, `added` their
-difference; `beside` is what one constrained row adds to the step of all others together. All is
-processor time of the engine's thread, which a busy machine disturbs least; `waited` is how long
-a step of constrained rows stood still until its masks were there.
+the step of rows without a grammar, `json` of rows whose model writes JSON that fits, `added` their
+difference, and `forced` that of a model that wants random ids; `beside` is what one constrained row
+adds to the step of all others together. All is processor time of the engine's thread, which a busy
+machine disturbs least; `waited` is how long a step of constrained rows stood still until its masks
+were there.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +29,7 @@ from provider_core.types import Constraint, EngineOutput, GenerationRequest, Gra
 
 STARTER = Path(__file__).parents[1] / "plugins/provider_starter/model"
 EOS = 0
+ITEM = '{"name": "The %dth of many names", "tags": ["red", "blue"], "size": %d.5}'
 SCHEMA = {
     "type": "array",
     "minItems": 1000,
@@ -66,9 +69,14 @@ class Cost(NamedTuple):
 
 
 def step_cost(
-    grammars: list[Grammar | None], *, vocab_size: int, num_steps: int, step_time_s: float
+    grammars: list[Grammar | None],
+    reply: Sequence[int],
+    *,
+    vocab_size: int,
+    num_steps: int,
+    step_time_s: float,
 ) -> Cost:
-    """What a step of so many rows costs."""
+    """What a step of so many rows costs, of a model that wants to write the reply."""
     num_rows = len(grammars)
     runner = ClockedRunner(
         max_num_seqs=num_rows,
@@ -76,6 +84,7 @@ def step_cost(
         vocab_size=vocab_size,
         num_distributions=7,
         step_time_s=step_time_s,
+        reply=reply,
     )
     core = EngineCore(runner, prefill_chunk_tokens=1_000_000, max_kv_tokens=10**9, clock=time)
     for i, grammar in enumerate(grammars):
@@ -149,32 +158,42 @@ def main() -> None:
         f"mask, on a thread of its own: {median:.0f} us, 99 of 100 below {high:.0f},"
         f" at most {highest:.0f}"
     )
-    names = ("greedy", "json", "added", "beside", "waited")
+    reply = tokenizer.encode(
+        "[" + ", ".join(ITEM % (i, i) for i in range(arguments.steps)) + "]", allow_special=False
+    )
+    names = ("greedy", "json", "added", "forced", "beside", "waited")
     print(f"{'us per token':<14}" + "".join(f"{name:>10}" for name in names))
     for rows in arguments.rows:
-        cases: list[list[Grammar | None]] = [
-            [None] * rows,
-            [grammar] * rows,
-            [grammar, *[None] * (rows - 1)],
+        all_rows: list[Grammar | None] = [grammar] * rows
+        no_rows: list[Grammar | None] = [None] * rows
+        one_row: list[Grammar | None] = [grammar, *no_rows[1:]]
+        cases = [
+            (no_rows, reply),
+            (all_rows, reply),
+            (no_rows, []),
+            (all_rows, []),
+            (one_row, reply),
         ]
-        greedy, constrained, beside = (
+        greedy, json_rows, any_ids, forced, beside = (
             min(
                 step_cost(
                     grammars,
+                    wanted,
                     vocab_size=vocab_size,
                     num_steps=arguments.steps,
                     step_time_s=arguments.step_ms / 1e3,
                 )
                 for _ in range(arguments.rounds)
             )
-            for grammars in cases
+            for grammars, wanted in cases
         )
         figures = (
             greedy.processor_us / rows,
-            constrained.processor_us / rows,
-            (constrained.processor_us - greedy.processor_us) / rows,
+            json_rows.processor_us / rows,
+            (json_rows.processor_us - greedy.processor_us) / rows,
+            (forced.processor_us - any_ids.processor_us) / rows,
             beside.processor_us - greedy.processor_us,
-            constrained.waited_us - greedy.waited_us,
+            json_rows.waited_us - greedy.waited_us,
         )
         label = f"{rows} rows"
         print(f"{label:<14}" + "".join(f"{figure:>10.1f}" for figure in figures))

@@ -25,9 +25,11 @@ _Ints = npt.NDArray[np.int64]
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little")
 _CEILINGS = np.where(_BITS == 1, np.inf, -np.inf).astype(np.float32)  # by byte of a bitmask
 
-MAX_LISTED = 16_384
-"""Most ids that are listed: those that are allowed, or those that are not. Else all are marked."""
+MAX_LISTED_WORDS = 256
+"""Words of a bitmask up to which its ids are listed; with more it takes less to look at all ids."""
 
+MAX_TRIED = 4
+"""Likeliest ids that are tried before all that are forbidden are ruled out."""
 
 ALLOWANCE_S = 0.25
 """Processor time that a sequence's grammar may take beyond `ALLOWANCE_PER_TOKEN_S`."""
@@ -42,23 +44,19 @@ class ConstrainedSequence:
     Args:
         grammar: What it follows.
         masks: Makes its masks.
-        is_greedy: It asks `choose` rather than `restrict`, and seldom for what is forbidden.
 
     Attributes:
         error: Why it cannot go on, once that is so.
     """
 
-    def __init__(self, grammar: Grammar, masks: "MaskWorker", *, is_greedy: bool) -> None:
+    def __init__(self, grammar: Grammar, masks: "MaskWorker") -> None:
         self.error: BackendError | None = None
         self.masks = masks
         self.ready = Lock()  # held until `fill` is done
         self._grammar = grammar
-        self._is_greedy = is_greedy
         self._matcher: GrammarMatcher | None = None  # none before the first `fill`
         self._left_s = ALLOWANCE_S  # of processor time
         self._bitmask = np.zeros(-(-masks.vocab_size // 32), dtype=np.int32)
-        self._allowed_ids: _Ints | None = None  # if they are few
-        self._forbidden_ids: _Ints | None = None  # if they are few
 
     def fill(self) -> None:
         """Ask the grammar what may come next. On the worker's thread, between two draws."""
@@ -68,13 +66,11 @@ class ConstrainedSequence:
                 self._matcher = self._grammar.start()
             self._matcher.fill_bitmask(self._bitmask)
             self._charge(began_s)
-            self._allowed_ids = self._list(self._bitmask)
-            if self._allowed_ids is None and not self._is_greedy:
-                self._forbidden_ids = self._list(~self._bitmask)
         except BaseException as error:  # noqa: BLE001 - a panic of Rust is no `Exception`
             self._fail("failed", error)
             return
-        if self._allowed_ids is not None and not len(self._allowed_ids):
+        self._bitmask[-1] &= self.masks.last_word
+        if not self._bitmask.any():
             self._fail("allows no token")
 
     def restrict(self, logits: _Floats) -> None:
@@ -83,15 +79,7 @@ class ConstrainedSequence:
         Args:
             logits: float32 `[vocab_size]`, changed in place; untouched if the grammar failed.
         """
-        if not self._is_ready():
-            return
-        if self._allowed_ids is not None:
-            allowed = logits[self._allowed_ids]
-            logits.fill(-np.inf)
-            logits[self._allowed_ids] = allowed
-        elif self._forbidden_ids is not None:
-            logits[self._forbidden_ids] = -np.inf
-        else:
+        if self._is_ready():
             np.minimum(logits, self.masks.expand(self._bitmask), out=logits)
 
     def choose(self, logits: _Floats, likeliest: int, peak: float) -> tuple[int, float]:
@@ -107,29 +95,37 @@ class ConstrainedSequence:
         """
         if not self._is_ready() or not isfinite(peak):
             return likeliest, peak
-        if self._bitmask[likeliest // 32] >> likeliest % 32 & 1:
+        if self._allows(likeliest):
             return likeliest, peak
-        if self._allowed_ids is not None:
-            likeliest = int(self._allowed_ids[logits[self._allowed_ids].argmax()])
+        words = np.flatnonzero(self._bitmask)
+        if len(words) <= MAX_LISTED_WORDS:
+            allowed_ids = self._list(words)
+            likeliest = int(allowed_ids[logits[allowed_ids].argmax()])
+            return likeliest, float(logits[likeliest])
+        for _ in range(MAX_TRIED):
+            logits[likeliest] = -np.inf
+            likeliest = int(logits.argmax())
+            if self._allows(likeliest):
+                break
         else:
-            self.restrict(logits)
+            np.minimum(logits, self.masks.expand(self._bitmask), out=logits)
             likeliest = int(logits.argmax())
         return likeliest, float(logits[likeliest])
+
+    def _allows(self, token_id: int) -> bool:
+        return bool(self._bitmask[token_id // 32] >> token_id % 32 & 1)
 
     def _is_ready(self) -> bool:
         """Wait for the mask; `False` if there is none."""
         with self.ready:
             return self.error is None
 
-    def _list(self, bitmask: npt.NDArray[np.int32]) -> _Ints | None:
-        """The ids whose bits are set, if they are few."""
-        if np.bitwise_count(bitmask).sum() > MAX_LISTED:
-            return None
-        words = np.flatnonzero(bitmask)
-        bits = np.unpackbits(bitmask[words].view(np.uint8), bitorder="little").reshape(-1, 32)
-        rows, columns = np.nonzero(bits)
-        ids: _Ints = 32 * words[rows] + columns
-        return ids[ids < self.masks.vocab_size]
+    def _list(self, words: _Ints) -> _Ints:
+        """The ids whose bits are set, given which words of the bitmask have any."""
+        bits = np.unpackbits(self._bitmask[words].view(np.uint8), bitorder="little")
+        places = np.flatnonzero(bits)
+        ids: _Ints = 32 * words[places // 32] + places % 32
+        return ids
 
     def advance(self, token_id: int, peak: float) -> bool:
         """Take what was drawn, and say whether the grammar is finished by it.
@@ -176,18 +172,22 @@ class MaskWorker:
 
     Args:
         vocab_size: Width of the logits.
+
+    Attributes:
+        last_word: The bits of a mask's last word that stand for ids.
     """
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
+        self.last_word = np.int32((1 << vocab_size % 32) - 1 if vocab_size % 32 else -1)
         self._batches: _Batches = SimpleQueue()
         self._thread: Thread | None = None  # none before it is needed
         self._end = finalize(self, self._batches.put, None)
         self._ceilings = np.empty((4 * -(-vocab_size // 32), 8), dtype=np.float32)
 
-    def begin(self, grammar: Grammar, *, is_greedy: bool = False) -> ConstrainedSequence:
+    def begin(self, grammar: Grammar) -> ConstrainedSequence:
         """Follow a sequence from its start."""
-        sequence = ConstrainedSequence(grammar, self, is_greedy=is_greedy)
+        sequence = ConstrainedSequence(grammar, self)
         self.prepare([sequence])
         return sequence
 

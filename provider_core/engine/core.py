@@ -88,7 +88,7 @@ class EngineCore:
         self._sequences[sequence.request.request_id] = sequence
         grammar = sequence.request.grammar
         if grammar is not None:
-            sequence.constraint = self.masks.begin(grammar, is_greedy=sequence.is_greedy)
+            sequence.constraint = self.masks.begin(grammar)
         self.scheduler.add(sequence)
         deadline_s = sequence.request.deadline_s
         if deadline_s is not None and (

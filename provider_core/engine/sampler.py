@@ -5,6 +5,7 @@ The order is: bias, penalties, ids that may not come before `min_tokens`, what t
 (`randomness`). Logprobs are of the raw logits. A batch of greedy rows without edits is one argmax.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 
@@ -97,13 +98,8 @@ class SamplingMetadata:
             ],
             dtype=np.uint64,
         )
-        self.is_plain_greedy = not (
-            self.biased_rows
-            or self.counted
-            or self.held_back
-            or self.constrained
-            or self.groups
-            or self.logprob_rows
+        self.is_one_argmax = not (
+            self.biased_rows or self.counted or self.held_back or self.groups or self.logprob_rows
         )
 
     @classmethod
@@ -115,7 +111,7 @@ class SamplingMetadata:
         Only for a sequence that `draws_independently`.
         """
         metadata = cls([sequence], vocab_size, min_margin=min_margin)
-        if metadata.is_plain_greedy:  # then it says nothing of single rows
+        if metadata.is_one_argmax:  # then it says nothing of single rows
             return metadata
         metadata = cls([sequence] * num_positions, vocab_size, min_margin=min_margin)
         metadata.states += np.arange(num_positions, dtype=np.uint64) * STREAM_STEP
@@ -136,20 +132,13 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
             came.
         metadata: Of the same rows.
     """
-    if metadata.is_plain_greedy:
-        token_ids, peak, is_failed = _highest(logits)
-        failed_rows = tuple(is_failed.nonzero()[0].tolist())
-        return Sampled(token_ids, failed_rows, _unclear_rows(logits, token_ids, peak, metadata))
-    if not logits.flags.writeable:
+    if not (logits.flags.writeable or (metadata.is_one_argmax and not metadata.constrained)):
         logits = logits.copy()
+    if metadata.is_one_argmax:
+        return _choose(logits, metadata)
     edits = LogitEdits(logits)
     _edit(logits, edits, metadata)
-    token_ids, peak, is_failed = _highest(logits)
-    for row, constraint in metadata.chosen:
-        token_ids[row], peak[row] = constraint.choose(
-            logits[row], int(token_ids[row]), float(peak[row])
-        )
-        is_failed[row] = not np.isfinite(peak[row])
+    token_ids, peak, is_failed = _highest(logits, metadata)
     highest = peak.copy()
     unclear_rows = _unclear_rows(logits, token_ids, peak, metadata)
     has_failed = is_failed.any()
@@ -169,16 +158,41 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     for num_top, rows in metadata.logprob_rows.items():
         entries = token_logprobs(logits[rows], token_ids[rows], num_top)
         logprobs.update(zip(rows, entries, strict=True))
-    failed_rows = tuple(sorted(set(is_failed.nonzero()[0].tolist()) - rejected_rows.keys()))
+    failed_rows = _without(is_failed, rejected_rows)
     return Sampled(token_ids, failed_rows, unclear_rows, logprobs, complete_rows, rejected_rows)
 
 
+def _choose(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampled:
+    """`sample` for rows that are all greedy, with nothing to edit."""
+    token_ids, peak, is_failed = _highest(logits, metadata)
+    unclear_rows = _unclear_rows(logits, token_ids, peak, metadata)
+    if not metadata.constrained:
+        return Sampled(token_ids, _without(is_failed, {}), unclear_rows)
+    complete_rows, rejected_rows = advance_all(metadata.constrained, token_ids, peak)
+    failed_rows = _without(is_failed, rejected_rows)
+    return Sampled(token_ids, failed_rows, unclear_rows, {}, complete_rows, rejected_rows)
+
+
+def _without(
+    is_failed: npt.NDArray[np.bool_], rejected_rows: Mapping[int, BackendError]
+) -> tuple[int, ...]:
+    """The failed rows but those that their grammars rejected."""
+    return tuple(row for row in is_failed.nonzero()[0].tolist() if row not in rejected_rows)
+
+
 def _highest(
-    logits: npt.NDArray[np.float32],
+    logits: npt.NDArray[np.float32], metadata: SamplingMetadata
 ) -> tuple[_Ints, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Of each row the likeliest id, its logit, and whether that is NaN or infinite. All `[n]`."""
+    """Of each row the likeliest id, its logit, and whether that is NaN or infinite. All `[n]`.
+
+    Of greedy rows with a grammar, the likeliest of the ids that it allows.
+    """
     token_ids: _Ints = logits.argmax(axis=1)  # a NaN counts as the highest
     peak = logits[np.arange(len(logits)), token_ids]
+    for row, constraint in metadata.chosen:
+        token_ids[row], peak[row] = constraint.choose(
+            logits[row], int(token_ids[row]), float(peak[row])
+        )
     return token_ids, peak, ~np.isfinite(peak)
 
 

@@ -86,12 +86,14 @@ class LLGrammar:
 class LLGrammarMatcher:
     """One sequence in its grammar. Implements `types.GrammarMatcher`."""
 
-    __slots__ = ("_grammar", "_matcher", "_words")
+    __slots__ = ("_address", "_bitmask", "_grammar", "_matcher", "_words")
 
     def __init__(self, grammar: LLGrammar, matcher: LLMatcher, num_words: int) -> None:
         self._grammar = grammar
         self._matcher = matcher
         self._words: _Words = np.empty(num_words, dtype=np.int32)
+        self._bitmask = self._words  # where the last mask was written to
+        self._address = self._words.ctypes.data  # of it; to ask takes as long as a quick mask
 
     def fill_bitmask(self, bitmask: _Words) -> None:
         """Write which ids may come next; those beyond the vocabulary may not.
@@ -101,7 +103,9 @@ class LLGrammarMatcher:
         """
         self._grammar.num_masks += 1
         words = self._words if len(bitmask) != len(self._words) else bitmask
-        self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+        if words is not self._bitmask:
+            self._bitmask, self._address = words, words.ctypes.data
+        self._matcher.unsafe_compute_mask_ptr(self._address, 4 * len(words))
         if self._matcher.is_error():  # the mask would allow an end of text
             raise RuntimeError(self._matcher.get_error())
         if words is not bitmask:
