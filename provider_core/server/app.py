@@ -23,7 +23,7 @@ from provider_core.billing.journal.unread import unread_events
 from provider_core.billing.ledger import UsageLedger
 from provider_core.billing.settlement import Ledger
 from provider_core.catalog import specs_from_settings
-from provider_core.errors import ConfigurationError, EngineDead, Unavailable
+from provider_core.errors import ConfigurationError, EngineDead, ProviderError, Unavailable
 from provider_core.interfaces import UsageWriter
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.observability.metrics import Metrics
@@ -37,6 +37,7 @@ from provider_core.server.edge import Edge
 from provider_core.server.encoder_routes import EncoderRoutes
 from provider_core.server.google_routes import GoogleRoutes
 from provider_core.server.health import Health
+from provider_core.server.in_process import IN_PROCESS, InProcess
 from provider_core.server.key_routes import KeyRoutes
 from provider_core.server.loading import BackendLoader
 from provider_core.server.model_pages import ModelPages
@@ -54,6 +55,8 @@ from provider_core.types import ModelSpec
 log = structlog.get_logger()
 
 ExitNow = Callable[[int], None]
+
+EXIT_WORKER_FAILED = 71  # beside `EXIT_ENGINE_HUNG`: sysexits.h's EX_OSERR
 
 _DRAIN_POLL_S = 0.02
 _PROGRESS_S = 10.0  # between notes of how far generations have come
@@ -139,6 +142,13 @@ class Server:
             credit_store=self.credits,
         )
         self.keys = keys
+        self.in_process = InProcess(
+            settings,
+            lifecycle,
+            specs=lambda: self.models.specs,
+            num_unlogged=self._num_unlogged,
+            on_failure=self._worker_failed,
+        )
         self._exit_now = exit_now
         self.exit_code = 0
         self.stopping = asyncio.Event()
@@ -151,6 +161,7 @@ class Server:
     def make_app(self) -> web.Application:
         """The aiohttp application with every route and plugin's additions."""
         app = web.Application(handler_args={"access_log": None})
+        app[IN_PROCESS] = self.in_process
         Edge(self.settings, self.metrics.count_response).install(app)
         self.dispatcher.quotas.install(app)
         app.on_response_prepare.append(response_cache.add_headers)
@@ -198,6 +209,7 @@ class Server:
         sock = _bind(self.settings.host, self.settings.port)
         factory = connection_factory(server, self.settings.limits, loop)
         self._listeners.append(await loop.create_server(factory, sock=sock, backlog=1024))
+        await self.in_process.open(factory)
         if self.settings.server.ops_port is not None:
             self._ops_runner = web.AppRunner(Ops(self.settings, self.metrics).ops_app())
             await self._ops_runner.setup()
@@ -217,7 +229,11 @@ class Server:
         """
         for spec in specs or specs_from_settings(self.settings, self.plugins):
             self.lifecycle.advance(State.STARTING, f"loading model {spec.id}")
-            await self.models.load(spec)
+            try:
+                await self.models.load(spec)
+            except ProviderError as error:
+                self.lifecycle.advance(State.STARTING, error.message)
+                raise
         watchdog = Watchdog(
             lambda: self.models.loaded, self.settings.server.watchdog_s, self._engine_hung
         )
@@ -240,15 +256,18 @@ class Server:
         self.stopping.set()
 
     async def drain(self) -> None:
-        """Refuse new work, let the running work end within the grace, cut the rest."""
-        started = time.monotonic()
+        """Refuse new work, let the running work end within the grace, cut the rest.
+
+        A worker goes first: what it has taken from its platform is served like work that runs.
+        """
+        deadline = time.monotonic() + self.settings.server.grace_s - _FLUSH_S
+        await self.in_process.stop(deadline - time.monotonic(), self._hurry)
         self.lifecycle.advance(State.DRAINING, "draining")
         log.info("server.draining", running=len(self.dispatcher.runs))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), self.settings.server.drain_delay_s)
         for listener in self._listeners:
             listener.close()
-        deadline = started + self.settings.server.grace_s - _FLUSH_S
         while self.dispatcher.runs and time.monotonic() < deadline and not self._hurry.is_set():  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_DRAIN_POLL_S)
         for run in list(self.dispatcher.runs):
@@ -264,6 +283,7 @@ class Server:
                 await task
         for listener in self._listeners:
             listener.close()
+        await self.in_process.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -301,6 +321,17 @@ class Server:
             for run in self.dispatcher.runs:
                 if run.generation_id in known:
                     journal.progressed(run.generation_id, run.usage)
+
+    def _num_unlogged(self) -> float:
+        """Usage lines that the journal has and the log has not."""
+        return 0 if self.journal is None else self.journal.figures()["unemitted_events"]
+
+    def _worker_failed(self, cause: BaseException | None) -> None:
+        """Nobody takes the platform's work any more: end, so that it starts another process."""
+        log.critical("worker.failed", exc_info=cause)
+        if not self.stopping.is_set():
+            self.exit_code = EXIT_WORKER_FAILED
+            self.stop()
 
     def _engine_died(self, cause: Exception) -> None:
         """An engine cannot go on: its sequences have ended with errors; end the process."""
