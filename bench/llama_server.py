@@ -68,9 +68,12 @@ def first_token_s(server: AbstractContextManager[int], path: str, body: dict[str
 def compare_starts(model: Path, binary: Path, gguf: Path, rounds: int) -> None:
     """Start both servers in turns and print the medians."""
     ours, theirs = [], []
-    for _ in range(rounds + 1):
-        ours.append(first_token_s(serve_decoder(model), "/v1/completions", {"model": "peer"}))
-        theirs.append(first_token_s(serve_llama(binary, gguf), "/completion", {}))
+    with tempfile.TemporaryDirectory() as compiled:  # as installing a package compiles modules
+        environment = {"PYTHONPYCACHEPREFIX": compiled, "PYTHONDONTWRITEBYTECODE": ""}
+        for _ in range(rounds + 1):
+            server = serve_decoder(model, **environment)
+            ours.append(first_token_s(server, "/v1/completions", {"model": "peer"}))
+            theirs.append(first_token_s(serve_llama(binary, gguf), "/completion", {}))
     mine, peer = statistics.median(ours[1:]), statistics.median(theirs[1:])
     print(f"process start to first token: {mine:.2f} s, llama-server {peer:.2f} s")
     print(f"ratio {mine / peer:.2f}; the first of each, which may build a cache, left out")

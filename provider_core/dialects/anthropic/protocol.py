@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class PromptFields(BaseModel):
     """What decides the prompt: all of `POST /v1/messages/count_tokens`."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        defer_build=True, strict=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     model: str = Field(min_length=1)
     messages: list[Any] = Field(min_length=1)  # `messages.parse_messages`

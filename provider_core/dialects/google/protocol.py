@@ -23,6 +23,7 @@ class GenerationConfig(BaseModel):
     """`generationConfig`."""
 
     model_config = ConfigDict(
+        defer_build=True,
         strict=True,
         extra="ignore",
         frozen=True,

@@ -27,7 +27,7 @@ EncodingFormat = Literal["float", "base64"]
 class EmbeddingsBody(BaseModel):
     """The fields of an embeddings request; others are ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, strict=True, extra="ignore", frozen=True)
 
     model: str = Field(min_length=1)
     input: Any  # `parse_prompts`

@@ -25,7 +25,7 @@ _Probability = Annotated[float, Field(ge=0, le=1)]
 class StreamOptions(BaseModel):
     """`stream_options`."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, strict=True, extra="ignore", frozen=True)
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None  # accepted: padding against traffic analysis, not sent
@@ -34,7 +34,9 @@ class StreamOptions(BaseModel):
 class GenerationFields(BaseModel):
     """What every request for a generation has."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        defer_build=True, strict=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     model: str = Field(min_length=1)
     stream: bool | None = None

@@ -25,7 +25,7 @@ def thinking_switch(value: Any) -> bool | None:
 class ReasoningFields(BaseModel):
     """`reasoning`."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, strict=True, extra="ignore", frozen=True)
 
     effort: Effort | None = None
     max_tokens: int | None = Field(None, ge=1)

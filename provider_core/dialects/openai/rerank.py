@@ -19,7 +19,7 @@ from provider_core.types import Usage
 class RerankBody(BaseModel):
     """The fields of a rerank request; others are ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, strict=True, extra="ignore", frozen=True)
 
     model: str = Field(min_length=1)
     query: str = Field(min_length=1)

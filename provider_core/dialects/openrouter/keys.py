@@ -25,7 +25,7 @@ _RATES = ("requests_per_minute", "requests_per_day", "tokens_per_minute", "concu
 class _Changes(BaseModel):
     """What a body may say of a key; what it leaves out stays as it is."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, strict=True, extra="ignore")
 
     name: str = Field("", max_length=128)
     limit: _Amount | None = None
@@ -55,7 +55,7 @@ class Credit(BaseModel):
         id: Of the payment: the same one is credited once.
     """
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, strict=True, extra="ignore")
 
     account_id: str = Field(min_length=1, max_length=64)
     amount: str = Field(pattern=r"^-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,18})?$")

@@ -38,7 +38,7 @@ _MAX_PRICE_DIGITS = 64
 class _MaxPrice(BaseModel):
     """`provider.max_price`: USD per million tokens, or per request or image."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
     prompt: _Price = None
     completion: _Price = None
@@ -49,7 +49,7 @@ class _MaxPrice(BaseModel):
 class _Provider(BaseModel):
     """`provider`. Null stands for absent."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True)
 
     order: list[str] | None = None
     only: list[str] | None = None
@@ -63,20 +63,20 @@ class _Provider(BaseModel):
 
 
 class _Plugin(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True)
 
     id: str
     enabled: bool | None = None
 
 
 class _Fallback(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True)
 
     model: str = Field(min_length=1)
 
 
 class _RoutingFields(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True)
 
     model: Any = None  # the dialect's parser checks it
     models: list[str] | None = None

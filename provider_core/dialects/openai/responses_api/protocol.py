@@ -14,7 +14,7 @@ from provider_core.dialects.openai.reasoning import ReasoningFields
 class TextFields(BaseModel):
     """`text`."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(defer_build=True, strict=True, extra="ignore", frozen=True)
 
     format: dict[str, Any] | None = None  # `requests`
     verbosity: Literal["low", "medium", "high"] | None = None
