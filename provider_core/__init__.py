@@ -43,7 +43,17 @@ from provider_core.model_card import (
     ModelCard,
 )
 from provider_core.prices import Prices, PriceTier, PriceWindow
-from provider_core.quotas import RateLimits, SpendLimit
+from provider_core.quotas import ConcurrencyLimit, RateBucket, RateLimits, SpendLimit
+from provider_core.stores import (
+    Balance,
+    CreditLedger,
+    LimitStore,
+    Movement,
+    StoreKind,
+    Taking,
+    Unread,
+    UsageEvent,
+)
 from provider_core.tool_calling import (
     CallArguments,
     CallEnd,
@@ -77,6 +87,7 @@ hookimpl = pluggy.HookimplMarker("provider_core")
 __all__ = [
     "AuthenticationFailed",
     "BackendError",
+    "Balance",
     "Batch",
     "BlockStore",
     "CallArguments",
@@ -86,8 +97,10 @@ __all__ = [
     "CardMeasurement",
     "CardRecommendation",
     "ChatTemplate",
+    "ConcurrencyLimit",
     "ConfigurationError",
     "Constraint",
+    "CreditLedger",
     "Encoder",
     "EncoderInfo",
     "EncoderRow",
@@ -102,10 +115,12 @@ __all__ = [
     "ImageEncoder",
     "InsufficientCredits",
     "InvalidRequest",
+    "LimitStore",
     "MixedRunner",
     "ModelCard",
     "ModelRunner",
     "ModelSpec",
+    "Movement",
     "Overloaded",
     "PermissionDenied",
     "PluginError",
@@ -114,6 +129,7 @@ __all__ = [
     "Prices",
     "Principal",
     "ProviderError",
+    "RateBucket",
     "RateLimited",
     "RateLimits",
     "RenderedPrompt",
@@ -121,6 +137,8 @@ __all__ = [
     "SamplingParams",
     "SpendLimit",
     "StepFailed",
+    "StoreKind",
+    "Taking",
     "TokenDecoder",
     "TokenLogprobs",
     "Tokenizer",
@@ -129,8 +147,10 @@ __all__ = [
     "ToolStream",
     "ToolSyntax",
     "Unavailable",
+    "Unread",
     "UnsupportedParameter",
     "Usage",
+    "UsageEvent",
     "UsageRecord",
     "__version__",
     "hookimpl",

@@ -17,6 +17,7 @@ import typer
 from provider_core.encoders import Encoder
 from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
 from provider_core.settings import Settings
+from provider_core.stores import CreditLedger, LimitStore, StoreKind
 from provider_core.tool_calling import ToolParser
 from provider_core.types import Constraint, Grammar, ModelSpec, Principal, Tool, UsageRecord
 
@@ -51,6 +52,17 @@ def load_secret(uri: str) -> bytes | None:
     Called at start-up, maybe on the event loop's thread. The core reads `env://NAME` and
     `file:///path`. `None` means that the scheme is not yours. Raise `ConfigurationError` for a
     secret that cannot be had; never put a part of it into the message.
+    """
+
+
+@hookspec(firstresult=True)
+def make_store(kind: StoreKind, settings: Settings) -> LimitStore | CreditLedger | None:
+    """Make a store that replicas share. First.
+
+    Called once for each kind at start-up, and by `provider credits`; maybe on the event loop's
+    thread, so connect later. A `LimitStore` is asked for as `limits`, a `CreditLedger` as
+    `credits`. `None` means that you keep none; if nobody does, each server counts rates by itself
+    and keeps credits in its data folder. Raising stops start-up.
     """
 
 

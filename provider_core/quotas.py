@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Literal
 
 SpendReset = Literal["daily", "weekly", "monthly"]
+Unit = Literal["requests", "tokens"]
+Period = Literal["minute", "day"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +38,51 @@ class SpendLimit:
 
     usd: Decimal
     reset: SpendReset | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RateBucket:
+    """What counts one rate: full at first, it fills steadily and is emptied by requests.
+
+    Attributes:
+        name: Of whom it counts what, and its capacity: with another one it is another bucket.
+        capacity: What it holds, and what flows in during `period_s`.
+        period_s: Seconds.
+    """
+
+    name: str
+    capacity: int
+    period_s: float
+
+    @property
+    def rate(self) -> float:
+        """What flows in each second."""
+        return self.capacity / self.period_s
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyLimit:
+    """How many requests may run at the same time.
+
+    Attributes:
+        name: Whose.
+        capacity: So many.
+    """
+
+    name: str
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateStatus:
+    """What a client is told of one kind of limit.
+
+    Attributes:
+        limit: In one period.
+        remaining: Whole ones that could be taken now.
+        reset_s: Until the bucket is full.
+    """
+
+    limit: int
+    remaining: int
+    reset_s: float

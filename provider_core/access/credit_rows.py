@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
-from typing import Any, Literal
+from typing import Any
 
 from provider_core.quotas import SpendLimit, SpendReset
+from provider_core.stores import Balance, Movement
 
 _EXACT = Context(prec=60)
 _ALL_DAYS = ""  # the day of a sum over all days
 _LOW = Decimal("0.8")
 _RETENTION_S = 35 * 86400.0  # of charges: as long as journals are kept, which bring them again
-Kind = Literal["credit", "charge", "adjustment"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,40 +34,6 @@ class Reservation:
     account_id: str | None
     usd: Decimal
     expires_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Movement:
-    """One change of what an account has.
-
-    Attributes:
-        event_id: Unique: what comes twice counts once.
-        at_s: Unix time.
-        usd: Above 0 for credits, below for charges.
-        note: For people.
-    """
-
-    event_id: str
-    at_s: float
-    kind: Kind
-    account_id: str | None
-    api_key_id: str | None
-    usd: Decimal
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Balance:
-    """What an account that pays in advance has; all in USD."""
-
-    bought: Decimal
-    used: Decimal
-    reserved: Decimal
-
-    @property
-    def available(self) -> Decimal:
-        """What another request may reserve."""
-        return self.bought - self.used - self.reserved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

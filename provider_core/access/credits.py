@@ -9,29 +9,29 @@ The journal is the truth, so nobody waits for these charges. Those that the file
 are kept, and are written before anything else is reserved.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from provider_core.access import credit_rows
-from provider_core.access.credit_rows import Balance, Movement, Reservation
+from provider_core.access.credit_rows import Reservation
 from provider_core.access.database import AccessDatabase
 from provider_core.errors import InsufficientCredits, Unavailable
 from provider_core.interfaces import Clock
+from provider_core.stores import Balance, Movement, Unread, UsageEvent
 from provider_core.types import Principal
 
 log = structlog.get_logger()
 
-Event = Mapping[str, Any]
-Unread = Callable[[Mapping[str, int]], Iterator[tuple[Sequence[Event], Mapping[str, int]]]]
-"""Given the sizes of journals' files as they were read: events beyond them, and the new sizes."""
+T = TypeVar("T")
 
 RESERVED_FOR_S = 600.0
 """Beyond its deadline a request has settled, or its process is gone."""
@@ -42,7 +42,7 @@ _FORGET_EVERY_S = 3600.0
 
 
 class CreditStore:
-    """What the accounts and keys of one data folder have, use and have reserved.
+    """The `CreditLedger` of one data folder.
 
     Args:
         database: Where.
@@ -52,7 +52,7 @@ class CreditStore:
     def __init__(self, database: AccessDatabase, clock: Clock = time) -> None:
         self._database = database
         self._clock = clock
-        self._events: deque[Event] = deque()
+        self._events: deque[UsageEvent] = deque()
         self._is_due = False
         self._is_closed = False
         self._warned: set[tuple[str, str]] = set()
@@ -94,13 +94,8 @@ class CreditStore:
         self._flush()
         job = partial(credit_rows.reserve, wanted=wanted, limit=principal.spend_limit, now_s=now_s)
         try:
-            room = await self._database.run(job)
-        except (sqlite3.Error, OSError):
-            log.exception("credits.unavailable")
-            raise Unavailable(
-                "credits cannot be checked now", code="credits_unavailable", retry_after_s=_RETRY_S
-            ) from None
-        except BaseException:  # cancelled: the job runs nevertheless
+            room = await _answer(self._database.run(job))
+        except asyncio.CancelledError:  # the job runs nevertheless
             self.release(generation_id)
             raise
         if room.refusal is not None:
@@ -113,7 +108,7 @@ class CreditStore:
         if not self._is_closed:
             self._submit(partial(credit_rows.release, generation_id=generation_id))
 
-    def record(self, event: Event) -> None:
+    def record(self, event: UsageEvent) -> None:
         """Charge a `usage.final` or `usage.adjustment`. Never blocks, never raises."""
         if self._is_closed or not self._database.exists():
             return
@@ -139,30 +134,30 @@ class CreditStore:
             usd=usd,
             note=note,
         )
-        return await self._database.run(partial(credit_rows.add, movement=movement))
+        return await _answer(self._database.run(partial(credit_rows.add, movement=movement)))
 
     async def balance(self, account_id: str) -> Balance | None:
         """What an account has; `None` if it pays later."""
         if not self._database.exists():
             return None
         self._flush()
-        return await self._database.read(partial(credit_rows.balance, account_id=account_id))
+        job = partial(credit_rows.balance, account_id=account_id)
+        return await _answer(self._database.read(job))
 
     async def movements(self, account_id: str, limit: int = 100) -> list[Movement]:
         """What has changed an account's balance, the newest first."""
         if not self._database.exists():
             return []
-        return await self._database.read(
-            partial(credit_rows.movements, account_id=account_id, limit=limit)
-        )
+        job = partial(credit_rows.movements, account_id=account_id, limit=limit)
+        return await _answer(self._database.read(job))
 
-    def close(self) -> None:
-        """Write what is left and close, after the journal. Idempotent; blocks."""
+    async def close(self) -> None:
+        """Write what is left and close, after the journal. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
         self._flush()
-        self._database.close()
+        await asyncio.to_thread(self._database.close)
         if self._events:
             log.error("credits.left", num_events=len(self._events))  # the journal has them
 
@@ -196,7 +191,9 @@ class CreditStore:
             self._events.popleft()
 
     def _refill(
-        self, unread: Iterator[tuple[Sequence[Event], Mapping[str, int]]], db: sqlite3.Connection
+        self,
+        unread: Iterator[tuple[Sequence[UsageEvent], Mapping[str, int]]],
+        db: sqlite3.Connection,
     ) -> None:
         """Charge one more batch, and come back for the next when others had their turn."""
         batch = next(unread, None)
@@ -215,6 +212,25 @@ class CreditStore:
             if (owner, since) not in self._warned and len(self._warned) < _MAX_WARNED:
                 self._warned.add((owner, since))
                 log.warning("credits.low", owner=owner)
+
+
+async def _answer(asked: Awaitable[T]) -> T:
+    """The answer of the file.
+
+    Raises:
+        Unavailable: It cannot be used; the cause is why.
+    """
+    try:
+        return await asked
+    except (sqlite3.Error, OSError) as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    log.error("credits.unavailable", error=str(error))
+    return Unavailable(
+        "credits cannot be used now", code="credits_unavailable", retry_after_s=_RETRY_S
+    )
 
 
 def _log_failure(future: "Future[Any]") -> None:

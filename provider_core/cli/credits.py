@@ -11,8 +11,7 @@ import typer
 if TYPE_CHECKING:  # imported by the commands themselves, so that help is quick
     from decimal import Decimal
 
-    from provider_core.access.credit_rows import Balance
-    from provider_core.access.credits import CreditStore
+    from provider_core.stores import Balance, CreditLedger
 
 _T = TypeVar("_T")
 
@@ -44,10 +43,10 @@ def add(
     amount = _amount(usd)
     name = event_id or f"credit-{make_ulid()}"
 
-    async def job(store: CreditStore) -> Balance:
-        return await store.add(account, amount, event_id=name, note=note)
+    async def job(ledger: CreditLedger) -> Balance:
+        return await ledger.add(account, amount, event_id=name, note=note)
 
-    _show_balance(account, _with_store(job, config, data_dir), as_json=as_json)
+    _show_balance(account, _with_ledger(job, config, data_dir), as_json=as_json)
 
 
 @app.command()
@@ -56,10 +55,10 @@ def show(
 ) -> None:
     """Show what an account has bought, used and reserved."""
 
-    async def job(store: CreditStore) -> Balance | None:
-        return await store.balance(account)
+    async def job(ledger: CreditLedger) -> Balance | None:
+        return await ledger.balance(account)
 
-    balance = _with_store(job, config, data_dir)
+    balance = _with_ledger(job, config, data_dir)
     if balance is None:
         raise typer.BadParameter(f"{account} has no credits; it pays later")
     _show_balance(account, balance, as_json=as_json)
@@ -77,7 +76,7 @@ def list_movements(
     """List what has changed an account's balance, the newest first."""
     from provider_core.access.api_key import timestamp
 
-    async def job(store: CreditStore) -> list[dict[str, str]]:
+    async def job(ledger: CreditLedger) -> list[dict[str, str]]:
         return [
             {
                 "at": timestamp(movement.at_s),
@@ -87,10 +86,10 @@ def list_movements(
                 "note": movement.note or "",
                 "event_id": movement.event_id,
             }
-            for movement in await store.movements(account, limit)
+            for movement in await ledger.movements(account, limit)
         ]
 
-    movements = _with_store(job, config, data_dir)
+    movements = _with_ledger(job, config, data_dir)
     if as_json:
         _print_json(movements)
         return
@@ -105,30 +104,29 @@ def list_movements(
     Console().print(table)
 
 
-def _with_store(
-    job: Callable[[CreditStore], Awaitable[_T]], config: str | None, data_dir: str | None
+def _with_ledger(
+    job: Callable[[CreditLedger], Awaitable[_T]], config: str | None, data_dir: str | None
 ) -> _T:
-    import sqlite3
-
-    from provider_core.access.credits import CreditStore
-    from provider_core.access.database import FILE_NAME, AccessDatabase
-    from provider_core.errors import ConfigurationError
+    from provider_core.errors import ConfigurationError, Unavailable
+    from provider_core.plugins import make_plugin_manager
+    from provider_core.server.stores import open_credit_ledger
     from provider_core.settings import load_settings
 
     options = {"config": config, "data_dir": data_dir}
     settings = load_settings(**{name: value for name, value in options.items() if value})
-    path = settings.data_dir / FILE_NAME
-    store = CreditStore(AccessDatabase(path, durable=True))
+    plugins = make_plugin_manager(settings)
 
     async def run() -> _T:
-        return await job(store)
+        ledger = open_credit_ledger(settings, plugins, durable=True)
+        try:
+            return await job(ledger)
+        finally:
+            await ledger.close()
 
     try:
         return asyncio.run(run())
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigurationError(f"cannot use {path}: {error}") from error
-    finally:
-        store.close()
+    except Unavailable as error:
+        raise ConfigurationError(f"{error.message}: {error.__cause__}") from error
 
 
 def _amount(text: str) -> Decimal:

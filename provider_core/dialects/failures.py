@@ -14,6 +14,7 @@ INTERNAL_MESSAGE = "the server had an error while processing the request"
 
 _DEFAULT_RETRY_AFTER_S = 1.0
 _OUT_OF_CREDIT = {"insufficient_quota", "insufficient_credits", "credit_balance_exhausted"}
+_NEVER_FITS = {"prompt_over_rate_limit"}
 
 
 def is_out_of_credit(error: ProviderError) -> bool:
@@ -44,10 +45,12 @@ def error_headers(error: ProviderError, request_id: str) -> dict[str, str]:
 
 
 def _retry_headers(error: ProviderError) -> dict[str, str]:
-    if is_out_of_credit(error):
+    if is_out_of_credit(error) or error.code in _NEVER_FITS:
         return {"x-should-retry": "false"}
     delay_s = error.retry_after_s
     if delay_s is None:
+        if error.status == 409:  # one that would stay
+            return {"x-should-retry": "false"}
         if error.status not in {429, 503}:
             return {}
         delay_s = _DEFAULT_RETRY_AFTER_S

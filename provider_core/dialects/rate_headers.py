@@ -8,7 +8,7 @@ Google has none.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from provider_core.access.rate_limits import RateStatus, Unit
+from provider_core.quotas import RateStatus, Unit
 
 _TOO_MANY = 429
 

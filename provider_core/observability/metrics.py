@@ -59,6 +59,8 @@ class Metrics:
         engines: The engines that serve, by model id; asked per request and per scrape.
         num_dropped_lines: Log lines dropped since start; asked per scrape.
         journal: How the journal is, by the names of `_JOURNAL`; asked per scrape, empty for none.
+        is_sharing: Whether limits are counted together with other replicas now; asked per scrape,
+            `None` if they never are.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Metrics:
         engines: Callable[[], Mapping[str, Monitored]],
         num_dropped_lines: Callable[[], int] = lambda: 0,
         journal: Callable[[], Mapping[str, float]] = dict,
+        is_sharing: Callable[[], bool | None] = lambda: None,
     ) -> None:
         self._engines = engines
         self._requests = _counter("requests", "Settled.", "endpoint", "status")
@@ -107,6 +110,7 @@ class Metrics:
                 _EngineCollector(engines),
                 _LogCollector(num_dropped_lines),
                 _JournalCollector(journal),
+                _SharingCollector(is_sharing),
             )
         )
         ProcessCollector(registry=self._registry)
@@ -201,6 +205,21 @@ class _JournalCollector(Collector):
         """One gauge for each figure, while there is a journal."""
         for name, value in self._figures().items():
             yield GaugeMetricFamily(f"provider_journal_{name}", _JOURNAL[name], value=value)
+
+
+class _SharingCollector(Collector):
+    def __init__(self, is_sharing: Callable[[], bool | None]) -> None:
+        self._is_sharing = is_sharing
+
+    def collect(self) -> Iterator[Metric]:
+        """The one gauge, if there is anybody to share with."""
+        is_sharing = self._is_sharing()
+        if is_sharing is not None:
+            yield GaugeMetricFamily(
+                "provider_limits_shared",
+                "Whether replicas count limits together; 0: this one counts by itself.",
+                value=is_sharing,
+            )
 
 
 class _WithVllmNames(Collector):

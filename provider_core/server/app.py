@@ -13,8 +13,6 @@ from aiohttp import web
 
 import provider_core
 from provider_core import hookspecs
-from provider_core.access.credits import CreditStore
-from provider_core.access.database import FILE_NAME, AccessDatabase
 from provider_core.access.keys import KeyStore
 from provider_core.billing.events import ProcessFacts
 from provider_core.billing.identifiers import make_ulid
@@ -48,6 +46,7 @@ from provider_core.server.ops import Ops
 from provider_core.server.pipeline import Pipeline
 from provider_core.server.responses_routes import ResponsesRoutes
 from provider_core.server.routes import OpenAIRoutes
+from provider_core.server.stores import open_credit_ledger, open_limit_store
 from provider_core.server.watchdog import EXIT_ENGINE_HUNG, Watchdog
 from provider_core.settings import Settings
 from provider_core.types import ModelSpec
@@ -98,6 +97,7 @@ class Server:
             lambda: {model.spec.id: model.engine for model in self.models},
             num_dropped_lines,
             lambda: {} if self.journal is None else self.journal.figures(),
+            lambda: self.dispatcher.quotas.is_sharing,
         )
         process = _process_facts(settings)
         journal_dir = settings.journal.dir or settings.data_dir / "journal"
@@ -122,7 +122,7 @@ class Server:
             if settings.ledger.enabled
             else None
         )
-        self.credits = CreditStore(AccessDatabase(settings.data_dir / FILE_NAME))
+        self.credits = open_credit_ledger(settings, plugins)
         self._unread = partial(unread_events, journal_dir, but_boot=process.boot_id)
         self.ledger = Ledger(
             sink,
@@ -139,7 +139,8 @@ class Server:
             ledger=self.ledger,
             lifecycle=lifecycle,
             journal=self.journal,
-            credit_store=self.credits,
+            limit_store=open_limit_store(settings, plugins),
+            credit_ledger=self.credits,
         )
         self.keys = keys
         self.in_process = InProcess(
@@ -295,7 +296,8 @@ class Server:
             await asyncio.to_thread(self.journal.close, _FLUSH_S / 2)
         if self.usage_ledger is not None:
             await asyncio.to_thread(self.usage_ledger.close)
-        await asyncio.to_thread(self.credits.close)
+        await self.credits.close()
+        await self.dispatcher.quotas.close()
         if self.keys is not None:
             await asyncio.to_thread(self.keys.close)
         try:

@@ -7,7 +7,7 @@ from time import monotonic
 from aiohttp import web
 
 from provider_core import hookspecs
-from provider_core.access.rate_limits import FailedAttempts
+from provider_core.access.limit_store import FailedAttempts
 from provider_core.errors import AuthenticationFailed
 from provider_core.plugins import PluginManager
 from provider_core.server.call import ANONYMOUS

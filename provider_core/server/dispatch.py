@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from provider_core import hookspecs
-from provider_core.access.credits import CreditStore
 from provider_core.billing.events import Endpoint
 from provider_core.billing.journal import UsageJournal
 from provider_core.billing.settlement import Ledger, Settlement
@@ -28,6 +27,7 @@ from provider_core.server.models import Models, Served, ServedModel
 from provider_core.server.open_run import OpenRun
 from provider_core.server.quotas import Quotas
 from provider_core.settings import Settings
+from provider_core.stores import CreditLedger, LimitStore
 from provider_core.text.events import Event
 from provider_core.text.prompt import encode_prompt
 from provider_core.types import GenerationRequest, Principal, SamplingParams, UsageRecord
@@ -58,13 +58,14 @@ class Dispatcher:
         ledger: Ledger,
         lifecycle: Lifecycle,
         journal: UsageJournal | None = None,
-        credit_store: CreditStore | None = None,
+        limit_store: LimitStore | None = None,
+        credit_ledger: CreditLedger | None = None,
     ) -> None:
         self.settings = settings
         self.models = models
         self.lifecycle = lifecycle
         self.runs: set[OpenRun] = set()
-        self.quotas = Quotas(settings.limits, credit_store)
+        self.quotas = Quotas(settings.limits, limit_store, credit_ledger)
         self.gate = Gate(settings, plugins, self.quotas, journal)
         self.planner = ChatPlanner(plugins, GrammarCompiler(plugins, settings.limits))
         self.looker = ImageLooker()

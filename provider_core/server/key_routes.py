@@ -1,18 +1,15 @@
 """The management of keys: `/api/v1/keys`, for management keys only."""
 
 import asyncio
-import sqlite3
 from decimal import Decimal
 from http import HTTPStatus
 from time import time
 from typing import Any
 
 import orjson
-import structlog
 from aiohttp import web
 
 from provider_core.access.api_key import ApiKey, timestamp
-from provider_core.access.credits import CreditStore
 from provider_core.access.keys import KeyStore
 from provider_core.billing.ledger import UsageLedger
 from provider_core.billing.ledger_rows import Owner, Spending
@@ -27,14 +24,11 @@ from provider_core.dialects.openrouter.keys import (
 )
 from provider_core.dialects.openrouter.models import BASE
 from provider_core.dialects.validation import bad_value
-from provider_core.errors import NotFound, PermissionDenied, Unavailable
+from provider_core.errors import NotFound, PermissionDenied
 from provider_core.server.body import read_body
 from provider_core.server.pipeline import Pipeline
+from provider_core.stores import CreditLedger
 from provider_core.types import Principal
-
-log = structlog.get_logger()
-
-_RETRY_S = 5.0
 
 
 class KeyRoutes:
@@ -44,7 +38,7 @@ class KeyRoutes:
         pipeline: Says who is calling.
         keys: Where they are kept.
         ledger: Knows what each has spent; `None` if nobody does.
-        credit_store: What accounts have bought.
+        credit_ledger: What accounts have bought.
     """
 
     def __init__(
@@ -52,12 +46,12 @@ class KeyRoutes:
         pipeline: Pipeline,
         keys: KeyStore,
         ledger: UsageLedger | None,
-        credit_store: CreditStore,
+        credit_ledger: CreditLedger,
     ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._ledger = ledger
-        self._credits = credit_store
+        self._credits = credit_ledger
 
     def add_routes(self, app: web.Application) -> None:
         """Register."""
@@ -117,15 +111,9 @@ class KeyRoutes:
         if caller.account_id is not None:
             raise PermissionDenied("an account cannot credit itself")
         credit = parse_credit(await self._body(request))
-        try:
-            balance = await self._credits.add(
-                credit.account_id, Decimal(credit.amount), event_id=credit.id, note=credit.note
-            )
-        except (sqlite3.Error, OSError):
-            log.exception("credits.unavailable")
-            raise Unavailable(
-                "credits cannot be written now", code="credits_unavailable", retry_after_s=_RETRY_S
-            ) from None
+        balance = await self._credits.add(
+            credit.account_id, Decimal(credit.amount), event_id=credit.id, note=credit.note
+        )
         return _json(credits_object(balance.bought, balance.used), HTTPStatus.CREATED)
 
     async def _identify(self, request: web.Request) -> Principal:

@@ -7,7 +7,6 @@ from time import time
 import orjson
 from aiohttp import web
 
-from provider_core.access.credits import CreditStore
 from provider_core.billing.ledger import UsageLedger
 from provider_core.billing.ledger_rows import Owner
 from provider_core.dialects.openrouter.accounts import (
@@ -29,6 +28,7 @@ from provider_core.errors import InvalidRequest, NotFound
 from provider_core.server.features import listed
 from provider_core.server.pipeline import Pipeline
 from provider_core.settings import Settings
+from provider_core.stores import CreditLedger
 from provider_core.types import ModelSpec, Principal
 
 _ACTIVITY_DAYS = 30
@@ -41,17 +41,17 @@ class OpenRouterRoutes:
     Args:
         pipeline: Says who is calling.
         ledger: Where generations are looked up; `None` if none is kept.
-        credit_store: What accounts have bought.
+        credit_ledger: What accounts have bought.
     """
 
     def __init__(
-        self, pipeline: Pipeline, ledger: UsageLedger | None, credit_store: CreditStore
+        self, pipeline: Pipeline, ledger: UsageLedger | None, credit_ledger: CreditLedger
     ) -> None:
         self._pipeline = pipeline
         self._models = pipeline.dispatcher.models
         self._settings = pipeline.settings
         self._ledger = ledger
-        self._credits = credit_store
+        self._credits = credit_ledger
         self._by = ListedBy(
             provider=self._settings.provider,
             places=places(self._settings),

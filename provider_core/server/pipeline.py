@@ -80,7 +80,7 @@ class Pipeline:
         call = await self.identify(request)
         if call.principal.scope != "inference":
             raise PermissionDenied("a management key cannot run models")
-        self.dispatcher.quotas.enter(call)
+        await self.dispatcher.quotas.enter(call)
         self.check_serving()
         limits = self.settings.limits
         call.set_deadline(request.headers.get("X-Request-Deadline-Ms"), limits.request_timeout_s)

@@ -16,6 +16,7 @@ _RATE_LIMIT_BY_CODE = {
     "requests_per_minute": ("requests", None, "rate_limit_exceeded"),
     "requests_per_day": ("requests", None, "rate_limit_exceeded"),
     "tokens_per_minute": ("tokens", None, "rate_limit_exceeded"),
+    "prompt_over_rate_limit": ("tokens", None, "rate_limit_exceeded"),
 }
 
 _WRONG_KEY = "Incorrect API key provided"  # the words by which clients tell it from a wrong request

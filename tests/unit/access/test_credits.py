@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,11 @@ def database(tmp_path: Path) -> AccessDatabase:
 
 
 @pytest.fixture
-def store(database: AccessDatabase, clock: TestClock) -> Iterator[CreditStore]:
+async def store(database: AccessDatabase, clock: TestClock) -> AsyncIterator[CreditStore]:
     """Of that file."""
     store = CreditStore(database, clock)
     yield store
-    store.close()
+    await store.close()
 
 
 def limited(usd: str, reset: Any = None) -> Principal:
@@ -112,7 +112,7 @@ async def test_processes_race_for_the_same_credit(tmp_path: Path, clock: TestClo
     )
     assert [answer for answer in answers if answer is True] == [True] * 3
     for one in stores:
-        one.close()
+        await one.close()
 
 
 async def test_an_event_charges_once(store: CreditStore) -> None:
@@ -248,7 +248,7 @@ async def test_b22_a_charge_waits_for_a_locked_file_and_is_applied_once(
     locker = sqlite3.connect(database.path, isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
     store.record(final("gen-1", "0.4"))
-    with pytest.raises(Unavailable, match="cannot be checked"):
+    with pytest.raises(Unavailable, match="cannot be used"):
         await reserve(store, "gen-2", "0.1")
     assert await balance(store) == ("1", "0", "0.5")
     locker.execute("ROLLBACK")
@@ -265,7 +265,7 @@ async def test_a_start_charges_what_journals_have_beyond_the_file(
     """What is there already is charged once; files that were read are not read again."""
     await add(store, "1")
     store.record(final("gen-1", "0.1"))
-    store.close()
+    await store.close()
     asked: list[Mapping[str, int]] = []
 
     def unread(known: Mapping[str, int]) -> Iterator[tuple[list[Any], dict[str, int]]]:
@@ -279,7 +279,7 @@ async def test_a_start_charges_what_journals_have_beyond_the_file(
         for _ in range(4):  # jobs queue up behind each other
             await balance(again)
         assert await balance(again) == ("1", "0.3", "0")
-        again.close()
+        await again.close()
     assert asked == [{}, {"a.jnl": 7}]
 
 

@@ -1,191 +1,319 @@
 """Limits of rates, on a clock of the tests' own."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from provider_core.access.rate_limits import (
-    Bucket,
-    FailedAttempts,
-    RateLimiter,
-    RateStatus,
-    RateTicket,
-)
+from provider_core.access.limit_store import Bucket, FailedAttempts, MemoryLimitStore
+from provider_core.access.rate_limits import RateLimiter, RateTicket
 from provider_core.errors import RateLimited
-from provider_core.quotas import RateLimits
+from provider_core.quotas import ConcurrencyLimit, RateBucket, RateLimits, RateStatus
+from provider_core.stores import LimitStore, Taking
 from provider_core.types import Usage
+from tests.unit.access.test_keys import TestClock
 
 
-def ticket_of(limiter: RateLimiter, now_s: float = 0.0, key_id: str = "key") -> RateTicket:
-    """A ticket of a key with the default limits."""
-    ticket = limiter.open(key_id, RateLimits(), now_s)
-    assert ticket is not None
-    return ticket
+@pytest.fixture
+def clock() -> TestClock:
+    """At the beginning."""
+    return TestClock(0.0)
 
 
-def enter(limiter: RateLimiter, now_s: float = 0.0, key_id: str = "key") -> RateTicket:
-    """A request that is let in."""
-    ticket = ticket_of(limiter, now_s, key_id)
-    limiter.enter(ticket, now_s)
-    return ticket
+class Limits:
+    """A limiter of the limits under test, and the requests that it lets in."""
+
+    def __init__(
+        self, clock: TestClock, store: LimitStore | None = None, **limits: int | None
+    ) -> None:
+        self.limiter = RateLimiter(RateLimits(**limits), store, clock)
+        self._num_requests = 0
+
+    def ticket(self, key_id: str = "key") -> RateTicket:
+        """Of a key with the default limits."""
+        self._num_requests += 1
+        ticket = self.limiter.open(f"req-{self._num_requests}", key_id, RateLimits())
+        assert ticket is not None
+        return ticket
+
+    async def enter(self, key_id: str = "key") -> RateTicket:
+        """A request that is let in."""
+        ticket = self.ticket(key_id)
+        await self.limiter.enter(ticket)
+        return ticket
+
+    async def admit(self, num_prompt_tokens: int, max_tokens: int) -> RateTicket:
+        """One that is let in to the end."""
+        ticket = await self.enter()
+        await self.limiter.admit(ticket, num_prompt_tokens, max_tokens)
+        return ticket
+
+    async def tokens_left(self) -> int:
+        """As another request sees it."""
+        return self.limiter.status(await self.enter())["tokens"].remaining
 
 
-def test_at_the_limit_one_more_waits_for_exactly_one_slot() -> None:
+async def test_at_the_limit_one_more_waits_for_exactly_one_slot(clock: TestClock) -> None:
     """Limit, limit + 1, and again when it is said that it will work, to the millisecond."""
-    limiter = RateLimiter(RateLimits(requests_per_minute=60))
+    limits = Limits(clock, requests_per_minute=60)
     for _ in range(60):
-        enter(limiter)
+        await limits.enter()
     with pytest.raises(RateLimited, match="60 requests per minute") as failure:
-        enter(limiter)
+        await limits.enter()
     assert (failure.value.code, failure.value.retry_after_s) == ("requests_per_minute", 1.0)
+    clock.now_s = 0.999
     with pytest.raises(RateLimited):
-        enter(limiter, 0.999)
-    enter(limiter, 1.0)
+        await limits.enter()
+    clock.now_s = 1.0
+    await limits.enter()
 
 
-def test_status_is_the_time_until_full() -> None:
+async def test_status_is_the_time_until_full(clock: TestClock) -> None:
     """As clients of OpenAI know it: after one of 60 a minute, one second."""
-    limiter = RateLimiter(RateLimits(requests_per_minute=60, tokens_per_minute=600))
-    ticket = enter(limiter)
-    assert limiter.status(ticket, 0.0) == {
+    limits = Limits(clock, requests_per_minute=60, tokens_per_minute=600)
+    ticket = await limits.enter()
+    assert limits.limiter.status(ticket) == {
         "requests": RateStatus(60, 59, 1.0),
         "tokens": RateStatus(600, 600, 0.0),
     }
-    assert limiter.status(ticket, 0.5)["requests"] == RateStatus(60, 59, 0.5)
-    assert limiter.status(ticket, 1.0)["requests"] == RateStatus(60, 60, 0.0)
+    clock.now_s = 0.5
+    assert limits.limiter.status(ticket)["requests"] == RateStatus(60, 59, 0.5)
+    clock.now_s = 1.0
+    assert limits.limiter.status(ticket)["requests"] == RateStatus(60, 60, 0.0)
 
 
-def test_the_limit_that_is_reached_first_is_shown() -> None:
+async def test_the_limit_that_is_reached_first_is_shown(clock: TestClock) -> None:
     """A day's, if it is lower by now."""
-    limiter = RateLimiter(RateLimits(requests_per_minute=60, requests_per_day=2))
-    assert limiter.status(enter(limiter), 0.0)["requests"].limit == 2
-    enter(limiter)
+    limits = Limits(clock, requests_per_minute=60, requests_per_day=2)
+    assert limits.limiter.status(await limits.enter())["requests"].limit == 2
+    await limits.enter()
     with pytest.raises(RateLimited, match="2 requests per day") as failure:
-        enter(limiter)
+        await limits.enter()
     assert (failure.value.code, failure.value.retry_after_s) == ("requests_per_day", 43200)
 
 
-def test_a_refused_request_takes_nothing() -> None:
+async def test_a_refused_request_takes_nothing(clock: TestClock) -> None:
     """Of no limit, whichever refused it."""
-    limiter = RateLimiter(RateLimits(requests_per_minute=1, requests_per_day=10))
-    ticket = enter(limiter)
+    limits = Limits(clock, requests_per_minute=1, requests_per_day=10)
+    await limits.enter()
     for _ in range(5):
         with pytest.raises(RateLimited, match="per minute"):
-            enter(limiter)
-    assert [limit.bucket.status(0.0).remaining for limit in ticket.limits("requests")] == [0, 9]
+            await limits.enter()
+    for _ in range(9):  # what is left of the day
+        clock.now_s += 60
+        await limits.enter()
 
 
-def test_keys_do_not_share_a_limit() -> None:
+async def test_keys_do_not_share_a_limit(clock: TestClock) -> None:
     """One that is used up stops nobody else."""
-    limiter = RateLimiter(RateLimits(requests_per_minute=1))
-    enter(limiter, key_id="one")
-    enter(limiter, key_id="two")
+    limits = Limits(clock, requests_per_minute=1)
+    await limits.enter("one")
+    await limits.enter("two")
     with pytest.raises(RateLimited):
-        enter(limiter, key_id="one")
+        await limits.enter("one")
 
 
-def test_limits_of_a_key_win_one_by_one() -> None:
+async def test_limits_of_a_key_win_one_by_one(clock: TestClock) -> None:
     """What the key leaves open is as in the settings."""
-    limiter = RateLimiter(RateLimits(requests_per_minute=1, tokens_per_minute=100))
-    ticket = limiter.open("key", RateLimits(requests_per_minute=5), 0.0)
+    limiter = RateLimiter(RateLimits(requests_per_minute=1, tokens_per_minute=100), clock=clock)
+    ticket = limiter.open("req-1", "key", RateLimits(requests_per_minute=5))
     assert ticket is not None
-    status = limiter.status(ticket, 0.0)
+    status = limiter.status(ticket)
     assert (status["requests"].limit, status["tokens"].limit) == (5, 100)
 
 
-def test_a_key_without_limits_costs_nothing() -> None:
+def test_a_key_without_limits_costs_nothing(clock: TestClock) -> None:
     """It gets no ticket, and its answers no headers."""
-    assert RateLimiter(RateLimits()).open("key", RateLimits(), 0.0) is None
+    assert RateLimiter(RateLimits(), clock=clock).open("req-1", "key", RateLimits()) is None
 
 
-def test_limits_of_a_model_hold_beside_those_of_the_key() -> None:
+async def test_limits_of_a_model_hold_beside_those_of_the_key(clock: TestClock) -> None:
     """For each key by itself."""
-    limiter = RateLimiter(RateLimits(requests_per_minute=10))
-    of_model = RateLimits(requests_per_minute=1)
+    limits = Limits(clock, requests_per_minute=10)
+    limiter, of_model = limits.limiter, RateLimits(requests_per_minute=1)
     for key_id in ("one", "two"):
-        ticket = enter(limiter, key_id=key_id)
-        assert limiter.at_model(ticket, key_id, "model", of_model, 0.0) is ticket
-        limiter.enter(ticket, 0.0)
-        assert limiter.status(ticket, 0.0)["requests"].limit == 1
-    again = enter(limiter, key_id="one")
-    limiter.at_model(again, "one", "model", of_model, 0.0)
+        ticket = await limits.enter(key_id)
+        assert limiter.at_model(ticket, "req", key_id, "model", of_model) is ticket
+        await limiter.admit(ticket, 1, 1)
+        assert limiter.status(ticket)["requests"].limit == 1
+    again = await limits.enter("one")
+    limiter.at_model(again, "req", "one", "model", of_model)
     with pytest.raises(RateLimited, match="1 requests"):
-        limiter.enter(again, 0.0)
-    assert limiter.at_model(None, "one", "other", RateLimits(), 0.0) is None
-    assert limiter.at_model(None, "one", "other", of_model, 0.0) is not None
+        await limiter.admit(again, 1, 1)
+    assert limiter.at_model(None, "req", "one", "other", RateLimits()) is None
+    assert limiter.at_model(None, "req", "one", "other", of_model) is not None
 
 
-def test_concurrency_is_released_once() -> None:
+async def test_an_attempt_at_another_model_gives_back_what_the_first_took(
+    clock: TestClock,
+) -> None:
+    """Its requests, its tokens and its place; and a limit that refused does not refuse again."""
+    limits = Limits(clock, tokens_per_minute=100)
+    limiter, strict = limits.limiter, RateLimits(requests_per_minute=1, concurrent_requests=1)
+    for _ in range(2):
+        ticket = await limits.enter()
+        limiter.at_model(ticket, "req", "key", "first", strict)
+        await limiter.admit(ticket, 60, 0)
+        limiter.at_model(ticket, "req", "key", "second", RateLimits())
+        await limiter.admit(ticket, 60, 0)
+        limiter.leave(ticket, None)
+    used_up = await limits.enter()
+    limiter.at_model(used_up, "req", "key", "first", strict)
+    await limiter.admit(used_up, 1, 0)
+    refused = await limits.enter()
+    limiter.at_model(refused, "req", "key", "first", strict)
+    with pytest.raises(RateLimited):
+        await limiter.admit(refused, 1, 0)
+    limiter.at_model(refused, "req", "key", "second", RateLimits())
+    await limiter.admit(refused, 1, 0)
+
+
+async def test_concurrency_is_released_once(clock: TestClock) -> None:
     """However often a request is said to be over."""
-    limiter = RateLimiter(RateLimits(concurrent_requests=2))
-    first, second = enter(limiter), enter(limiter)
+    limits = Limits(clock, concurrent_requests=2)
+    first, second = await limits.enter(), await limits.enter()
     with pytest.raises(RateLimited, match="2 requests at the same time") as failure:
-        enter(limiter)
+        await limits.enter()
     assert failure.value.code == "concurrency_limit"
     for _ in range(3):
-        limiter.leave(first, None, 0.0)
-    third = enter(limiter)
+        limits.limiter.leave(first, None)
+    third = await limits.enter()
     with pytest.raises(RateLimited):
-        enter(limiter)
+        await limits.enter()
     for ticket in (second, third):
-        limiter.leave(ticket, None, 0.0)
-    enter(limiter)
+        limits.limiter.leave(ticket, None)
+    await limits.enter()
 
 
-def test_tokens_are_corrected_when_a_request_has_ended() -> None:
+async def test_a_refused_request_frees_no_place(clock: TestClock) -> None:
+    """It never had one."""
+    limits = Limits(clock, concurrent_requests=1)
+    await limits.enter()
+    for _ in range(3):
+        refused = limits.ticket()
+        with pytest.raises(RateLimited):
+            await limits.limiter.enter(refused)
+        limits.limiter.leave(refused, None)
+
+
+async def test_tokens_are_corrected_when_a_request_has_ended(clock: TestClock) -> None:
     """From what was expected to what was used."""
-    limiter = RateLimiter(RateLimits(tokens_per_minute=6000))
-    ticket = enter(limiter)
-    limiter.take_tokens(ticket, 100, 1000, 0.0)
-    assert limiter.status(ticket, 0.0)["tokens"].remaining == 6000 - 100 - 256
-    limiter.leave(ticket, Usage(prompt_tokens=100, completion_tokens=10), 0.0)
-    assert limiter.status(ticket, 0.0)["tokens"].remaining == 6000 - 110
-    limiter.leave(ticket, Usage(prompt_tokens=100, completion_tokens=10), 0.0)
-    assert limiter.status(ticket, 0.0)["tokens"].remaining == 6000 - 110
+    limits = Limits(clock, tokens_per_minute=6000)
+    ticket = await limits.admit(100, 1000)
+    assert limits.limiter.status(ticket)["tokens"].remaining == 6000 - 100 - 256
+    for _ in range(2):
+        limits.limiter.leave(ticket, Usage(prompt_tokens=100, completion_tokens=10))
+        assert await limits.tokens_left() == 6000 - 110
 
 
-def test_a_request_that_did_not_run_gives_its_tokens_back() -> None:
+async def test_a_request_that_did_not_run_gives_its_tokens_back(clock: TestClock) -> None:
     """And one that is tried again with another model takes them once."""
-    limiter = RateLimiter(RateLimits(tokens_per_minute=6000))
-    ticket = enter(limiter)
-    limiter.take_tokens(ticket, 100, 50, 0.0)
-    limiter.take_tokens(ticket, 100, 50, 0.0)
-    assert limiter.status(ticket, 0.0)["tokens"].remaining == 5850
-    limiter.leave(ticket, None, 0.0)
-    assert limiter.status(ticket, 0.0)["tokens"].remaining == 6000
+    limits = Limits(clock, tokens_per_minute=6000)
+    ticket = await limits.admit(100, 50)
+    limits.limiter.at_model(ticket, "req", "key", "other", RateLimits())
+    await limits.limiter.admit(ticket, 100, 50)
+    assert await limits.tokens_left() == 5850
+    limits.limiter.leave(ticket, None)
+    assert await limits.tokens_left() == 6000
 
 
-def test_short_replies_are_expected_of_a_key_that_has_had_them() -> None:
+async def test_short_replies_are_expected_of_a_key_that_has_had_them(clock: TestClock) -> None:
     """So its requests are let in as long as they really fit."""
-    limiter = RateLimiter(RateLimits(tokens_per_minute=10**6))
+    limits = Limits(clock, tokens_per_minute=10**6)
     for _ in range(60):
-        ticket = enter(limiter)
-        limiter.take_tokens(ticket, 10, 4096, 0.0)
-        limiter.leave(ticket, Usage(prompt_tokens=10, completion_tokens=10), 0.0)
-    ticket = enter(limiter)
-    limiter.take_tokens(ticket, 10, 4096, 0.0)
+        ticket = await limits.admit(10, 4096)
+        limits.limiter.leave(ticket, Usage(prompt_tokens=10, completion_tokens=10))
+    ticket = await limits.admit(10, 4096)
+    assert ticket.num_tokens is not None
     assert 20 <= ticket.num_tokens < 21
 
 
-def test_more_than_a_whole_bucket_is_let_in_when_it_is_full_and_paid_later() -> None:
-    """Or a long prompt could never be sent."""
-    limiter = RateLimiter(RateLimits(tokens_per_minute=60))
-    ticket = enter(limiter)
-    limiter.take_tokens(ticket, 120, 0, 0.0)
-    limiter.leave(ticket, Usage(prompt_tokens=120), 0.0)
-    other = enter(limiter)
+async def test_a_prompt_of_more_than_a_whole_bucket_is_refused_for_good(clock: TestClock) -> None:
+    """Four tokens a minute let no prompt of five in, however long it waits."""
+    limits = Limits(clock, tokens_per_minute=4)
+    with pytest.raises(RateLimited, match="prompt has 5 tokens, more than the limit of 4") as over:
+        await limits.admit(5, 1)
+    assert (over.value.code, over.value.retry_after_s) == ("prompt_over_rate_limit", None)
+    assert await limits.tokens_left() == 4
+
+
+async def test_a_reply_of_more_than_a_whole_bucket_is_paid_later(clock: TestClock) -> None:
+    """How long it would become was not known."""
+    limits = Limits(clock, tokens_per_minute=60)
+    ticket = await limits.admit(60, 1000)
+    limits.limiter.leave(ticket, Usage(prompt_tokens=60, completion_tokens=60))
     with pytest.raises(RateLimited, match="60 tokens per minute") as failure:
-        limiter.take_tokens(other, 1, 0, 0.0)
+        await limits.admit(1, 0)
     assert (failure.value.code, failure.value.retry_after_s) == ("tokens_per_minute", 61)
-    assert limiter.status(other, 0.0)["tokens"] == RateStatus(60, 0, 120)
+    assert limits.limiter.status(await limits.enter())["tokens"] == RateStatus(60, 0, 120)
 
 
-def test_a_repeated_answer_is_not_counted() -> None:
+async def test_a_repeated_answer_is_not_counted(clock: TestClock) -> None:
     """It has cost nothing."""
-    limiter = RateLimiter(RateLimits(requests_per_minute=5))
-    ticket = enter(limiter)
-    limiter.forgive(ticket, 0.0)
-    assert limiter.status(ticket, 0.0)["requests"].remaining == 5
+    limits = Limits(clock, requests_per_minute=5)
+    ticket = await limits.enter()
+    limits.limiter.forgive(ticket)
+    assert limits.limiter.status(ticket)["requests"].remaining == 5
+
+
+class BrokenStore(MemoryLimitStore):
+    """Shared by several limiters, as long as it works."""
+
+    def __init__(self, clock: TestClock) -> None:
+        super().__init__(clock)
+        self.is_broken = False
+        self.num_asked = 0
+
+    async def take(
+        self,
+        request_id: str,
+        amounts: Sequence[tuple[RateBucket, float]],
+        concurrency: Sequence[ConcurrencyLimit] = (),
+    ) -> Taking:
+        """Count, or raise."""
+        self.num_asked += 1
+        if self.is_broken:
+            raise OSError("gone")
+        return await super().take(request_id, amounts, concurrency)
+
+
+async def test_replicas_share_a_limit(clock: TestClock) -> None:
+    """Two limiters of one store let in as many as one."""
+    store = BrokenStore(clock)
+    replicas = [Limits(clock, store, requests_per_minute=3) for _ in range(2)]
+    for i in range(3):
+        await replicas[i % 2].enter()
+    for replica in replicas:
+        with pytest.raises(RateLimited):
+            await replica.enter()
+
+
+async def test_while_the_store_fails_each_server_counts_by_itself(clock: TestClock) -> None:
+    """Rates are open; the store is asked once a second, and counts again when it answers."""
+    store = BrokenStore(clock)
+    limits = Limits(clock, store, requests_per_minute=60, concurrent_requests=2)
+    before = await limits.enter()
+    assert limits.limiter.is_sharing
+    store.is_broken = True
+    with capture_logs() as logs:
+        broken = await limits.enter()
+        await limits.enter()
+        with pytest.raises(RateLimited, match="2 requests at the same time"):
+            await limits.enter()
+        assert (store.num_asked, limits.limiter.is_sharing) == (2, False)
+        clock.now_s = 1.0
+        limits.limiter.leave(broken, None)
+        await limits.enter()
+        assert store.num_asked == 3
+        store.is_broken = False
+        clock.now_s = 2.0
+        await limits.enter()
+    assert [line["event"] for line in logs] == ["limits.unshared", "limits.shared"]
+    assert limits.limiter.is_sharing
+    limits.limiter.leave(before, None)
+    await limits.enter()
 
 
 @given(
@@ -196,7 +324,7 @@ def test_a_bucket_never_gives_more_than_flows_in(
     capacity: int, requests: list[tuple[float, int]]
 ) -> None:
     """A whole one at first, and then its rate; what is refused works after the said time."""
-    bucket = Bucket(capacity, 60, 0.0)
+    bucket = Bucket(RateBucket("any", capacity, 60.0), 0.0)
     now_s, taken = 0.0, 0
     for pause_s, amount in requests:
         now_s += pause_s

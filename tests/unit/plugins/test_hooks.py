@@ -15,10 +15,12 @@ from provider_core import (
     ConfigurationError,
     Constraint,
     Grammar,
+    LimitStore,
     ModelRunner,
     ModelSpec,
     Principal,
     RateLimited,
+    StoreKind,
     Tokenizer,
     ToolParser,
     Usage,
@@ -44,6 +46,7 @@ TOKENIZER: Any = Thing()
 TEMPLATE: Any = Thing()
 GRAMMAR: Any = Thing()
 PARSER: Any = Thing()
+LIMITS: Any = Thing()
 
 
 class Acme:
@@ -61,6 +64,12 @@ class Acme:
     def fetch_model(self, uri: str, cache_dir: Path) -> Path | None:
         """Fetch one scheme."""
         return cache_dir / uri.removeprefix("acme://") if uri.startswith("acme://") else None
+
+    @hookimpl
+    def make_store(self, kind: StoreKind) -> LimitStore | None:
+        """Share limits."""
+        limits: LimitStore = LIMITS
+        return limits if kind == "limits" else None
 
     @hookimpl
     def load_model(self, model: ModelSpec) -> ModelRunner | None:
@@ -200,6 +209,14 @@ def test_load_chat_template(plugins: PluginManager, tmp_path: Path) -> None:
     )
 
     assert loaded is TEMPLATE
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("limits", LIMITS), ("credits", None)])
+def test_make_store(plugins: PluginManager, kind: StoreKind, expected: LimitStore | None) -> None:
+    """A plugin shares limits, and leaves credits to the core."""
+    store = plugins.first(hookspecs.make_store, kind=kind, settings=Settings())
+
+    assert store is expected
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("lark", GRAMMAR), ("regex", None)])
