@@ -6,6 +6,7 @@ This module is the public API: what plugins and handlers may import, beside `pro
 
 import pluggy
 
+from provider_core.diagnosis import Finding
 from provider_core.encoders import Encoder, EncoderInfo, EncoderRow
 from provider_core.errors import (
     AuthenticationFailed,
@@ -108,6 +109,7 @@ __all__ = [
     "EngineDead",
     "EngineLoad",
     "EngineOutput",
+    "Finding",
     "FinishReason",
     "GenerationRequest",
     "Grammar",

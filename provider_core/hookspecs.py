@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pluggy
 import typer
 
+from provider_core.diagnosis import Finding
 from provider_core.encoders import Encoder
 from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
 from provider_core.settings import Settings
@@ -160,4 +161,14 @@ def register_commands(app: typer.Typer) -> None:
     """Add commands to `provider`. All.
 
     Called when the command line starts. Import what a command needs inside it.
+    """
+
+
+@hookspec
+def diagnose() -> list[Finding] | None:
+    """Say whether what the plugin needs is there. All, each isolated.
+
+    Called by `provider doctor`. Import your runtime here; load no model. Give a finding `missing`
+    for what is not installed, with the command that installs it, and `failed` for what is installed
+    and does not work. What you raise is a failure, too.
     """

@@ -123,12 +123,26 @@ class PluginManager(pluggy.PluginManager):
 
     def notify(self, hook: Callable[P, None], *_: P.args, **arguments: P.kwargs) -> None:
         """Tell all implementations, each isolated: what one raises is logged and hurts no other."""
-        name = _name(hook)
-        for implementation in reversed(getattr(self.hook, name).get_hookimpls()):
+        for plugin, answer in self.ask_each(hook, *_, **arguments):
+            if isinstance(answer, Exception):
+                _log.error("plugin.failed", plugin=plugin, hook=_name(hook), exc_info=answer)
+
+    def ask_each(
+        self, hook: Callable[P, R], *_: P.args, **arguments: P.kwargs
+    ) -> list[tuple[str, R | Exception]]:
+        """Ask all implementations, each isolated.
+
+        Returns:
+            Names of plugins with their answers, or with what they raised, in the order of asking.
+        """
+        answers: list[tuple[str, R | Exception]] = []
+        for implementation in reversed(getattr(self.hook, _name(hook)).get_hookimpls()):
+            values = [arguments[each] for each in implementation.argnames]
             try:
-                implementation.function(*[arguments[each] for each in implementation.argnames])
-            except Exception:  # noqa: BLE001 - whatever a plugin raises
-                _log.exception("plugin.failed", plugin=implementation.plugin_name, hook=name)
+                answers.append((implementation.plugin_name, implementation.function(*values)))
+            except Exception as error:  # noqa: BLE001 - whatever a plugin raises
+                answers.append((implementation.plugin_name, error))
+        return answers
 
     def describe(self) -> list[PluginInfo]:
         """All registered plugins in the order they are asked."""

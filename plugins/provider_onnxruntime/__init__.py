@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from provider_core import ConfigurationError, Encoder, ModelRunner, ModelSpec, hookimpl
+from provider_core import ConfigurationError, Encoder, Finding, ModelRunner, ModelSpec, hookimpl
 
 NAME = "onnxruntime"
 
@@ -67,6 +67,24 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Encoder | Non
         max_model_len=model.max_model_len,
         prefix_cache_mib=model.prefix_cache_mib,
     )
+
+
+@hookimpl
+def diagnose() -> list[Finding]:
+    """Say which version is installed, and where it can run models."""
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        return [
+            Finding(
+                name=NAME,
+                status="missing",
+                detail=str(error),
+                remedy='pip install "provider-core[onnxruntime]"',
+            )
+        ]
+    providers = ", ".join(ort.get_available_providers())
+    return [Finding(name=NAME, status="ok", detail=f"{ort.__version__}, built with {providers}")]
 
 
 def _check_as_supplied(wanted: str | None, stored: str | None) -> None:

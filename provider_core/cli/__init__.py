@@ -9,6 +9,7 @@ from provider_core.cli.chat import chat
 from provider_core.cli.check import check
 from provider_core.cli.credits import app as credits_app
 from provider_core.cli.docs import docs
+from provider_core.cli.doctor import doctor
 from provider_core.cli.keys import app as keys_app
 from provider_core.cli.plugins import app as plugins_app
 from provider_core.cli.serve import serve
@@ -23,6 +24,7 @@ BUILT_IN = (
     "check",
     "credits",
     "docs",
+    "doctor",
     "keys",
     "plugins",
     "usage",
@@ -45,6 +47,7 @@ def make_cli() -> typer.Typer:
     app.command()(bench)
     app.command()(check)
     app.command()(docs)
+    app.command()(doctor)
     app.add_typer(credits_app, name="credits")
     app.add_typer(keys_app, name="keys")
     app.add_typer(plugins_app, name="plugins")

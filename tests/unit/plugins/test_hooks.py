@@ -14,6 +14,7 @@ from provider_core import (
     ChatTemplate,
     ConfigurationError,
     Constraint,
+    Finding,
     Grammar,
     LimitStore,
     ModelRunner,
@@ -137,6 +138,11 @@ class Acme:
     def register_commands(self, app: typer.Typer) -> None:
         """Add a command."""
         app.command("acme")(lambda: None)
+
+    @hookimpl
+    def diagnose(self) -> list[Finding]:
+        """Say that all is well."""
+        return [Finding(name="acme", status="ok", detail="1.0")]
 
 
 @pytest.fixture
@@ -306,3 +312,19 @@ def test_register_commands(plugins: PluginManager) -> None:
     plugins.every(hookspecs.register_commands, app=app)
 
     assert [command.name for command in app.registered_commands] == ["acme"]
+
+
+def test_diagnose(plugins: PluginManager) -> None:
+    """Each plugin is asked for itself: one that fails takes no other's answer away."""
+
+    class Broken:
+        @hookimpl
+        def diagnose(self) -> list[Finding]:
+            raise OSError("no library")
+
+    plugins.register(Broken(), "broken")
+
+    answers = dict(plugins.ask_each(hookspecs.diagnose))
+
+    assert str(answers["broken"]) == "no library"
+    assert answers["acme"] == [Finding(name="acme", status="ok", detail="1.0")]
