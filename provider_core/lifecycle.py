@@ -42,11 +42,17 @@ class Lifecycle:
         self._observers: list[Observer] = []
         self.state = State.STARTING
         self.reason = "starting"
+        self.is_lingering = False  # draining, and serving those who have not noticed yet
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are served."""
+        """Whether requests should be sent here."""
         return self.state is State.READY
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether requests that come are served; for a while longer than they should be sent."""
+        return self.is_ready or self.is_lingering
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` at each change; the returned function ends that."""

@@ -1,10 +1,12 @@
 """Every setting of the server: one object, built once, passed down.
 
 Sources, strongest first: the command line, `PROVIDER_*` in the environment, the configuration file
-(`provider.toml`), the defaults here. An invalid value and an unknown key stop start-up. A nested
-table is `PROVIDER_LIMITS__MAX_BODY_BYTES` in the environment. `docs/configuration.md` lists all.
+(`provider.toml`), the platform's profile, the defaults here. An invalid value and an unknown key
+stop start-up. A nested table is `PROVIDER_LIMITS__MAX_BODY_BYTES` in the environment.
+`docs/configuration.md` lists all.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +30,8 @@ from provider_core.billing_settings import (
     ResponseCacheSettings,
 )
 from provider_core.errors import ConfigurationError
-from provider_core.model_settings import ModelSettings, Table
+from provider_core.model_settings import ModelSettings, SecretUri, Table
+from provider_core.platforms import ProbeSettings, platform_settings, suggest_platform
 
 DEFAULT_FILE = Path("provider.toml")
 """Read from the working directory when no other file is named."""
@@ -104,6 +107,15 @@ class ServerSettings(Table):
     drain_delay_s: float = Field(0, ge=0, description="Serve on after a stop signal for so long.")
     grace_s: float = Field(30, gt=3, description="From stop signal to exit; streams get 3 s less.")
     ops_port: int | None = Field(None, ge=0, le=65535, description="Own port for /metrics.")
+    probe_port: int | None = Field(
+        None, ge=0, le=65535, description="A second port, for health checks that are sent there."
+    )
+    client_address_header: str | None = Field(
+        None, description="Trusted to end with the client's address, as the proxy in front sees it."
+    )
+    request_id_header: str = Field(
+        "X-Request-Id", description="Where the proxy in front, or the client, names a request."
+    )
     metrics_public: bool = Field(False, description="Serve /metrics beyond loopback.")  # noqa: FBT003
     cors_origins: Names = Field((), description="Origins browsers may call from; `*` is any.")
     reasoning_content: bool = Field(
@@ -220,7 +232,9 @@ class Settings(BaseSettings):
         (), description="Model folders or URIs to serve beside the file's; comma-separated."
     )
     backend: str | None = Field(None, description="Backend of models that name none.")
-    platform: str = Field("local", max_length=32, description="Platform name in the usage event.")
+    platform: str = Field(
+        "local", max_length=32, description="Where this runs: its profile, its name in events."
+    )
     plugins: Names | None = Field(
         None, description="Plugins to load, comma-separated; default: all that are installed."
     )
@@ -238,6 +252,9 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
 
     @classmethod
+    probes: dict[Annotated[str, Field(pattern="^/")], ProbeSettings] = Field(
+        {}, description="Further paths of health checks, and what they answer when."
+    )
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
@@ -275,6 +292,11 @@ def load_settings(**overrides: object) -> Settings:
     ]
     merged: dict[str, Any] = {}
     for _, values in reversed(sources):
+    named = [values["platform"] for _, values in sources if "platform" in values]
+    if named:
+        platform = str(named[0])
+        profile = platform_settings(platform, os.environ)  # noqa: TID251 - read here
+        sources.append((f"the profile of platform {platform}", profile))
         merged = _merge(merged, values)
     merged["config"] = path
     try:
@@ -286,6 +308,11 @@ def load_settings(**overrides: object) -> Settings:
 
 def _read_file(path: Path) -> dict[str, Any]:
     """Read the file; `[[model]]` becomes `models`, relative folders are relative to the file."""
+def suggested_platform(settings: Settings) -> str | None:
+    """The platform that the environment looks like, if the settings name none."""
+    return suggest_platform(os.environ) if settings.platform == "local" else None  # noqa: TID251
+
+
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -37,6 +37,7 @@ from provider_core.server.google_routes import GoogleRoutes
 from provider_core.server.health import Health
 from provider_core.server.in_process import IN_PROCESS, InProcess
 from provider_core.server.key_routes import KeyRoutes
+from provider_core.server.listeners import Listeners, bind
 from provider_core.server.loading import BackendLoader
 from provider_core.server.model_pages import ModelPages
 from provider_core.server.models import Models, Served
@@ -154,7 +155,7 @@ class Server:
         self.exit_code = 0
         self.stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._listeners: list[asyncio.Server] = []
+        self._listeners = Listeners()
         self._runner: web.AppRunner | None = None
         self._ops_runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -169,7 +170,8 @@ class Server:
         ops = Ops(self.settings, self.metrics)
         if self.settings.server.ops_port is None:
             ops.add_routes(app)
-        Health(self.lifecycle, self.models, self.journal).add_routes(app)
+        app.on_response_prepare.append(self._close_when_draining)
+        Health(self.lifecycle, self.models, self.journal, self.settings.probes).add_routes(app)
         pipeline = Pipeline(self.dispatcher, Authenticator(self.settings, self.plugins))
         app.on_cleanup.append(pipeline.close)
         OpenRouterRoutes(pipeline, self.usage_ledger, self.credits).add_routes(app)
@@ -206,17 +208,17 @@ class Server:
         server = runner.server
         if server is None:
             raise ConfigurationError("the server has no protocol factory")
-        loop = asyncio.get_running_loop()
-        sock = _bind(self.settings.host, self.settings.port)
-        factory = connection_factory(server, self.settings.limits, loop)
-        self._listeners.append(await loop.create_server(factory, sock=sock, backlog=1024))
+        factory = connection_factory(server, self.settings.limits, asyncio.get_running_loop())
+        port = await self._listeners.open(factory, self.settings.host, self.settings.port)
+        probe_port = self.settings.server.probe_port
+        if probe_port is not None and probe_port != port:
+            await self._listeners.open(factory, self.settings.host, probe_port)
         await self.in_process.open(factory)
         if self.settings.server.ops_port is not None:
             self._ops_runner = web.AppRunner(Ops(self.settings, self.metrics).ops_app())
             await self._ops_runner.setup()
-            ops_socket = _bind("127.0.0.1", self.settings.server.ops_port)
+            ops_socket = bind("127.0.0.1", self.settings.server.ops_port)
             await web.SockSite(self._ops_runner, ops_socket).start()
-        port: int = sock.getsockname()[1]
         return port
 
     async def load(self, specs: Sequence[ModelSpec] | None = None) -> None:
@@ -257,18 +259,23 @@ class Server:
         self.stopping.set()
 
     async def drain(self) -> None:
-        """Refuse new work, let the running work end within the grace, cut the rest.
+        """Let the running work end within the grace, cut the rest.
 
-        A worker goes first: what it has taken from its platform is served like work that runs.
+        A worker goes first: what it has taken from its platform is served like work that runs. New
+        requests are served for another `drain_delay_s`, in which whoever sends them notices that
+        no more should come; then they are refused.
         """
-        deadline = time.monotonic() + self.settings.server.grace_s - _FLUSH_S
+        stop = self.settings.server
+        deadline = time.monotonic() + stop.grace_s - _FLUSH_S
         await self.in_process.stop(deadline - time.monotonic(), self._hurry)
         self.lifecycle.advance(State.DRAINING, "draining")
-        log.info("server.draining", running=len(self.dispatcher.runs))
+        log.info("server.draining", running=len(self.dispatcher.runs), grace_s=stop.grace_s)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), self.settings.server.drain_delay_s)
-        for listener in self._listeners:
-            listener.close()
+        self.lifecycle.is_lingering = True
+            delay_s = min(stop.drain_delay_s, deadline - time.monotonic())
+            await asyncio.wait_for(self._hurry.wait(), delay_s)
+        self.lifecycle.is_lingering = False
+        self._listeners.close()
         while self.dispatcher.runs and time.monotonic() < deadline and not self._hurry.is_set():  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_DRAIN_POLL_S)
         for run in list(self.dispatcher.runs):
@@ -282,8 +289,7 @@ class Server:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        for listener in self._listeners:
-            listener.close()
+        self._listeners.close()
         await self.in_process.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -312,6 +318,12 @@ class Server:
     def _record(self, event: Mapping[str, object]) -> None:
         """Give a usage event to whoever counts them."""
         if self.usage_ledger is not None:
+    async def _close_when_draining(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Send clients that keep connections to another replica with their next request."""
+        if self.lifecycle.state >= State.DRAINING:
+            response.headers["Connection"] = "close"
+            response.force_close()
+
             self.usage_ledger.record(event)
         self.credits.record(event)
 
@@ -349,26 +361,6 @@ class Server:
         if self.journal is not None:
             self.journal.close(_FLUSH_S / 2)
         self._exit_now(EXIT_ENGINE_HUNG)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Bind a listening address.
-
-    Raises:
-        ConfigurationError: Taken, forbidden, or no address of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as exc:
-        sock.close()
-        raise ConfigurationError(
-            f"cannot bind {host}:{port}: {exc.strerror}; set PROVIDER_HOST or PROVIDER_PORT"
-        ) from exc
-    sock.setblocking(False)  # noqa: FBT003 - the socket module takes no keyword
-    return sock
 
 
 def _process_facts(settings: Settings) -> ProcessFacts:

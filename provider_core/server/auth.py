@@ -23,6 +23,7 @@ class Authenticator:
         self._required = settings.access.require_key
         self._plugins = plugins
         self._failures = FailedAttempts(settings.access.failed_keys_per_minute)
+        self._address_header = settings.server.client_address_header
 
     async def __call__(self, request: web.Request) -> Principal:
         """Authenticate by the matched route's request, never by a URL rebuilt from headers.
@@ -38,8 +39,16 @@ class Authenticator:
         try:
             return await self._ask(request.headers, query)
         except AuthenticationFailed:
-            self._failures.count(request.remote or "", monotonic())
+            self._failures.count(self._address_of(request), monotonic())
             raise
+
+    def _address_of(self, request: web.Request) -> str:
+        """The client's address: what the proxy in front appended last, or who is connected.
+
+        What stands before that in the header is what the client says.
+        """
+        told = request.headers.getall(self._address_header, []) if self._address_header else []
+        return told[-1].rpartition(",")[2].strip() if told else request.remote or ""
 
     async def _ask(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Principal:
         answer = self._plugins.first(hookspecs.authenticate, headers=headers, query=query)

@@ -86,7 +86,9 @@ class Call:
     _ends: list[Callable[["Call"], None]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, request: web.Request, timeout_s: float) -> "Call":
+    def of(
+        cls, request: web.Request, timeout_s: float, request_id_header: str = "X-Request-Id"
+    ) -> "Call":
         """Read the headers; never raises but for a deadline that is no number.
 
         Raises:
@@ -98,7 +100,7 @@ class Call:
             method=request.method,
             path=resource.canonical if resource is not None else "unmatched",
             dialect=dialect_of(request),
-            client_request_id=headers.get("X-Request-Id"),
+            client_request_id=headers.get(request_id_header) or headers.get("X-Request-Id"),
             app_title=headers.get("X-OpenRouter-Title") or headers.get("X-Title"),
             app_referer=headers.get("HTTP-Referer"),
             session_id=headers.get("X-Session-Id"),

@@ -66,7 +66,10 @@ class Edge:
     def _make_middleware(self) -> Middleware:
         @web.middleware
         async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
-            call = Call.of(request, self._settings.limits.request_timeout_s)
+            settings = self._settings
+            call = Call.of(
+                request, settings.limits.request_timeout_s, settings.server.request_id_header
+            )
             request[CALL] = call
             response: web.StreamResponse | None = None
             try:

@@ -152,6 +152,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /readyz": Operation("Whether it should get traffic, and if not, why."),
     "GET /ping": Operation("As `/readyz`."),
     "GET /health": Operation("As `/readyz`."),
+    "GET /v2/health/live": Operation("As `/livez`."),
+    "GET /v2/health/ready": Operation("As `/readyz`."),
+    "GET /v2/models/{model}/ready": Operation("Whether a model takes requests."),
     "GET /startupz": Operation("Whether it has started, and how long that took."),
     "GET /metrics": Operation("Prometheus metrics, for this machine.", answers=("text/plain",)),
     "GET /openapi.json": Operation("This description."),
@@ -193,7 +196,7 @@ ERRORS: Mapping[str, Schema] = {
 }
 """The schemas of errors, by dialect."""
 
-_PROBES = ("/livez", "/readyz", "/ping", "/health", "/startupz", "/metrics")
+_PROBES = ("/livez", "/readyz", "/ping", "/health", "/startupz", "/v2/", "/metrics")
 _LISTINGS = (
     "/docs/models",
     "/openrouter/models",

@@ -119,7 +119,7 @@ class Pipeline:
             Unavailable: It does.
         """
         lifecycle = self.dispatcher.lifecycle
-        if not lifecycle.is_ready:
+        if not lifecycle.is_serving:
             code = "draining" if lifecycle.state >= State.DRAINING else "model_loading"
             raise Unavailable(f"not ready: {lifecycle.reason}", code=code, retry_after_s=1)
 

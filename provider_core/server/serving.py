@@ -4,6 +4,7 @@ import asyncio
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -19,7 +20,7 @@ from provider_core.server.defaults import TextDefaults
 from provider_core.server.loading import BackendLoader
 from provider_core.server.open_keys import open_keys
 from provider_core.server.reload import ConfigurationFile, Reloader
-from provider_core.settings import Settings
+from provider_core.settings import Settings, suggested_platform
 from provider_core.types import ModelSpec
 
 log = structlog.get_logger()
@@ -83,8 +84,11 @@ async def _serve(
     try:
         with lifecycle.phase("bind"):
             port = await server.open()
+        lifecycle.add_phase("listening", time.monotonic() - lifecycle.started_s)
         await _load_or_exit(server, specs, exit_now)
         _greet(settings, server.models.specs[0].id, port, minted)
+        if platform := await asyncio.to_thread(suggested_platform, settings):
+            log.warning("platform.suggested", platform=platform, setting="PROVIDER_PLATFORM")
         file = ConfigurationFile(settings, plugins)
         reloader = Reloader(server.models, file.read_specs, settings.config, reload)
         async with reloader.watching():

@@ -21,6 +21,7 @@ from provider_core.model_settings import (
     PriceWindowSettings,
     PricingSettings,
 )
+from provider_core.platforms import ProbeSettings
 from provider_core.settings import Settings, load_settings
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 
@@ -83,6 +84,7 @@ ROWS = [
     *table_rows(PricingSettings, "pricing."),
     *table_rows(PriceTierSettings, "pricing.tiers."),
     *table_rows(PriceWindowSettings, "pricing.windows."),
+    *table_rows(ProbeSettings, "probes."),
     *plugin_rows("PROVIDER_ONNXRUNTIME_", OnnxRuntimeSettings),
 ]
 

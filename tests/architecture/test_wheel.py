@@ -7,7 +7,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.architecture.source_files import ROOT, source_files
+from tests.architecture.source_files import ROOT, SHIPPED, source_files
 
 MAX_BYTES = 12 * 2**20
 """The built-in model is most of it."""
@@ -36,15 +36,15 @@ def test_the_wheel_holds_only_packages_of_ours(wheel: Path) -> None:
     info = {name for name in top if name.endswith(".dist-info")}
 
     assert len(info) == 1
-    plugins = {path.name for path in (ROOT / "plugins").glob("provider_*")}
-    assert top - info == {"provider_core", *plugins}
+    brought = [*ROOT.glob("plugins/provider_*"), *ROOT.glob("handlers/provider_*")]
+    assert top - info == {"provider_core", *(path.name for path in brought)}
 
 
 def test_the_wheel_holds_every_module(wheel: Path) -> None:
     """What runs from the checkout runs from the wheel; recipes stay in the repository."""
-    modules = [file.path for file in source_files("provider_core", "plugins")]
+    modules = [file.path for file in source_files(*SHIPPED)]
     shipped = {
-        str(path.relative_to("plugins") if path.parts[0] == "plugins" else path)
+        str(path.relative_to(path.parts[0]) if path.parts[0] in {"plugins", "handlers"} else path)
         for path in modules
         if "recipe" not in path.parts
     }
@@ -58,6 +58,14 @@ def test_the_wheel_holds_the_pages(wheel: Path) -> None:
 
     assert pages
     assert pages <= set(names(wheel))
+
+
+def test_the_wheel_holds_the_platforms(wheel: Path) -> None:
+    """Each platform's profile is beside the module that its entry point names."""
+    profiles = {f"{path.parent.name}/{path.name}" for path in ROOT.glob("handlers/*/*.toml")}
+
+    assert profiles
+    assert profiles <= set(names(wheel))
 
 
 def test_the_wheel_is_typed(wheel: Path) -> None:

@@ -163,28 +163,38 @@ async def test_before_it_is_ready_a_server_says_so() -> None:
         assert (await served.post(COMPLETIONS, BODY)).status == 200
 
 
-async def test_while_draining_new_work_is_refused_and_old_work_ends() -> None:
-    """503 `draining` on a listener that is still open for as long as the setting says."""
+async def test_once_drained_new_work_is_refused_and_old_work_ends() -> None:
+    """503 `draining` on connections that are still open, which are closed then."""
     may_run = threading.Event()
 
     def wait(_: Batch) -> None:
         may_run.wait()
 
-    async with serving(saying("Hello!", on_execute=wait), server={"drain_delay_s": 60}) as served:
+    async with serving(saying("Hello!", on_execute=wait)) as served, connected(served) as early:
         running = asyncio.create_task(served.post(COMPLETIONS, BODY))
         await served.wait_until(lambda: bool(served.server.dispatcher.runs))
         draining = asyncio.create_task(served.server.drain())
         await served.wait_until(lambda: not served.server.lifecycle.is_ready)
-        reply = await served.session.get(served.url + "/readyz")
-        assert (reply.status, (await reply.json())["reason"]) == (503, "draining")
-        reply = await served.post(COMPLETIONS, BODY)
-        assert reply.status == 503
+        await served.wait_until(lambda: not served.server.lifecycle.is_serving)
+        reply = await early.post(served.url + COMPLETIONS, json=BODY)
+        assert (reply.status, reply.headers["Connection"]) == (503, "close")
         assert (await reply.json())["error"]["code"] == "draining"
         check_retry_after(reply)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await early.get(served.url + "/readyz")
         may_run.set()
         assert (await running).status == 200
-        draining.cancel()
+        await draining
     assert [event["status"] for event in served.usage.events] == ["ok"]
+
+
+@asynccontextmanager
+async def connected(served: Serving) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client with a connection of its own, kept open."""
+    async with aiohttp.ClientSession(headers=served.session.headers) as session:
+        async with session.get(served.url + "/livez") as reply:
+            await reply.read()
+        yield session
 
 
 @pytest.mark.parametrize("stream", [False, True])
