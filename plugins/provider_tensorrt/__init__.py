@@ -1,3 +1,55 @@
 """Decoders on TensorRT and TensorRT for RTX: the plugin `tensorrt`."""
 
+from pathlib import Path
+
+import typer
+
+from provider_core import ConfigurationError, Finding, ModelRunner, ModelSpec, hookimpl
+
 NAME = "tensorrt"
+
+
+@hookimpl(tryfirst=True)  # before `onnxruntime`, which takes any folder with a model.onnx
+def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
+    """Load a folder that holds engines, or any exported one if this backend is named for it."""
+    if model.backend not in {None, NAME}:
+        return None
+    if model.backend is None and not (model_dir / "engines").is_dir():
+        return None
+    from provider_tensorrt.loading import load_runner
+
+    return load_runner(model, model_dir)
+
+
+@hookimpl
+def register_commands(app: typer.Typer) -> None:
+    """Add `provider build-engine`."""
+    from provider_tensorrt.commands import build_engine
+
+    app.command("build-engine")(build_engine)
+
+
+@hookimpl
+def diagnose() -> list[Finding]:
+    """Say which library is installed, and which GPU it would run on."""
+    from provider_tensorrt.library import (
+        INSTALL_COMMAND,
+        find_capability,
+        find_library,
+        is_installed,
+    )
+
+    if not is_installed():
+        detail = "not installed"
+        return [Finding(name=NAME, status="missing", detail=detail, remedy=INSTALL_COMMAND)]
+    try:
+        library = find_library()
+    except ConfigurationError as error:
+        return [Finding(name=NAME, status="failed", detail=error.message)]
+    named = f"{library.name} {library.version}"
+    capability = find_capability()
+    if capability is None:
+        detail = f"{named} builds engines here; to run them there is no GPU, or no driver for it"
+        return [Finding(name=NAME, status="missing", detail=detail)]
+    detail = f"{named}, a GPU of compute capability {capability}"
+    return [Finding(name=NAME, status="ok", detail=detail)]

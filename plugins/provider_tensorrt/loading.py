@@ -1,0 +1,137 @@
+"""From a model's folder to a runner: the device, what it executes, and what that allows."""
+
+from pathlib import Path
+
+from provider_core import ConfigurationError, ModelSpec
+from provider_core.decoder_io import DecoderIO
+from provider_tensorrt.artefact import EngineLimits, find_engine
+from provider_tensorrt.decoder_graph import EXPORT_COMMAND, read_decoder
+from provider_tensorrt.device import Device
+from provider_tensorrt.library import INSTALL_COMMAND, find_capability, find_library
+from provider_tensorrt.runner import TensorRtRunner
+from provider_tensorrt.settings import TensorRtSettings, read_settings
+
+HOST_PREFILL_TOKENS = 512
+HOST_VERIFY_MARGIN = 0.02
+"""Natural-log units. The host computes in float32; what engines round otherwise with several new
+tokens than with one is not measured, so no drafts are tried on them. See `RunnerInfo`."""
+
+
+def load_runner(model: ModelSpec, model_dir: Path) -> TensorRtRunner:
+    """Load a decoder onto the device that the settings name.
+
+    Raises:
+        ConfigurationError: There is no such device, no engine for it, or no room in its memory, or
+            the model asks for what this backend does not do.
+    """
+    settings = read_settings(model.options)
+    load = _load_on_host if settings.device == "host" else _load_on_gpu
+    return load(model, model_dir, settings)
+
+
+def _load_on_host(model: ModelSpec, model_dir: Path, settings: TensorRtSettings) -> TensorRtRunner:
+    from provider_tensorrt.host_device import HostDevice  # noqa: PLC0415 - a runtime of its own
+
+    decoder = read_decoder(model_dir)
+    _check(model, decoder.io, decoder.precision)
+    limits = EngineLimits(
+        max_model_len=model.max_model_len,
+        max_num_seqs=model.max_num_seqs,
+        max_prefill_tokens=HOST_PREFILL_TOKENS,
+    )
+    device = HostDevice(decoder, limits.max_model_len)
+    return _make_runner(
+        device,
+        decoder.io,
+        limits,
+        model,
+        precision=decoder.precision,
+        settings=settings,
+        verify_margin=HOST_VERIFY_MARGIN,
+    )
+
+
+def _load_on_gpu(model: ModelSpec, model_dir: Path, settings: TensorRtSettings) -> TensorRtRunner:
+    library = find_library(settings.library)
+    capability = find_capability(settings.device_id)
+    if capability is None:
+        raise ConfigurationError(
+            f"there is no GPU {settings.device_id} or no driver for it; without one set the "
+            "option device to host"
+        )
+    engine = find_engine(
+        model_dir,
+        library=library.name,
+        version=library.version,
+        compute_capability=capability,
+        max_model_len=model.max_model_len,
+        max_num_seqs=model.max_num_seqs,
+        folder=settings.engine_dir,
+        trusted=settings.trusted_engines,
+    )
+    _check(model, engine.manifest.decoder, engine.manifest.precision)
+    if model.deterministic:
+        raise ConfigurationError(
+            "TensorRT chooses kernels by the number of rows, which round differently: a "
+            "deterministic model needs another backend"
+        )
+    try:
+        from provider_tensorrt.cuda_device import CudaDevice  # noqa: PLC0415 - a runtime of its own
+    except ImportError as error:
+        raise ConfigurationError(
+            f"cuda-bindings is not installed; run: {INSTALL_COMMAND}"
+        ) from error
+    device = CudaDevice(
+        library,
+        engine.read(),
+        device_id=settings.device_id,
+        captures_graphs=settings.cuda_graphs,
+    )
+    return _make_runner(
+        device,
+        engine.manifest.decoder,
+        engine.record.key.limits,
+        model,
+        precision=engine.manifest.precision,
+        settings=settings,
+        verify_margin=None,
+    )
+
+
+def _make_runner(
+    device: Device,
+    io: DecoderIO,
+    limits: EngineLimits,
+    model: ModelSpec,
+    *,
+    precision: str | None,
+    settings: TensorRtSettings,
+    verify_margin: float | None,
+) -> TensorRtRunner:
+    """A runner, or the device's memory back."""
+    try:
+        return TensorRtRunner(
+            device,
+            io,
+            limits,
+            max_num_seqs=model.max_num_seqs,
+            max_model_len=model.max_model_len,
+            precision=precision,
+            memory_reserve_bytes=settings.memory_reserve_mib * 2**20,
+            verify_margin=verify_margin,
+        )
+    except BaseException:
+        device.close()
+        raise
+
+
+def _check(model: ModelSpec, io: DecoderIO, precision: str | None) -> None:
+    if model.precision not in {None, precision}:
+        raise ConfigurationError(
+            f"precision {model.precision} is asked for and the weights are {precision}; export "
+            f"them so: {EXPORT_COMMAND} --precision {model.precision}"
+        )
+    if "num_logits_to_keep" not in io.inputs:
+        raise ConfigurationError(
+            f"the decoder makes logits of every position; export it again: {EXPORT_COMMAND}"
+        )

@@ -1,0 +1,212 @@
+"""The model runner: slots, two profiles, and steps of few shapes over any device."""
+
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from provider_core import Batch, RunnerInfo
+from provider_core.decoder_io import DecoderIO
+from provider_tensorrt.artefact import EngineLimits
+from provider_tensorrt.decoder_graph import WINDOW
+from provider_tensorrt.device import Device, DeviceArray, Execution
+from provider_tensorrt.kv_slots import KvSlots
+from provider_tensorrt.memory_plan import MemoryPlan, slot_bytes
+from provider_tensorrt.shapes import round_rows, round_window, split_prefill
+from provider_tensorrt.step_inputs import StepArrays, StepInputs, step_input_bytes
+
+MIN_LOGITS_ROWS = 16  # rows of logits kept even for few slots: a verified draft wants as many
+MAX_DECODES = 128  # shapes of decode kept bound or captured; the least recently used goes first
+
+log = structlog.get_logger()
+
+
+class TensorRtRunner:
+    """Runs the decoder that a device holds.
+
+    Args:
+        device: With the decoder loaded; the runner closes it.
+        io: The decoder's inputs and outputs.
+        limits: What the decoder was built for.
+        max_num_seqs: Slots wanted, at most the decoder's; fewer if memory is short, which is
+            logged.
+        max_model_len: Positions that texts may have, at most the decoder's.
+        precision: Of the weights, in OpenRouter's vocabulary.
+        memory_reserve_bytes: Memory to leave free.
+        verify_margin: See `RunnerInfo`.
+
+    Raises:
+        ConfigurationError: Not one slot fits into the device's memory.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        io: DecoderIO,
+        limits: EngineLimits,
+        *,
+        max_num_seqs: int,
+        max_model_len: int,
+        precision: str | None = None,
+        memory_reserve_bytes: int = 0,
+        verify_margin: float | None = None,
+    ) -> None:
+        self._device, self._io, self._limits = device, io, limits
+        max_tokens = max(limits.max_prefill_tokens, max_num_seqs)
+        logits_shape = (max(max_num_seqs, MIN_LOGITS_ROWS), io.vocab_size)
+        plan = MemoryPlan(
+            slot_bytes=slot_bytes(io.caches, io.cache_dtype, limits.max_model_len),
+            activation_bytes=device.activation_bytes,
+            step_bytes=step_input_bytes(io, max_tokens)
+            + np.dtype(np.int64).itemsize * limits.max_model_len
+            + prod(logits_shape) * np.dtype(io.logits.dtype).itemsize,
+            reserve_bytes=memory_reserve_bytes,
+            memory=device.memory_info(),
+        )
+        num_slots = plan.count_slots(max_num_seqs)
+        if num_slots < max_num_seqs:
+            log.warning("slots.reduced", wanted=max_num_seqs, slots=num_slots, device=device.name)
+        self._inputs = StepInputs(device, io, max_tokens)
+        self._window = device.allocate((limits.max_model_len,), "int64")
+        self._logits = device.allocate(logits_shape, io.logits.dtype)
+        self._host_logits = device.allocate_staging(logits_shape, io.logits.dtype)
+        self._slots = KvSlots(device, io.caches, io.cache_dtype, num_slots, limits.max_model_len)
+        self._prefill: Execution = device.make_execution("prefill")
+        self._decodes: dict[tuple[int, int], _DecodeStep] = {}
+        self._info = RunnerInfo(
+            backend="tensorrt",
+            backend_version=device.runtime_version,
+            device=device.name,
+            max_num_seqs=num_slots,
+            max_model_len=max_model_len,
+            vocab_size=io.vocab_size,
+            precision=precision,
+            verify_margin=verify_margin,
+        )
+
+    @property
+    def info(self) -> RunnerInfo:
+        """Facts that do not change while the runner lives."""
+        return self._info
+
+    def warm_up(self) -> None:
+        """Run a prefill and a decode of one row, as bound and as captured; slot 0 is free after."""
+        slot, start = np.zeros(1, np.int32), np.zeros(1, np.int32)
+        token_ids = np.zeros((1, min(8, self._info.max_model_len)), np.int64)
+        self.execute_model(Batch("prefill", slot, token_ids, start, 1))
+        for _ in range(2):
+            self.execute_model(Batch("decode", slot, token_ids[:, :1], start, 1))
+
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Compute one step and store the new keys and values in the rows' slots."""
+        logits = self._run_decode(batch) if batch.phase == "decode" else self._run_prefill(batch)
+        self._slots.note_written(
+            batch.slots, batch.num_computed_tokens + np.int32(batch.token_ids.shape[1])
+        )
+        self._clear_failed(batch, logits)
+        return logits.astype(np.float32, copy=False)
+
+    def move_slot(self, source: int, target: int, num_tokens: int) -> None:
+        """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
+        self._slots.move(source, target, num_tokens)
+
+    def close(self) -> None:
+        """Give the memory back. Idempotent."""
+        for step in self._decodes.values():
+            step.execution.close()
+        self._decodes.clear()
+        self._prefill.close()
+        self._device.close()
+
+    def _run_prefill(self, batch: Batch) -> npt.NDArray[np.floating]:
+        """Logits `[num_logits, vocab_size]` of one row, in the decoder's dtype."""
+        start, caches = batch.num_computed_tokens, self._slots.tensors(int(batch.slots[0]), 1)
+        num_tokens, pieces = batch.token_ids.shape[1], []
+        for first, last, num_logits in split_prefill(
+            num_tokens,
+            batch.num_logits,
+            max_tokens=self._limits.max_prefill_tokens,
+            max_logits=len(self._host_logits),
+        ):
+            inputs = self._inputs.place(1, last - first)
+            longest = int(start[0]) + last
+            tensors = inputs.tensors | caches | self._step_tensors(longest, 1, max(num_logits, 1))
+            self._prefill.bind(tensors, self._sizes(max(num_logits, 1)))
+            inputs.upload(batch.token_ids[:, first:last], start + np.int32(first))
+            self._prefill.enqueue()
+            logits = self._take_logits(num_logits)
+            pieces.append(logits if last == num_tokens else logits.copy())
+        return pieces[-1] if len(pieces[-1]) == batch.num_logits else np.concatenate(pieces)
+
+    def _run_decode(self, batch: Batch) -> npt.NDArray[np.floating]:
+        """Logits `[n, vocab_size]`, in the decoder's dtype."""
+        num_rows, longest = len(batch.slots), int(batch.num_computed_tokens.max()) + 1
+        num_rounded = round_rows(num_rows, self._info.max_num_seqs)
+        key = num_rounded, round_window(longest, self._limits.max_model_len)
+        step = self._decodes.pop(key, None) or self._bind_decode(*key)
+        self._decodes[key] = step  # last: the most recently used
+        if len(self._decodes) > MAX_DECODES:
+            self._decodes.pop(next(iter(self._decodes))).execution.close()
+        step.inputs.upload(
+            batch.token_ids,
+            batch.num_computed_tokens,
+            self._slots.free_positions(num_rows, num_rounded),
+        )
+        step.run()
+        return self._take_logits(num_rows)
+
+    def _bind_decode(self, num_rows: int, window: int) -> "_DecodeStep":
+        inputs, execution = self._inputs.place(num_rows, 1), self._device.make_execution("decode")
+        caches = self._slots.tensors(0, num_rows)
+        execution.bind(
+            inputs.tensors | caches | self._step_tensors(window, num_rows, 1), self._sizes(1)
+        )
+        return _DecodeStep(execution, inputs)
+
+    def _step_tensors(self, longest: int, num_rows: int, num_logits: int) -> dict[str, DeviceArray]:
+        """The window for texts of `longest` positions, and where logits go."""
+        window = round_window(longest, self._limits.max_model_len)
+        shape = (num_rows, num_logits, self._io.vocab_size)
+        return {
+            WINDOW: self._window.part(0, (window,)),
+            self._io.logits.name: self._logits.part(0, shape),
+        }
+
+    def _sizes(self, num_logits: int) -> dict[str, int]:
+        spec = self._io.inputs["num_logits_to_keep"]
+        return {spec.name: num_logits}
+
+    def _take_logits(self, num_rows: int) -> npt.NDArray[np.floating]:
+        """Wait for the step, and bring its first rows of logits."""
+        logits = self._host_logits[:num_rows]
+        if num_rows:
+            self._device.download(logits, self._logits)
+        self._device.synchronize()
+        return logits
+
+    def _clear_failed(self, batch: Batch, logits: npt.NDArray[np.floating]) -> None:
+        """Clear the slots of rows that came to NaN or infinity, which is then in all their logits.
+
+        Whatever text has the slot next must not find it there; see `kv_slots`.
+        """
+        if batch.num_logits:
+            last_of_each = logits[batch.num_logits - 1 :: batch.num_logits, 0]
+            for slot in batch.slots[~np.isfinite(last_of_each)].tolist():
+                self._slots.clear(slot)
+
+
+class _DecodeStep:
+    """One shape of decode: bound once; run as it is at first, and captured from then on."""
+
+    def __init__(self, execution: Execution, inputs: StepArrays) -> None:
+        self.inputs = inputs
+        self.execution = execution
+        self._has_run = False
+
+    def run(self) -> None:
+        """Queue the step."""
+        if self._has_run:
+            self.execution.capture()
+        self._has_run = True
+        self.execution.enqueue()

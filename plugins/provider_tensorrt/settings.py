@@ -1,0 +1,68 @@
+"""Settings of this backend: `PROVIDER_TENSORRT_*`, or one model's `options` over them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from provider_core import ConfigurationError
+from provider_tensorrt.library import LibraryName
+
+PREFIX = "PROVIDER_TENSORRT_"
+
+
+class TensorRtSettings(BaseSettings):
+    """How engines are found and run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    device: Literal["cuda", "host"] = Field(
+        "cuda",
+        description="Where the model runs; `host` executes the exported graph on the CPU, for "
+        "trying a deployment without a GPU.",
+    )
+    device_id: int = Field(0, ge=0, description="Which GPU.")
+    library: LibraryName | None = Field(
+        None, description="Which library, where both are installed; default: `tensorrt`."
+    )
+    engine_dir: Path | None = Field(
+        None, description="Where engines are; default: `engines` in the model's folder."
+    )
+    trusted_engines: tuple[str, ...] | None = Field(
+        None,
+        description="SHA-256 digests of the engines that may be opened; default: those of the "
+        "folder's manifest.",
+    )
+    cuda_graphs: bool = Field(
+        default=True, description="Replay decode steps as CUDA graphs, one for each shape."
+    )
+    memory_reserve_mib: int = Field(
+        512, ge=0, description="Memory left free when slots are allocated."
+    )
+
+
+def read_settings(options: Mapping[str, object]) -> TensorRtSettings:
+    """The environment's settings, a model's own options over them.
+
+    Raises:
+        ConfigurationError: An option or a variable is unknown or invalid; named.
+    """
+    known = {f"{PREFIX}{name}".lower() for name in TensorRtSettings.model_fields}
+    for variable in EnvSettingsSource(TensorRtSettings).env_vars:  # in lower case
+        if variable.startswith(PREFIX.lower()) and variable not in known:
+            raise ConfigurationError(f"{variable.upper()} is no variable of this backend")
+    for name in options:
+        if name not in TensorRtSettings.model_fields:
+            names = ", ".join(TensorRtSettings.model_fields)
+            raise ConfigurationError(f"tensorrt option {name!r} is not one of {names}")
+    values: dict[str, Any] = dict(options)  # pydantic checks them
+    try:
+        return TensorRtSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"tensorrt option {name}: {first['msg']}") from error

@@ -1,0 +1,51 @@
+"""Which shapes steps have: few, so that a graph or a binding made for one is used again.
+
+Numbers in, numbers out.
+"""
+
+from collections.abc import Iterator
+
+MIN_WINDOW = 64
+"""Positions that attention looks at in the shortest step; engines are built from there on."""
+
+_SMALL_BATCHES = (1, 2, 4)
+_BATCH_STEP = 8
+
+
+def round_rows(num_rows: int, max_num_seqs: int) -> int:
+    """Rows of a decode that has at least `num_rows`: 1, 2, 4, then multiples of 8."""
+    for size in _SMALL_BATCHES:
+        if num_rows <= size:
+            return min(size, max_num_seqs)
+    return min(-(-num_rows // _BATCH_STEP) * _BATCH_STEP, max_num_seqs)
+
+
+def round_window(num_positions: int, max_model_len: int) -> int:
+    """Positions that a step looks at whose longest text has `num_positions`: a power of two."""
+    return min(max(MIN_WINDOW, 1 << (num_positions - 1).bit_length()), max_model_len)
+
+
+def split_prefill(
+    num_tokens: int, num_logits: int, *, max_tokens: int, max_logits: int
+) -> Iterator[tuple[int, int, int]]:
+    """Cut a prefill into pieces that an engine takes, none of them a single token.
+
+    A single token behind a past goes through other kernels than several do, with other rounding.
+
+    Args:
+        num_tokens: Of the prefill.
+        num_logits: Of how many last tokens logits are wanted.
+        max_tokens: Of a piece, at least 3.
+        max_logits: Of a piece, at least 3.
+
+    Yields:
+        Of each piece the first token, the token behind the last, and the number of its last tokens
+        whose logits are wanted.
+    """
+    size = max_tokens if num_logits <= max_logits else min(max_tokens, max_logits)
+    start, first_logit = 0, num_tokens - num_logits
+    while start < num_tokens:
+        left = num_tokens - start
+        end = start + (size - 1 if left == size + 1 else min(left, size))
+        yield start, end, min(end - start, max(0, end - first_logit))
+        start = end

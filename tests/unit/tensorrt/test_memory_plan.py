@@ -1,0 +1,44 @@
+"""How many slots fit into a GPU, computed before any is allocated."""
+
+from dataclasses import replace
+
+import pytest
+
+from provider_core import ConfigurationError
+from provider_core.decoder_io import CacheTensor
+from provider_tensorrt.device import MemoryInfo
+from provider_tensorrt.memory_plan import MemoryPlan, slot_bytes
+
+MIB = 2**20
+PLAN = MemoryPlan(
+    slot_bytes=100 * MIB,
+    activation_bytes=200 * MIB,
+    step_bytes=50 * MIB,
+    reserve_bytes=250 * MIB,
+    memory=MemoryInfo(free_bytes=1500 * MIB, total_bytes=2000 * MIB),
+)
+
+
+def test_as_many_slots_as_are_wanted() -> None:
+    """If there is room for more."""
+    assert PLAN.count_slots(4) == 4
+
+
+def test_fewer_slots_where_memory_is_short() -> None:
+    """What is left beside activations, inputs, outputs and the reserve, in whole slots."""
+    assert PLAN.count_slots(64) == 10
+
+
+def test_refuses_what_does_not_fit_with_every_number() -> None:
+    """So that an operator sees what to change."""
+    plan = replace(PLAN, memory=MemoryInfo(free_bytes=599 * MIB, total_bytes=2000 * MIB))
+    with pytest.raises(ConfigurationError) as refusal:
+        plan.count_slots(1)
+    for number in (100, 200, 50, 250, 599, 2000):
+        assert f"{number} MiB" in refusal.value.message
+
+
+def test_a_slot_holds_keys_and_values_of_all_layers() -> None:
+    """Of every position it may have."""
+    caches = [CacheTensor(f"past.{i}", f"present.{i}", 2, 64) for i in range(4)]
+    assert slot_bytes(caches, "float16", 1000) == 4 * 2 * 64 * 1000 * 2
