@@ -1,0 +1,273 @@
+"""An NVIDIA GPU as a device: memory and copies by the CUDA runtime, execution by TensorRT.
+
+Nothing here runs without a GPU. Calls are those of NVIDIA's CUDA Python (`cuda.bindings.runtime`)
+and of TensorRT's Python API, which TensorRT for RTX has under another module name. What differs is
+who captures CUDA graphs: TensorRT leaves it to us, TensorRT for RTX does it by itself, because it
+swaps kernels while it runs (its guide, "Working with RTX CUDA Graphs").
+"""
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from cuda.bindings import runtime as cuda
+
+from provider_core import ConfigurationError, EngineDead
+from provider_tensorrt.builder import PROFILES
+from provider_tensorrt.device import DeviceArray, MemoryInfo, Profile
+from provider_tensorrt.library import TensorRt
+
+
+class CudaDevice:
+    """One GPU with an engine loaded.
+
+    Args:
+        library: TensorRT as installed.
+        engine: Serialised, and checked to be ours: loading an engine runs code in it.
+        device_id: Which GPU.
+        captures_graphs: Replay decode steps as CUDA graphs.
+
+    Raises:
+        ConfigurationError: There is no such GPU, its memory is too small, or the library does not
+            load the engine on it.
+    """
+
+    def __init__(
+        self,
+        library: TensorRt,
+        engine: bytes,
+        *,
+        device_id: int,
+        captures_graphs: bool = True,
+    ) -> None:
+        _select(device_id)
+        self.name = f"cuda:{device_id}"
+        self.runtime_version = f"{library.name} {library.version}"
+        self.weight_bytes = len(engine)
+        _check_room(self.weight_bytes, self.memory_info(), self.name)
+        self._module, self._captures_graphs = library.module, captures_graphs
+        self._allocated: list[int] = []
+        self._staging: list[int] = []
+        self._stream = _check(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
+        self._runtime = self._module.Runtime(self._module.Logger(self._module.Logger.WARNING))
+        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        if self._engine is None:
+            raise ConfigurationError(
+                f"{self.runtime_version} cannot load the engine on {self.name}; build it for this "
+                "GPU: provider build-engine"
+            )
+        self.activation_bytes: int = self._engine.device_memory_size_v2
+        self._activations: DeviceArray | None = None
+
+    def memory_info(self) -> MemoryInfo:
+        """Of the GPU, all processes counted."""
+        free_bytes, total_bytes = _check(cuda.cudaMemGetInfo())
+        return MemoryInfo(free_bytes, total_bytes)
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
+        """Zeros."""
+        array_dtype = np.dtype(dtype)
+        num_bytes = max(prod(shape) * array_dtype.itemsize, 1)
+        error, pointer = cuda.cudaMalloc(num_bytes)
+        if error != cuda.cudaError_t.cudaSuccess:
+            raise ConfigurationError(
+                f"{self.name} grants no {num_bytes / 2**20:.0f} MiB ({error.name}); "
+                f"{self.memory_info().free_bytes / 2**20:.0f} MiB are free"
+            )
+        self._allocated.append(pointer)
+        array = DeviceArray(pointer, shape, array_dtype)
+        self.clear(array)
+        return array
+
+    def allocate_staging(self, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+        """Pinned memory: only from and to such are copies asynchronous."""
+        num_bytes = prod(shape) * np.dtype(dtype).itemsize
+        pointer = _check(cuda.cudaHostAlloc(num_bytes, cuda.cudaHostAllocDefault))
+        self._staging.append(pointer)
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(pointer))
+        memory[...] = 0
+        array: npt.NDArray[Any] = memory.view(dtype).reshape(shape)
+        return array
+
+    def upload(self, target: DeviceArray, source: npt.NDArray[Any]) -> None:
+        """Queue a copy."""
+        kind = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        _check(
+            cuda.cudaMemcpyAsync(
+                target.pointer, source.ctypes.data, source.nbytes, kind, self._stream
+            )
+        )
+
+    def download(self, target: npt.NDArray[Any], source: DeviceArray) -> None:
+        """Queue a copy."""
+        kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        _check(
+            cuda.cudaMemcpyAsync(
+                target.ctypes.data, source.pointer, target.nbytes, kind, self._stream
+            )
+        )
+
+    def clear(self, array: DeviceArray) -> None:
+        """Queue zeros."""
+        _check(cuda.cudaMemsetAsync(array.pointer, 0, array.num_bytes, self._stream))
+
+    def copy_rows(
+        self, target: int, source: int, *, num_rows: int, row_bytes: int, pitch_bytes: int
+    ) -> None:
+        """Queue one strided copy."""
+        kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        _check(
+            cuda.cudaMemcpy2DAsync(
+                target, pitch_bytes, source, pitch_bytes, row_bytes, num_rows, kind, self._stream
+            )
+        )
+
+    def make_execution(self, profile: Profile) -> "CudaExecution":
+        """A context over the memory that all contexts work in, one step at a time."""
+        if self._engine is None:
+            raise EngineDead("the device is closed")
+        if self._activations is None:
+            self._activations = self.allocate((self.activation_bytes,), "uint8")
+        module = self._module
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(
+            module.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        captures = self._captures_graphs and profile == "decode"
+        captures_itself = captures and hasattr(module, "CudaGraphStrategy")
+        if captures_itself:
+            config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        context = self._engine.create_execution_context(config)
+        if context is None:
+            raise EngineDead(f"no execution context on {self.name}: is its memory full?")
+        context.set_device_memory(self._activations.pointer, self.activation_bytes)
+        if not context.set_optimization_profile_async(PROFILES.index(profile), int(self._stream)):
+            raise EngineDead(f"the engine has no profile for {profile}")
+        return CudaExecution(context, self._stream, may_capture=captures and not captures_itself)
+
+    def synchronize(self) -> None:
+        """Wait for the stream."""
+        _check(cuda.cudaStreamSynchronize(self._stream))
+
+    def close(self) -> None:
+        """Give all memory back. Idempotent."""
+        if self._engine is None:
+            return
+        cuda.cudaStreamSynchronize(self._stream)  # an error here is no reason to keep memory
+        self._engine = self._runtime = None
+        for pointer in self._allocated:
+            cuda.cudaFree(pointer)
+        for pointer in self._staging:
+            cuda.cudaFreeHost(pointer)
+        self._allocated.clear()
+        self._staging.clear()
+        cuda.cudaStreamDestroy(self._stream)
+
+
+class CudaExecution:
+    """An execution context, and the CUDA graph captured of it.
+
+    A graph holds for the shapes and addresses that were bound when it was captured, and for its
+    context's state: whoever wants several makes an execution for each (NVIDIA, TensorRT's
+    performance guide, "CUDA Graphs").
+
+    Args:
+        context: Of the library.
+        stream: Where steps are queued.
+        may_capture: Whether `capture` does anything.
+    """
+
+    def __init__(
+        self,
+        context: Any,  # the library's own class
+        stream: Any,  # CUDA's handle
+        *,
+        may_capture: bool,
+    ) -> None:
+        self._context: Any = context
+        self._stream = stream
+        self._may_capture = may_capture
+        self._graph: Any = None  # CUDA's handle of what `enqueue` replays
+        self._numbers: list[npt.NDArray[np.int64]] = []  # bound, so they must live
+
+    def bind(self, tensors: Mapping[str, DeviceArray], sizes: Mapping[str, int]) -> None:
+        """Say where every input and output lies and what shape it has."""
+        self._forget_graph()
+        context, engine = self._context, self._context.engine
+        self._numbers = [np.array(number, np.int64) for number in sizes.values()]
+        for name, number in zip(sizes, self._numbers, strict=True):
+            self._set(name, number.ctypes.data)
+        inputs = {name for name in tensors if engine.get_tensor_mode(name).name == "INPUT"}
+        for name, array in tensors.items():
+            if name in inputs and not context.set_input_shape(name, array.shape):
+                raise EngineDead(f"the engine takes no {name} of shape {array.shape}")
+            self._set(name, array.pointer)
+
+    def enqueue(self) -> None:
+        """Queue one step, or its graph."""
+        if self._graph is not None:
+            _check(cuda.cudaGraphLaunch(self._graph, self._stream))
+        elif not self._context.execute_async_v3(int(self._stream)):
+            raise EngineDead("TensorRT could not queue a step; its log says why")
+
+    def capture(self) -> None:
+        """Capture the context's work into a graph, where the library lets us."""
+        if not self._may_capture or self._graph is not None:
+            return
+        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _check(cuda.cudaStreamBeginCapture(self._stream, mode))
+        is_queued = self._context.execute_async_v3(int(self._stream))
+        error, graph = cuda.cudaStreamEndCapture(self._stream)
+        if not is_queued or error != cuda.cudaError_t.cudaSuccess:
+            self._may_capture = False  # something in the engine cannot be captured: queue it always
+            return
+        self._graph = _check(cuda.cudaGraphInstantiate(graph, 0))
+        _check(cuda.cudaGraphDestroy(graph))
+
+    def close(self) -> None:
+        """Let go of the graph and the context."""
+        self._forget_graph()
+        self._context = None
+
+    def _set(self, name: str, address: int) -> None:
+        if not self._context.set_tensor_address(name, address):
+            raise EngineDead(f"the engine has no tensor {name!r}")
+
+    def _forget_graph(self) -> None:
+        if self._graph is not None:
+            _check(cuda.cudaGraphExecDestroy(self._graph))
+            self._graph = None
+
+
+def _select(device_id: int) -> None:
+    """Use one of the GPUs that are there."""
+    error, count = cuda.cudaGetDeviceCount()
+    if error != cuda.cudaError_t.cudaSuccess or device_id >= count:
+        found = f"{count} found" if error == cuda.cudaError_t.cudaSuccess else error.name
+        raise ConfigurationError(
+            f"there is no GPU cuda:{device_id} ({found}); without one set device to host"
+        )
+    _check(cuda.cudaSetDevice(device_id))
+
+
+def _check_room(weight_bytes: int, memory: MemoryInfo, device: str) -> None:
+    if weight_bytes > memory.free_bytes:
+        raise ConfigurationError(
+            f"the engine takes {weight_bytes / 2**20:.0f} MiB and {device} has "
+            f"{memory.free_bytes / 2**20:.0f} MiB free"
+        )
+
+
+def _check(result: Sequence[Any]) -> Any:
+    """What a call of the CUDA runtime returned beside its status: a value, several or none.
+
+    Raises:
+        EngineDead: It failed. Errors of CUDA stay: no later call of the process would succeed.
+    """
+    error, *values = result
+    if error != cuda.cudaError_t.cudaSuccess:
+        raise EngineDead(f"the GPU failed: {error.name}")
+    return values[0] if len(values) == 1 else tuple(values)

@@ -1,0 +1,152 @@
+"""The CUDA device's calls, over scripted libraries: order, memory, and graphs.
+
+What a GPU computes is not shown here; `tests/gpu` needs one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cuda.bindings import runtime
+
+from provider_core import ConfigurationError, ModelRunner
+from provider_core.testing import RunnerContract
+from provider_export.export import export_decoder
+from provider_tensorrt import cuda_device
+from provider_tensorrt.artefact import EngineLimits
+from provider_tensorrt.cuda_device import CudaDevice
+from provider_tensorrt.decoder_graph import read_decoder
+from provider_tensorrt.host_device import HostDevice
+from provider_tensorrt.library import TensorRt
+from provider_tensorrt.runner import TensorRtRunner
+from tests.generation import generate_greedily
+from tests.integration.tensorrt.scripted_gpu import CudaError, ScriptedCuda, ScriptedTensorRt
+from tests.reference_decoder import ReferenceDecoder
+from tests.tiny_checkpoints import write_checkpoint
+
+LIMITS = EngineLimits(max_model_len=256, max_num_seqs=4, max_prefill_tokens=64)
+ENGINE = b"engine"
+PROMPTS = [[3, 14, 15, 92, 65], [35, 89, 79], [32, 38, 46, 26, 43, 38]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny decoder."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("tiny"))
+    export_decoder(folder, folder, target="tensorrt")
+    return folder
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> ScriptedCuda:
+    """A GPU."""
+    cuda = ScriptedCuda()
+    monkeypatch.setattr(cuda_device, "cuda", cuda)
+    return cuda
+
+
+def make_device(cuda: ScriptedCuda, folder: Path, **options: Any) -> CudaDevice:
+    """It, with an engine of the folder's decoder."""
+    session = HostDevice(read_decoder(folder), LIMITS.max_model_len)._session
+    assert session is not None
+    module = ScriptedTensorRt(cuda, lambda _engine: session)
+    library = TensorRt("tensorrt", module.__version__, module)
+    return CudaDevice(library, options.pop("engine", ENGINE), device_id=0, **options)
+
+
+def make_runner(device: CudaDevice, folder: Path) -> TensorRtRunner:
+    """A runner over it."""
+    io = read_decoder(folder).io
+    return TensorRtRunner(device, io, LIMITS, max_num_seqs=4, max_model_len=256)
+
+
+class TestScriptedGpu(RunnerContract):
+    """All that the contract asks, with steps that are done only when they are waited for."""
+
+    folder: Path
+    cuda: ScriptedCuda
+
+    @pytest.fixture(autouse=True)
+    def take_fixtures(self, folder: Path, cuda: ScriptedCuda) -> Iterator[None]:
+        """A decoder and a GPU; afterwards the GPU's memory is free."""
+        self.folder, self.cuda = folder, cuda
+        yield
+        assert not cuda.arrays
+        assert not cuda.pinned
+
+    def make_runner(self) -> ModelRunner:
+        """Four slots."""
+        return make_runner(make_device(self.cuda, self.folder), self.folder)
+
+
+def test_greedy_tokens_equal_a_plain_forward_pass(cuda: ScriptedCuda, folder: Path) -> None:
+    """Nothing is read before it is there."""
+    runner = make_runner(make_device(cuda, folder), folder)
+    reference = ReferenceDecoder(folder)
+    expected = [reference.greedy(prompt, 20) for prompt in PROMPTS]
+    assert generate_greedily(runner, PROMPTS, 20) == expected
+    runner.close()
+
+
+def test_decodes_are_replayed_from_the_second_on(cuda: ScriptedCuda, folder: Path) -> None:
+    """Each shape once as it is, then as a graph; prefills never."""
+    runner = make_runner(make_device(cuda, folder), folder)
+    generate_greedily(runner, PROMPTS, 11)
+    assert cuda.num_launches == 9
+    runner.close()
+
+
+def test_graphs_can_be_left_out(cuda: ScriptedCuda, folder: Path) -> None:
+    """With the same ids."""
+    runner = make_runner(make_device(cuda, folder), folder)
+    expected = generate_greedily(runner, PROMPTS, 11)
+    runner.close()
+    cuda.num_launches = 0
+    runner = make_runner(make_device(cuda, folder, captures_graphs=False), folder)
+    assert generate_greedily(runner, PROMPTS, 11) == expected
+    assert cuda.num_launches == 0
+    runner.close()
+
+
+def test_work_that_cannot_be_captured_is_queued(
+    cuda: ScriptedCuda, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the engine holds that a graph cannot."""
+
+    def end_capture(_stream: int) -> tuple[CudaError, None]:
+        cuda._captured = None
+        return CudaError.cudaErrorNoDevice, None
+
+    runner = make_runner(make_device(cuda, folder), folder)
+    expected = generate_greedily(runner, PROMPTS, 5)
+    runner.close()
+    monkeypatch.setattr(cuda, "cudaStreamEndCapture", end_capture)
+    cuda.num_launches = 0
+    runner = make_runner(make_device(cuda, folder), folder)
+    assert generate_greedily(runner, PROMPTS, 5) == expected
+    assert cuda.num_launches == 0
+    runner.close()
+
+
+def test_an_engine_larger_than_the_gpu_is_not_opened(cuda: ScriptedCuda, folder: Path) -> None:
+    """With both numbers."""
+    cuda.total_bytes = 3 * 2**20
+    with pytest.raises(ConfigurationError, match="takes 5 MiB and cuda:0 has 3 MiB free"):
+        make_device(cuda, folder, engine=bytes(5 * 2**20))
+
+
+def test_a_gpu_that_is_not_there_is_named(
+    cuda: ScriptedCuda, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what CUDA says."""
+    monkeypatch.setattr(cuda, "cudaGetDeviceCount", lambda: (CudaError.cudaErrorNoDevice, 0))
+    with pytest.raises(ConfigurationError, match=r"no GPU cuda:0 \(cudaErrorNoDevice\)"):
+        make_device(cuda, folder)
+
+
+def test_the_script_has_the_names_of_the_runtime() -> None:
+    """What `CudaDevice` calls exists in the package that is installed."""
+    names = [name for name in dir(ScriptedCuda) if name.startswith("cuda")]
+    assert len(names) > 20
+    assert [name for name in names if not hasattr(runtime, name)] == []
