@@ -268,10 +268,10 @@ class Server:
         stop = self.settings.server
         deadline = time.monotonic() + stop.grace_s - _FLUSH_S
         await self.in_process.stop(deadline - time.monotonic(), self._hurry)
+        self.lifecycle.is_lingering = True
         self.lifecycle.advance(State.DRAINING, "draining")
         log.info("server.draining", running=len(self.dispatcher.runs), grace_s=stop.grace_s)
         with suppress(TimeoutError):
-        self.lifecycle.is_lingering = True
             delay_s = min(stop.drain_delay_s, deadline - time.monotonic())
             await asyncio.wait_for(self._hurry.wait(), delay_s)
         self.lifecycle.is_lingering = False
@@ -315,15 +315,15 @@ class Server:
         if self.lifecycle.advance(State.STOPPED, "stopped"):
             log.info("server.stopped", exit_code=self.exit_code)
 
-    def _record(self, event: Mapping[str, object]) -> None:
-        """Give a usage event to whoever counts them."""
-        if self.usage_ledger is not None:
     async def _close_when_draining(self, _: web.Request, response: web.StreamResponse) -> None:
         """Send clients that keep connections to another replica with their next request."""
         if self.lifecycle.state >= State.DRAINING:
             response.headers["Connection"] = "close"
             response.force_close()
 
+    def _record(self, event: Mapping[str, object]) -> None:
+        """Give a usage event to whoever counts them."""
+        if self.usage_ledger is not None:
             self.usage_ledger.record(event)
         self.credits.record(event)
 
