@@ -250,11 +250,11 @@ class Settings(BaseSettings):
     response_cache: ResponseCacheSettings = ResponseCacheSettings()
     logging: LoggingSettings = LoggingSettings()
     server: ServerSettings = ServerSettings()
-
-    @classmethod
     probes: dict[Annotated[str, Field(pattern="^/")], ProbeSettings] = Field(
         {}, description="Further paths of health checks, and what they answer when."
     )
+
+    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
@@ -290,13 +290,13 @@ def load_settings(**overrides: object) -> Settings:
         ("the environment", environment),
         (str(path), file),
     ]
-    merged: dict[str, Any] = {}
-    for _, values in reversed(sources):
     named = [values["platform"] for _, values in sources if "platform" in values]
     if named:
         platform = str(named[0])
         profile = platform_settings(platform, os.environ)  # noqa: TID251 - read here
         sources.append((f"the profile of platform {platform}", profile))
+    merged: dict[str, Any] = {}
+    for _, values in reversed(sources):
         merged = _merge(merged, values)
     merged["config"] = path
     try:
@@ -306,13 +306,13 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigurationError("; ".join(details)) from None  # its text holds the values
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    """Read the file; `[[model]]` becomes `models`, relative folders are relative to the file."""
 def suggested_platform(settings: Settings) -> str | None:
     """The platform that the environment looks like, if the settings name none."""
     return suggest_platform(os.environ) if settings.platform == "local" else None  # noqa: TID251
 
 
+def _read_file(path: Path) -> dict[str, Any]:
+    """Read the file; `[[model]]` becomes `models`, relative folders are relative to the file."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
