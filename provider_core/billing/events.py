@@ -94,6 +94,7 @@ class GenerationFacts:
         app_title: Header `X-Title`, as sent.
         app_referer: Header `HTTP-Referer`, as sent.
         session_id: The client's name for a conversation, as sent.
+        idempotency_key_sha256: Of the client's name for the request, in hexadecimal digits.
     """
 
     generation_id: str
@@ -112,6 +113,7 @@ class GenerationFacts:
     app_title: str | None = None
     app_referer: str | None = None
     session_id: str | None = None
+    idempotency_key_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +231,7 @@ def build_usage_final(
         "generation_id": facts.generation_id,
         "request_id": facts.request_id,
         "client_request_id": facts.client_request_id,
-        "idempotency_key_sha256": None,
+        "idempotency_key_sha256": facts.idempotency_key_sha256,
         "api_key_id": sanitize(principal.api_key_id, 64) or "unknown",
         "account_id": _text(principal.account_id, 64),
         "user_id": _text(facts.user_id, 128),

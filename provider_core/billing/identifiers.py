@@ -4,6 +4,7 @@ A ULID (github.com/ulid/spec) is 48 bits of Unix milliseconds and 80 random bits
 characters of Crockford's base 32. Two characters are looked up at a time.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -49,3 +50,10 @@ def make_request_id() -> str:
 def clean_client_request_id(value: str | None) -> str | None:
     """Keep a client's own request id if it is harmless; it only ever correlates logs."""
     return value if value is not None and _CLIENT_ID.fullmatch(value) else None
+
+
+def digest_of_key(value: str | None) -> str | None:
+    """The digest of a client's name for its request, in hexadecimal; the name may say anything."""
+    if value is None:
+        return None
+    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()

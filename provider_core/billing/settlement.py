@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import cast
 
 from provider_core.billing.adjustments import build_adjustment
+from provider_core.billing.admissions import build_usage_open
 from provider_core.billing.events import (
     SCHEMA,
     CancelStage,
@@ -28,11 +29,11 @@ from provider_core.billing.events import (
     build_usage_final,
     encode_event,
 )
-from provider_core.billing.identifiers import clean_client_request_id
+from provider_core.billing.identifiers import clean_client_request_id, digest_of_key
 from provider_core.billing.journal import UsageJournal
 from provider_core.billing.money import format_money, price_list, prices_at
 from provider_core.interfaces import Clock, RunnerInfo, UsageSink
-from provider_core.json_lines import format_timestamp
+from provider_core.json_lines import encode_line, format_timestamp
 from provider_core.types import ModelSpec, Principal, Usage, UsageRecord
 
 
@@ -67,6 +68,7 @@ class Ledger:
         journal: Takes the lines in the sink's place and brings them to the disk.
         on_event: Told of every event, adjustments too, after its line was given away; must not
             raise.
+        logs_open: Write a line for each admission; with a journal, that does.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Ledger:
         on_settled: Callable[[UsageRecord], None] | None = None,
         journal: UsageJournal | None = None,
         on_event: Callable[[Mapping[str, object]], None] | None = None,
+        *,
+        logs_open: bool = False,
     ) -> None:
         self._sink = sink
         self._journal = journal
@@ -84,6 +88,7 @@ class Ledger:
         self._process = process
         self._on_settled = on_settled
         self._on_event = on_event
+        self._logs_open = logs_open
         self._lock = threading.Lock()
         self._num_opened = 0
         self._last_seq = 0
@@ -132,6 +137,7 @@ class Ledger:
         app_referer: str | None = None,
         session_id: str | None = None,
         client_request_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> "Settlement":
         """Admit a generation at today's prices. Whoever opens must settle.
 
@@ -152,6 +158,7 @@ class Ledger:
             app_referer: Header `HTTP-Referer`.
             session_id: The client's name for a conversation.
             client_request_id: Header `X-Request-Id`.
+            idempotency_key: Header `Idempotency-Key`; its digest is kept.
 
         Raises:
             ConfigurationError: The model's prices cannot be billed; see `price_list`.
@@ -173,12 +180,17 @@ class Ledger:
             app_title=app_title,
             app_referer=app_referer,
             session_id=session_id,
+            idempotency_key_sha256=digest_of_key(idempotency_key),
         )
         with self._lock:
             self._num_opened += 1
         settlement = Settlement(self, facts, self._clock, received_mono_s)
         if self._journal is not None:
             self._journal.opened(facts, settlement.admitted_s)
+        elif self._logs_open:
+            self._sink.emit(
+                encode_line(build_usage_open(self._process, facts, settlement.admitted_s))
+            )
         return settlement
 
     def settle(self, facts: GenerationFacts, timeline: Timeline, outcome: Outcome) -> UsageRecord:

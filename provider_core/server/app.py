@@ -132,6 +132,7 @@ class Server:
             self.metrics.observe,
             self.journal,
             on_event=self._record,
+            logs_open=settings.journal.log_open,
         )
         self.dispatcher = Dispatcher(
             settings=settings,

@@ -9,6 +9,7 @@ reading lines again or in another order changes no sum.
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -174,13 +175,13 @@ class Books:
         match item.kind:
             case "event":
                 self._add_event(source, item)
-            case "heartbeat":
-                found = faults(item.line, fields)
-                self._note(found, item, str(fields.get("boot_id")))
-                if not found:
-                    self._insert(
-                        "heartbeats", fields["boot_id"], fields["last_seq"], _canonical(fields)
-                    )
+            case "heartbeat" if self._is_valid(item, "boot_id"):
+                self._insert(
+                    "heartbeats", fields["boot_id"], fields["last_seq"], _canonical(fields)
+                )
+            case "admission" if self._is_valid(item, "generation_id"):
+                received_s = datetime.fromisoformat(fields["received_at"]).timestamp()
+                self._insert("opened", fields["generation_id"], received_s, item.where)
             case "access":
                 if isinstance(fields.get("generation_id"), str):
                     self._insert("access", fields["generation_id"], item.where, _canonical(fields))
@@ -220,6 +221,12 @@ class Books:
                 _canonical(fields),
             ),
         )
+
+    def _is_valid(self, item: Item, subject: str) -> bool:
+        """Whether a line breaks no rule; note those that it breaks, of the field that names it."""
+        found = faults(item.line, item.fields)
+        self._note(found, item, str(item.fields.get(subject)))
+        return not found
 
     def _note(self, found: Iterable[Fault], item: Item, subject: str) -> None:
         timestamp = item.fields.get("timestamp")

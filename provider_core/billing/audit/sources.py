@@ -13,12 +13,21 @@ from provider_core.billing.journal.frames import Damage, read_frames
 from provider_core.billing.journal.segment import segments_by_boot
 
 ItemKind = Literal[
-    "event", "heartbeat", "access", "open", "header", "delivery", "unreadable", "torn_tail"
+    "event",
+    "admission",
+    "heartbeat",
+    "access",
+    "open",
+    "header",
+    "delivery",
+    "unreadable",
+    "torn_tail",
 ]
 
 _KINDS: dict[str, ItemKind] = {
     "usage.final": "event",
     "usage.adjustment": "event",
+    "usage.open": "admission",
     "usage.heartbeat": "heartbeat",
     "request.access": "access",
 }
@@ -29,12 +38,13 @@ class Item:
     """One thing that a source says.
 
     Attributes:
-        kind: A usage event, a heartbeat, an access line; of a journal also an admission, the head
-            of a file, word of a delivery; or what cannot be read, at the end of a file (the tail
-            of a write that a crash cut) or amid it.
+        kind: A usage event, the line of an admission, a heartbeat, an access line; of a journal
+            also its own note of an admission (`open`), the head of a file, word of a delivery; or
+            what cannot be read, at the end of a file (the tail of a write that a crash cut) or
+            amid it.
         where: File and line, counted from 1.
         fields: Parsed; empty of what cannot be read.
-        line: As found, of usage events and heartbeats.
+        line: As found, of lines whose `event` begins with `usage.`.
     """
 
     kind: ItemKind

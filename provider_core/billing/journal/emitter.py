@@ -60,6 +60,7 @@ class Emitter:
         clock: The time.
         disk: For its labelled points.
         heartbeat: Makes the line of control totals, given whether it is the last.
+        opened: Makes the line of an admission; by default there is none.
         owed: Of boots that have ended.
 
     Attributes:
@@ -76,6 +77,7 @@ class Emitter:
         clock: Clock,
         disk: Disk,
         heartbeat: Callable[[bool], bytes],
+        opened: Callable[[Record], bytes] | None = None,
         owed: Sequence[Owed] = (),
     ) -> None:
         self.num_emitted = 0
@@ -86,6 +88,7 @@ class Emitter:
         self._clock = clock
         self._disk = disk
         self._heartbeat = heartbeat
+        self._opened = opened
         self._owed = owed
         self._fd = -1  # of the first span, or none
         self._offset = 0
@@ -186,7 +189,12 @@ class Emitter:
             if payload is None:
                 log.error("journal.corrupt", bytes=len(frame))
                 continue
-            body = self._due(records.decode(payload))
+            record = records.decode(payload)
+            if record["rec"] == "O" and self._opened is not None:
+                is_taken = self._write(self._opened(record))
+                if not is_taken:
+                    break
+            body = self._due(record)
             if body is None:
                 continue
             if body["seq"] not in self._undurable and not self._write_event(body):

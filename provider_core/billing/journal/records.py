@@ -74,6 +74,7 @@ def opened(facts: GenerationFacts, admitted_s: float) -> bytes:
             "app_title": facts.app_title,
             "app_referer": facts.app_referer,
             "session_id": facts.session_id,
+            "idempotency_key_sha256": facts.idempotency_key_sha256,
             "endpoint": facts.endpoint,
             "stream": facts.stream,
             "n": facts.n,
@@ -101,7 +102,8 @@ def facts_of(record: Record) -> GenerationFacts:
         user_id=record["user_id"],
         app_title=record["app_title"],
         app_referer=record["app_referer"],
-        session_id=record.get("session_id"),  # not in files of older versions
+        session_id=record.get("session_id"),  # not in files of older versions, like the next
+        idempotency_key_sha256=record.get("idempotency_key_sha256"),
         endpoint=record["endpoint"],
         stream=record["stream"],
         n=record["n"],

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from provider_core.billing.admissions import build_usage_open
 from provider_core.billing.events import Delivery, GenerationFacts, ProcessFacts
 from provider_core.billing.journal import records
 from provider_core.billing.journal.disk import Disk
@@ -133,6 +134,7 @@ class UsageJournal:
             clock=self._clock,
             disk=self._disk,
             heartbeat=lambda is_last: self._heartbeat(totals(), is_closing=is_last),
+            opened=self._opened_line if self._settings.log_open else None,
             owed=owed,
         )
         self._emitter.start()
@@ -225,6 +227,10 @@ class UsageJournal:
             [span.path for span in self._writer.shared.spans],
             older_than_s=0.0 if is_tight else settings.retention_days * _DAY_S,
         )
+
+    def _opened_line(self, record: records.Record) -> bytes:
+        facts = records.facts_of(record)
+        return encode_line(build_usage_open(self._process, facts, record["admitted_s"]))
 
     def _heartbeat(self, totals: Mapping[str, object], *, is_closing: bool) -> bytes:
         emitter = self._emitter

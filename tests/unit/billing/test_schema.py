@@ -46,6 +46,7 @@ def test_b25_the_page_and_the_schema_name_the_same_fields() -> None:
     for title, name in (
         ("usage.final", "final"),
         ("usage.adjustment", "adjustment"),
+        ("usage.open", "open"),
         ("usage.heartbeat", "heartbeat"),
     ):
         section = page.split(f"## {title}\n")[1].split("\n## ")[0]
