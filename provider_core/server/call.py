@@ -12,6 +12,7 @@ from provider_core.access.rate_limits import RateTicket
 from provider_core.billing.identifiers import make_generation_id, make_request_id
 from provider_core.dialects.openrouter.routing import Routing
 from provider_core.errors import InvalidRequest
+from provider_core.server import idempotency
 from provider_core.server.response_cache import CacheSlot
 from provider_core.types import Principal, UsageRecord
 
@@ -52,6 +53,8 @@ class Call:
         record: The generation's usage record once it has settled.
         routing: Who the client wants to be answered by.
         cache_slot: Where its answer is kept, if the client asked for that.
+        idempotency_key: The client's own name for the request.
+        claim: To be the request that runs under that name.
         path: The route's template, never the raw path.
         deadline_s: On the `time.monotonic` clock.
         stream_type: Media type of an answer that is streamed.
@@ -66,6 +69,7 @@ class Call:
     app_title: str | None = None
     app_referer: str | None = None
     session_id: str | None = None
+    idempotency_key: str | None = None
     principal: Principal = NOBODY
     request_id: str = field(default_factory=make_request_id)
     generation_id: str | None = None
@@ -82,6 +86,7 @@ class Call:
     record: UsageRecord | None = None
     routing: Routing = field(default_factory=Routing)
     cache_slot: CacheSlot | None = None
+    claim: idempotency.Claim | None = None
     rates: RateTicket | None = None
     _ends: list[Callable[["Call"], None]] = field(default_factory=list)
 
@@ -104,6 +109,7 @@ class Call:
             app_title=headers.get("X-OpenRouter-Title") or headers.get("X-Title"),
             app_referer=headers.get("HTTP-Referer"),
             session_id=headers.get("X-Session-Id"),
+            idempotency_key=headers.get(idempotency.HEADER),
         )
         call.deadline_s = call.received_mono + timeout_s
         return call

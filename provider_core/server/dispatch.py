@@ -221,6 +221,7 @@ class Dispatcher:
             app_referer=call.app_referer,
             session_id=call.session_id,
             client_request_id=call.client_request_id,
+            idempotency_key=call.idempotency_key,
         )
 
     def finished(self, run: OpenRun, record: UsageRecord) -> None:

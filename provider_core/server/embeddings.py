@@ -170,6 +170,8 @@ class EncoderPipeline:
             await response.prepare(request)
             await response.write_eof()
             run.conclude(is_sent=True)
+            if call.claim is not None:
+                call.claim.keep(record.generation_id, body)
         except BaseException as exc:
             run.settle(exc)
             raise

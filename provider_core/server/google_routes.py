@@ -5,12 +5,14 @@ colon: `/v1beta/models/some/model:generateContent`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 from provider_core.billing.events import Endpoint
 from provider_core.dialects.chat_request import ChatRequest
+from provider_core.dialects.encoder_requests import EmbeddingRequest
 from provider_core.dialects.google.answers import AnswerHead
 from provider_core.dialects.google.embeddings import (
     embedding,
@@ -24,7 +26,7 @@ from provider_core.dialects.google.responses import response
 from provider_core.dialects.google.stream import SseEncoder, encoder_class
 from provider_core.errors import NotFound
 from provider_core.server.call import Call
-from provider_core.server.embeddings import EncoderPipeline
+from provider_core.server.embeddings import EncoderPipeline, EncodeVectors
 from provider_core.server.features import listed
 from provider_core.server.models import ServedModel
 from provider_core.server.pipeline import Pipeline
@@ -69,8 +71,13 @@ class GoogleRoutes:
         chat = parse_generate(body, _model(request), self._limits, stream=stream)
         encoder = encoder_class(request.query)
         call.stream_type = encoder.media_type
-        return await self._pipeline.chat(
-            request, call, chat, lambda model: GoogleReply(call, model, chat, encoder)
+        return await self._pipeline.once(
+            request,
+            call,
+            body,
+            lambda: self._pipeline.chat(
+                request, call, chat, lambda model: GoogleReply(call, model, chat, encoder)
+            ),
         )
 
     async def count_tokens(self, request: web.Request) -> web.Response:
@@ -83,16 +90,28 @@ class GoogleRoutes:
         """`:embedContent`."""
         call, body = await self._pipeline.enter(request)
         wanted = parse_embed(body, _model(request))
-        return await self._encoders.embed(
-            request, call, wanted, lambda vectors, usage, _cost: embedding(vectors, usage)
+        return await self._embed(
+            request, call, body, wanted, lambda vectors, usage, _cost: embedding(vectors, usage)
         )
 
     async def embed_batch(self, request: web.Request) -> web.StreamResponse:
         """`:batchEmbedContents`."""
         call, body = await self._pipeline.enter(request)
         wanted = parse_batch_embed(body, _model(request), self._limits)
-        return await self._encoders.embed(
-            request, call, wanted, lambda vectors, usage, _cost: embeddings(vectors, usage)
+        return await self._embed(
+            request, call, body, wanted, lambda vectors, usage, _cost: embeddings(vectors, usage)
+        )
+
+    async def _embed(
+        self,
+        request: web.Request,
+        call: Call,
+        body: dict[str, Any],
+        wanted: EmbeddingRequest,
+        encode: EncodeVectors,
+    ) -> web.StreamResponse:
+        return await self._pipeline.once(
+            request, call, body, lambda: self._encoders.embed(request, call, wanted, encode)
         )
 
     async def models(self, request: web.Request) -> web.Response:

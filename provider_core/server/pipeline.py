@@ -4,10 +4,11 @@ A route of a dialect reads the body with its own parser and gives the result to 
 something that encodes the answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from provider_core.dialects.chat_request import ChatRequest, RequestFields
@@ -31,6 +32,12 @@ from provider_core.server.chat_plan import ReplyPlan
 from provider_core.server.dispatch import Dispatcher
 from provider_core.server.edge import CALL
 from provider_core.server.generation_run import Prepared
+from provider_core.server.idempotency import (
+    REPLAYED_HEADER,
+    IdempotencyKeys,
+    StoredAnswer,
+    digest_of,
+)
 from provider_core.server.images import ImageReader, PromptImages
 from provider_core.server.models import ServedModel
 from provider_core.server.replay import Reply, replay
@@ -55,6 +62,7 @@ class Pipeline:
         self._authenticate = authenticate
         self._images = ImageReader(dispatcher.settings.images)
         self._cache = ResponseCache(dispatcher.settings.response_cache.max_bytes)
+        self._keys = IdempotencyKeys(dispatcher.settings.idempotency)
 
     @property
     def settings(self) -> Settings:
@@ -110,7 +118,44 @@ class Pipeline:
             ProviderError: None of them can; nothing was sent.
         """
         cache = self._cache if can_repeat else None
-        return await first_that_serves(request, call, body, serve, cache)
+        return await self.once(
+            request, call, body, lambda: first_that_serves(request, call, body, serve, cache)
+        )
+
+    async def once(
+        self,
+        request: web.Request,
+        call: Call,
+        body: dict[str, Any],
+        answer: Callable[[], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Answer a request, or repeat what it was answered under the same idempotency key.
+
+        Args:
+            request: The request to answer.
+            call: What `enter` returned for it.
+            body: The same.
+            answer: Answers it the first time.
+
+        Raises:
+            Conflict: The key stands for another request, or for one that still runs.
+            ProviderError: As `answer`.
+        """
+        key = call.idempotency_key
+        if key is None or not self._keys.is_enabled:
+            return await answer()
+        form = request.query.get("alt", "")  # of Google's streams; bodies and paths say the rest
+        question = digest_of(request.path.encode(), form.encode(), orjson.dumps(body))
+        claim = self._keys.claim(call.principal.api_key_id, key, question)
+        if isinstance(claim, StoredAnswer):
+            self.dispatcher.quotas.forgive(call)
+            call.generation_id = claim.generation_id
+            return web.Response(body=claim.body, headers={**claim.headers, REPLAYED_HEADER: "true"})
+        call.claim = claim
+        try:
+            return await answer()
+        finally:
+            claim.release()
 
     def check_serving(self) -> None:
         """Refuse while the server starts or drains.

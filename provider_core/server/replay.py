@@ -11,7 +11,7 @@ from provider_core.server.call import Call
 from provider_core.server.dispatch import Dispatcher
 from provider_core.server.models import ServedModel
 from provider_core.server.response_cache import StoredReply
-from provider_core.server.sse import HEADERS
+from provider_core.server.sse import stream_headers
 from provider_core.server.streaming import StreamEncoder
 from provider_core.text.events import Event
 from provider_core.types import Usage, UsageRecord
@@ -70,6 +70,8 @@ async def replay(
             response = web.Response(body=body, content_type="application/json")
             await response.prepare(request)
             await response.write_eof()
+            if call.claim is not None:
+                call.claim.keep(run.generation_id, body)
         run.conclude(is_sent=True)
     finally:
         run.conclude(is_sent=False)
@@ -81,8 +83,8 @@ async def _stream(
 ) -> web.StreamResponse:
     num_choices = len(stored.finishes)
     encoder = reply.stream_encoder(num_choices, Usage)
-    content_type = {"Content-Type": f"{call.stream_type}; charset=utf-8"}
-    response = web.StreamResponse(headers=HEADERS | content_type)
+    headers = stream_headers(call.stream_type)
+    response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     pieces = [encoder.first(index) for index in range(num_choices)]
     pieces += map(encoder.encode, stored.events)
@@ -91,6 +93,8 @@ async def _stream(
     last = encoder.end(Usage(), _FREE)
     await response.write_eof(last)
     call.num_sent_bytes = sum(map(len, pieces)) + len(last)
+    if call.claim is not None and call.generation_id is not None:
+        call.claim.keep(call.generation_id, b"".join([*pieces, last]), headers)
     return response
 
 

@@ -12,10 +12,14 @@ from aiohttp import web
 
 from provider_core.server.connection import GuardedConnection
 
-HEADERS = {
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",  # tells nginx-like proxies to pass every event on at once
-}
+
+def stream_headers(media_type: str) -> dict[str, str]:
+    """The headers of a stream that are the same for every request."""
+    return {
+        "Cache-Control": "no-cache, no-transform",
+        "X-Accel-Buffering": "no",  # tells nginx-like proxies to pass every event on at once
+        "Content-Type": f"{media_type}; charset=utf-8",
+    }
 
 
 class SseWriter:
@@ -46,8 +50,7 @@ class SseWriter:
         keepalive_s: float,
         on_full: Callable[[bool], None],
     ) -> None:
-        content_type = {"Content-Type": f"{media_type}; charset=utf-8"}
-        self.response = web.StreamResponse(headers=HEADERS | content_type)
+        self.response = web.StreamResponse(headers=stream_headers(media_type))
         self.num_sent_bytes = 0
         self._request = request
         self._connection = request.protocol

@@ -11,7 +11,7 @@ from provider_core.billing.money import format_money
 from provider_core.server.call import Call
 from provider_core.server.dispatch import Dispatcher
 from provider_core.server.generation_run import Prepared
-from provider_core.server.sse import SseWriter
+from provider_core.server.sse import SseWriter, stream_headers
 from provider_core.settings import LimitSettings
 from provider_core.text.events import Event, Finished
 from provider_core.text.generation import Generation
@@ -76,12 +76,16 @@ async def stream_reply(
         if run.generation.is_refused:
             raise ConnectionResetError("the client is gone")  # noqa: TRY301 - settled below
         record = run.settle()
-        await run.until_durable()
         cost = format_money(record.cost)
         if run.error is not None:
             last = encoder.error(run.error, record.usage, cost)
         else:
             last = encoder.end(record.usage, cost)
+        try:
+            await run.until_durable()
+        finally:  # billed, whether or not the client waits for the end: asked again, it gets it
+            if call.claim is not None and record.status == "ok":
+                call.claim.keep(record.generation_id, last, stream_headers(call.stream_type))
         await stream.writer.close(last)
         run.conclude(is_sent=True)
     except BaseException as exc:
@@ -122,7 +126,8 @@ class _Stream:
         )
         self._patience_s = limits.sse_keepalive_s
         self._encode = self.encoder.encode
-        self._write = self.writer.write
+        write = self.writer.write
+        self._write = write if call.claim is None else call.claim.copied(write)
         self._has_begun = asyncio.Event()
 
     def on_event(self, event: Event) -> bool:
@@ -209,6 +214,8 @@ async def whole_reply(
         await response.prepare(request)
         await response.write_eof()
         run.conclude(is_sent=True)
+        if call.claim is not None:
+            call.claim.keep(record.generation_id, body)
     except BaseException as exc:
         run.settle(exc)
         raise

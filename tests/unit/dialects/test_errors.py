@@ -11,6 +11,7 @@ from provider_core.dialects.failures import INTERNAL_MESSAGE
 from provider_core.errors import (
     AuthenticationFailed,
     BackendError,
+    Conflict,
     ContextLengthExceeded,
     DeadlineExceeded,
     EngineDead,
@@ -52,6 +53,7 @@ TABLE: list[tuple[ProviderError, int, str, str | None, int, str]] = [
     (NoEndpoints("m"), 404, INVALID, "no_endpoints", 404, "not_found"),
     (MethodNotAllowed("m"), 405, INVALID, "method_not_allowed", 405, "invalid_request"),
     (RequestTimeout("m"), 408, INVALID, "request_timeout", 408, "timeout"),
+    (Conflict("m"), 409, INVALID, "idempotency_conflict", 409, "invalid_request"),
     (RequestTooLarge("m"), 413, INVALID, "request_too_large", 413, "payload_too_large"),
     (UnsupportedMediaType("m"), 415, INVALID, "unsupported_media_type", 415, "invalid_request"),
     (AuthenticationFailed("m"), 401, INVALID, "invalid_api_key", 401, "authentication"),

@@ -11,6 +11,7 @@ from provider_core.dialects.anthropic import encode_error, error_body, model_inf
 from provider_core.errors import (
     AuthenticationFailed,
     BackendError,
+    Conflict,
     ContextLengthExceeded,
     DeadlineExceeded,
     EngineDead,
@@ -40,6 +41,7 @@ TABLE: list[tuple[ProviderError, int, str]] = [
     (NotFound("m"), 404, "not_found_error"),
     (MethodNotAllowed("m"), 405, INVALID),
     (RequestTimeout("m"), 408, INVALID),
+    (Conflict("m"), 409, INVALID),
     (RequestTooLarge("m"), 413, "request_too_large"),
     (UnsupportedMediaType("m"), 415, INVALID),
     (AuthenticationFailed("m"), 401, "authentication_error"),

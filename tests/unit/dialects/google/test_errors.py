@@ -16,6 +16,7 @@ from provider_core.dialects.google import (
 from provider_core.errors import (
     AuthenticationFailed,
     BackendError,
+    Conflict,
     ContextLengthExceeded,
     DeadlineExceeded,
     EngineDead,
@@ -44,6 +45,7 @@ TABLE: list[tuple[ProviderError, int, str]] = [
     (NotFound("m"), 404, "NOT_FOUND"),
     (MethodNotAllowed("m"), 405, "UNIMPLEMENTED"),
     (RequestTimeout("m"), 408, "DEADLINE_EXCEEDED"),
+    (Conflict("m"), 409, "ABORTED"),
     (RequestTooLarge("m"), 413, "INVALID_ARGUMENT"),
     (UnsupportedMediaType("m"), 415, "INVALID_ARGUMENT"),
     (AuthenticationFailed("m"), 401, "UNAUTHENTICATED"),
