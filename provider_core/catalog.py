@@ -103,10 +103,14 @@ def specs_from_settings(settings: Settings, plugins: PluginManager) -> list[Mode
 def default_id(source: str) -> str:
     """The last part of a folder or URI: `s3://bucket/models/tiny/` is served as `tiny`.
 
+    A revision, as in `hf://org/tiny@main`, is none of the name.
+
     Raises:
         ConfigurationError: The source ends in nothing that can be a name.
     """
     path = urlsplit(source).path if "://" in source else str(Path(source).expanduser().resolve())
+    if source.startswith("hf://"):
+        path = path.partition("@")[0]
     name = unquote(path).rstrip("/").rpartition("/")[2]
     if not name or any(character.isspace() for character in name):
         raise ConfigurationError(

@@ -18,6 +18,7 @@ from provider_core.diagnosis import Finding
 from provider_core.encoders import Encoder
 from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
 from provider_core.settings import Settings
+from provider_core.sources import FetchProgress
 from provider_core.stores import CreditLedger, LimitStore, StoreKind
 from provider_core.tool_calling import ToolParser
 from provider_core.types import Constraint, Grammar, ModelSpec, Principal, Tool, UsageRecord
@@ -38,11 +39,12 @@ def register_models(settings: Settings) -> list[ModelSpec] | None:
 
 
 @hookspec(firstresult=True)
-def fetch_model(uri: str, cache_dir: Path) -> Path | None:
+def fetch_model(uri: str, cache_dir: Path, progress: FetchProgress) -> Path | None:
     """Bring a model source to a local folder. First.
 
-    Called at start-up in a worker thread, once per model. `None` means that the scheme is not
-    yours. Raise `ConfigurationError` for a source that cannot be had.
+    Called at start-up in a worker thread, once per model, and by `provider pull`. Describe a
+    `provider_core.sources.RemoteFolder` and give it to `fetch_folder`, which does the rest. `None`
+    means that the scheme is not yours. Raise `ConfigurationError` for a source that cannot be had.
     """
 
 
@@ -50,9 +52,10 @@ def fetch_model(uri: str, cache_dir: Path) -> Path | None:
 def load_secret(uri: str) -> bytes | None:
     """Read a secret that the configuration names and does not hold. First.
 
-    Called at start-up, maybe on the event loop's thread. The core reads `env://NAME` and
-    `file:///path`. `None` means that the scheme is not yours. Raise `ConfigurationError` for a
-    secret that cannot be had; never put a part of it into the message.
+    Called at start-up, maybe on the event loop's thread; for keys, every few seconds from then on
+    in a worker thread. The core reads `env://NAME` and `file:///path`. `None` means that the scheme
+    is not yours. Raise `ConfigurationError` for a secret that cannot be had; never put a part of it
+    into the message.
     """
 
 

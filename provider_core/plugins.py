@@ -25,6 +25,7 @@ from provider_core import hookimpl, hookspecs
 from provider_core.errors import ConfigurationError, PluginError
 from provider_core.settings import Settings
 
+from provider_core.sources import FetchProgress, fetch_folder
 GROUP = "provider_core"
 """Name of the entry-point group, the pluggy project and both markers."""
 
@@ -53,23 +54,27 @@ class PluginInfo:
 
 
 class CoreHooks:
-    """The core's own answers that need nothing but the standard library, asked last."""
+    """The core's own answers, asked last."""
 
     @hookimpl(trylast=True)
-    def fetch_model(self, uri: str) -> Path | None:
-        """Return a folder or `file://` folder itself; nothing is copied.
+    def fetch_model(self, uri: str, cache_dir: Path, progress: FetchProgress) -> Path | None:
+        """Return a folder itself, nothing copied; bring what is on the Hub or on a web server.
 
         Raises:
-            ConfigurationError: There is no such folder.
+            ConfigurationError: There is no such folder, or it cannot be had.
         """
-        url = urlsplit(uri)
-        if "://" in uri and url.scheme != "file":
-            return None
-        path = Path(unquote(url.path)) if url.scheme == "file" else Path(uri).expanduser()
-        if not path.is_dir():
-            problem = "is a file, not a folder" if path.exists() else "does not exist"
-            raise ConfigurationError(f"model source {uri!r} {problem}")
-        return path
+        scheme = urlsplit(uri).scheme if "://" in uri else "file"
+        if scheme == "file":
+            return _local_folder(uri)
+        if scheme in {"http", "https"}:
+            from provider_core.sources.https import HttpsFolder  # noqa: PLC0415 - few need it
+
+            return fetch_folder(HttpsFolder(uri), cache_dir, progress)
+        if scheme == "hf":
+            from provider_core.sources.hugging_face import fetch_repository  # noqa: PLC0415
+
+            return fetch_repository(uri, cache_dir, progress)
+        return None
 
     @hookimpl(trylast=True)
     def load_secret(self, uri: str) -> bytes | None:
@@ -197,6 +202,14 @@ def _by_name(found: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
     installed: dict[str, EntryPoint] = {}
     for entry_point in found:
         other = installed.setdefault(entry_point.name, entry_point)
+def _local_folder(uri: str) -> Path:
+    path = Path(unquote(urlsplit(uri).path)) if "://" in uri else Path(uri).expanduser()
+    if not path.is_dir():
+        problem = "is a file, not a folder" if path.exists() else "does not exist"
+        raise ConfigurationError(f"model source {uri!r} {problem}")
+    return path
+
+
         if other is not entry_point:
             raise PluginError(
                 f"plugin {entry_point.name!r} comes with both {_origin(other)} and "

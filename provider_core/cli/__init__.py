@@ -12,6 +12,7 @@ from provider_core.cli.docs import docs
 from provider_core.cli.doctor import doctor
 from provider_core.cli.keys import app as keys_app
 from provider_core.cli.plugins import app as plugins_app
+from provider_core.cli.pull import pull
 from provider_core.cli.serve import serve
 from provider_core.cli.usage import app as usage_app
 from provider_core.cli.version import version
@@ -27,6 +28,7 @@ BUILT_IN = (
     "doctor",
     "keys",
     "plugins",
+    "pull",
     "usage",
     "version",
 )
@@ -48,6 +50,7 @@ def make_cli() -> typer.Typer:
     app.command()(check)
     app.command()(docs)
     app.command()(doctor)
+    app.command()(pull)
     app.add_typer(credits_app, name="credits")
     app.add_typer(keys_app, name="keys")
     app.add_typer(plugins_app, name="plugins")

@@ -4,6 +4,7 @@ A process imports little before this: while the first model's runtime reads its 
 it needs no interpreter lock, the main thread imports the server.
 """
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,10 @@ from provider_core.catalog import complete_spec
 from provider_core.encoders import Encoder
 from provider_core.errors import ConfigurationError, PluginError
 from provider_core.interfaces import Engine, ModelRunner
-from provider_core.lifecycle import Lifecycle
+from provider_core.lifecycle import Lifecycle, State
 from provider_core.plugins import PluginManager
 from provider_core.settings import Settings
+from provider_core.sources.progress import LoggedProgress, percent
 from provider_core.types import ModelSpec
 
 Backend = ModelRunner | Engine | Encoder
@@ -29,13 +31,47 @@ class Loading:
 
     Attributes:
         spec: As configured.
-        fetched: The spec with every limit filled in, and the folder; or why they cannot be had.
+        fetched: The spec with every limit filled in, and the folder, in which all is but maybe the
+            weights; or why they cannot be had.
         backend: What the plugins made of them, warm; or why it cannot be had.
     """
 
     spec: ModelSpec
     fetched: Future[tuple[ModelSpec, Path]] = field(default_factory=Future)
     backend: Future[Backend] = field(default_factory=Future)
+
+
+class _FetchProgress:
+    """Hears how far a model's files have come, for probes, the log and whoever waits.
+
+    Args:
+        model_id: The model's.
+        lifecycle: Of the process.
+        on_small_files: Called with the folder once all is in it but the weights.
+    """
+
+    def __init__(
+        self, model_id: str, lifecycle: Lifecycle, on_small_files: Callable[[Path], None]
+    ) -> None:
+        self._model_id = model_id
+        self._lifecycle = lifecycle
+        self._log = LoggedProgress(model=model_id)
+        self._percent: int | None = None
+        self.small_files_ready = on_small_files
+
+    def advance(self, num_bytes: int, total_bytes: int) -> None:
+        """Say it where it can be asked."""
+        share = percent(num_bytes, total_bytes)
+        if share != self._percent:
+            self._percent = share
+            reason = f"fetching model {self._model_id}, {share} %"
+            self._lifecycle.advance(State.STARTING, reason)
+        self._log.advance(num_bytes, total_bytes)
+
+    def finish(self) -> None:
+        """Say that it is here, if anything was said."""
+        if self._percent is not None:
+            self._lifecycle.advance(State.STARTING, f"loading model {self._model_id}")
 
 
 class BackendLoader:
@@ -80,14 +116,22 @@ class BackendLoader:
         Raises:
             ConfigurationError: The source cannot be had, or its limits do not fit.
         """
+        return self._fetch(spec, lambda _: None)
+
+    def _fetch(
+        self, spec: ModelSpec, on_small_files: Callable[[Path], None]
+    ) -> tuple[ModelSpec, Path]:
+        progress = _FetchProgress(spec.id, self._lifecycle, on_small_files)
         with self._lifecycle.phase("fetch"):
             model_dir = self._plugins.first(
                 hookspecs.fetch_model,
                 uri=spec.source,
                 cache_dir=self._settings.data_dir / "models",
+                progress=progress,
             )
         if model_dir is None:
             raise ConfigurationError(f"no plugin can fetch model source {spec.source!r}")
+        progress.finish()
         return complete_spec(spec, model_dir), model_dir
 
     def _start(self, spec: ModelSpec) -> Loading:
@@ -101,13 +145,18 @@ class BackendLoader:
         return loading
 
     def _run(self, loading: Loading) -> None:
+        def on_small_files(folder: Path) -> None:
+            loading.fetched.set_result((complete_spec(loading.spec, folder), folder))
+
         try:
-            spec, model_dir = self.fetch(loading.spec)
+            spec, model_dir = self._fetch(loading.spec, on_small_files)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            loading.fetched.set_exception(error)
+            if not loading.fetched.done():
+                loading.fetched.set_exception(error)
             loading.backend.set_exception(error)
             return
-        loading.fetched.set_result((spec, model_dir))
+        if not loading.fetched.done():
+            loading.fetched.set_result((spec, model_dir))
         try:
             loading.backend.set_result(self._load(spec, model_dir))
         except BaseException as error:  # noqa: BLE001 - as above

@@ -40,6 +40,7 @@ PUBLIC = (
     "provider_core.server",
     "provider_core.decoder_io",
     "provider_core.quantization",
+    "provider_core.sources",
     "provider_core.testing",
 )
 

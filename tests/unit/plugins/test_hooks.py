@@ -32,6 +32,7 @@ from provider_core import (
 from provider_core.catalog import specs_from_settings
 from provider_core.plugins import CoreHooks, PluginManager
 from provider_core.settings import Settings
+from provider_core.sources.progress import LoggedProgress
 
 SPEC = ModelSpec(id="tiny", source="/models/tiny", backend="acme")
 CALLER = Principal(api_key_id="key-1")
@@ -48,6 +49,7 @@ TEMPLATE: Any = Thing()
 GRAMMAR: Any = Thing()
 PARSER: Any = Thing()
 LIMITS: Any = Thing()
+PROGRESS = LoggedProgress()
 
 
 class Acme:
@@ -171,7 +173,7 @@ def test_fetch_model(plugins: PluginManager, tmp_path: Path) -> None:
     folder.mkdir()
 
     answers = [
-        plugins.first(hookspecs.fetch_model, uri=uri, cache_dir=tmp_path)
+        plugins.first(hookspecs.fetch_model, uri=uri, cache_dir=tmp_path, progress=PROGRESS)
         for uri in ("acme://tiny", str(folder), folder.as_uri(), "other://tiny")
     ]
 
@@ -186,7 +188,12 @@ def test_fetch_model_names_a_folder_that_cannot_be_had(
     (tmp_path / "file").touch()
 
     with pytest.raises(ConfigurationError, match=name):
-        plugins.first(hookspecs.fetch_model, uri=str(tmp_path / name), cache_dir=tmp_path)
+        plugins.first(
+            hookspecs.fetch_model,
+            uri=str(tmp_path / name),
+            cache_dir=tmp_path,
+            progress=PROGRESS,
+        )
 
 
 @pytest.mark.parametrize(("backend", "expected"), [("acme", RUNNER), ("other", None)])

@@ -12,6 +12,7 @@ from provider_core import ModelSpec, PluginError, Usage, UsageRecord, __version_
 from provider_core import hookspecs as hooks
 from provider_core.plugins import PluginInfo, PluginManager, make_plugin_manager
 from provider_core.settings import Settings
+from provider_core.sources.progress import LoggedProgress
 
 Install = Callable[..., Path]
 
@@ -262,7 +263,7 @@ def test_first_stops_at_the_first_answer(tmp_path: Path) -> None:
         manager.register(Fetcher(scheme, Path(answer)))
 
     answers = [
-        manager.first(hooks.fetch_model, uri=uri, cache_dir=tmp_path)
+        manager.first(hooks.fetch_model, uri=uri, cache_dir=tmp_path, progress=LoggedProgress())
         for uri in ("a://x", "b://x", "c://x")
     ]
 

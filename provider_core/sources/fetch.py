@@ -1,0 +1,107 @@
+"""From a source to a local folder, once."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import structlog
+
+from provider_core.errors import ConfigurationError
+from provider_core.sources.cache import SourceCache
+from provider_core.sources.checksums import MAX_SUMS_BYTES, SUMS_FILE, apply_sums, parse_sums
+from provider_core.sources.download import Download
+from provider_core.sources.remote import (
+    FetchProgress,
+    RemoteFile,
+    RemoteFolder,
+    SourceUnavailable,
+)
+from provider_core.sources.retries import retrying
+
+log = structlog.get_logger()
+
+MAX_FILES = 1000
+"""More than any model has; a bucket that was named in place of a folder has more."""
+
+
+def fetch_folder(source: RemoteFolder, cache_dir: Path, progress: FetchProgress) -> Path:
+    """Bring what a source has now to this machine, if it is not here.
+
+    A source that cannot be reached is served from what is here of it, if that is whole.
+
+    Args:
+        source: Where it is.
+        cache_dir: Where fetched models are kept.
+        progress: Hears how far it is.
+
+    Returns:
+        A folder of the model's files as plain files.
+
+    Raises:
+        ConfigurationError: It cannot be had, or not be kept.
+    """
+    cache = SourceCache(cache_dir, source.uri)
+    try:
+        with cache.locked():
+            return _fetch(source, cache, progress)
+    except SourceUnavailable as error:
+        kept = cache.latest()
+        if kept is None:
+            raise ConfigurationError(f"{source.uri} cannot be fetched: {error}") from error
+        log.warning(
+            "model.source_unavailable", source=source.uri, error=str(error), folder=str(kept)
+        )
+        return kept
+    except OSError as error:
+        raise ConfigurationError(
+            f"{source.uri} cannot be kept in {cache.root}: {error.strerror}"
+        ) from error
+
+
+def _fetch(source: RemoteFolder, cache: SourceCache, progress: FetchProgress) -> Path:
+    files = _list_files(source)
+    version = cache.version(files)
+    if not version.is_whole:
+        version.begin()
+        Download(source, files, version, progress).run()
+        version.finish()
+        num_bytes = sum(file.size_bytes for file in files)
+        log.info("model.fetched", source=source.uri, folder=str(version.folder), bytes=num_bytes)
+    return cache.use(version)
+
+
+def _list_files(source: RemoteFolder) -> list[RemoteFile]:
+    """What a source has, with every checksum it gives.
+
+    Raises:
+        SourceUnavailable: It does not say.
+        ConfigurationError: It has nothing, too much, or something with a name that must not be.
+    """
+    for attempt in retrying():
+        with attempt:
+            files = list(source.list_files())
+            files = _with_sums(source, files)
+    if not files:
+        raise ConfigurationError(f"{source.uri} holds no files")
+    if len(files) > MAX_FILES:
+        raise ConfigurationError(f"{source.uri} holds more than {MAX_FILES} files; name a folder")
+    for file in files:
+        _check_path(file.path, source.uri)
+    return files
+
+
+def _with_sums(source: RemoteFolder, files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    sums_file = next((file for file in files if file.path == SUMS_FILE), None)
+    if sums_file is None or sums_file.size_bytes > MAX_SUMS_BYTES:
+        return list(files)
+    content = b"".join(source.read(sums_file, 0, sums_file.size_bytes))
+    if len(content) != sums_file.size_bytes:
+        raise SourceUnavailable(f"{SUMS_FILE} is cut off")
+    return apply_sums(files, parse_sums(content, source.uri), source.uri)
+
+
+def _check_path(path: str, uri: str) -> None:
+    """Refuse a name that is no place inside a folder: names are data from strangers."""
+    parts = PurePosixPath(path).parts
+    is_plain = "/".join(parts) == path and not {"/", ".."} & set(parts)
+    if not path or not is_plain or not path.isprintable() or "\\" in path:
+        raise ConfigurationError(f"{uri} holds a file named {path!r}, which is no path in a folder")

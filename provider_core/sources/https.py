@@ -1,0 +1,56 @@
+"""`https://host/folder/`: a folder on a web server, which `SHA256SUMS` in it describes."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from provider_core.errors import ConfigurationError
+from provider_core.sources.checksums import MAX_SUMS_BYTES, SUMS_FILE, parse_sums
+from provider_core.sources.http_ranges import check_scheme, open_range, read_pieces, request
+from provider_core.sources.remote import RemoteFile, SourceUnavailable
+
+_NUM_CONNECTIONS = 8
+
+
+class HttpsFolder:
+    """Such a folder.
+
+    Args:
+        uri: Its address; a query, such as a signature, goes with each request.
+
+    Raises:
+        ConfigurationError: It has a password in it, or is neither https nor on loopback.
+    """
+
+    def __init__(self, uri: str) -> None:
+        check_scheme(uri)
+        url = urlsplit(uri)
+        if url.username is not None or url.password is not None:
+            raise ConfigurationError(f"{url.hostname}: an address must hold no password")
+        self._url = url._replace(path=url.path.removesuffix(SUMS_FILE).rstrip("/") + "/")
+        self.uri = urlunsplit(self._url._replace(query="", fragment=""))
+
+    def list_files(self) -> Sequence[RemoteFile]:
+        """The files that `SHA256SUMS` names, and their sizes."""
+        with request(self._address(SUMS_FILE)) as response:
+            content = response.read(MAX_SUMS_BYTES)
+            if response.length:
+                raise SourceUnavailable(f"{self.uri}{SUMS_FILE} is cut off")
+        sums = parse_sums(content, self.uri)
+        with ThreadPoolExecutor(_NUM_CONNECTIONS) as pool:
+            return list(pool.map(self._look_at, sums, sums.values()))
+
+    def read(self, file: RemoteFile, start: int, end: int) -> Iterator[bytes]:
+        """Read a range of a file."""
+        address = self._address(file.path)
+        return read_pieces(open_range(address, start, end, version=file.version))
+
+    def _look_at(self, path: str, sha256: str) -> RemoteFile:
+        with request(self._address(path), method="HEAD") as response:
+            size, version = response.headers["Content-Length"], response.headers["ETag"]
+        if size is None or not size.isdigit():
+            raise ConfigurationError(f"{self.uri}{path}: the server does not say how large it is")
+        return RemoteFile(path=path, size_bytes=int(size), version=version or "", sha256=sha256)
+
+    def _address(self, path: str) -> str:
+        return urlunsplit(self._url._replace(path=self._url.path + quote(path)))

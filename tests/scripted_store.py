@@ -1,0 +1,200 @@
+"""A web server that fails as stores of models do, in front of files or of another server."""
+
+import hashlib
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Lock
+from typing import Literal
+
+Fault = Literal["503", "truncated", "corrupt", "reset"]
+HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
+
+
+@dataclass(slots=True)
+class Seen:
+    """One request.
+
+    Attributes:
+        first: First byte that it asked for, 0 without a range.
+    """
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    first: int = 0
+
+
+@dataclass
+class ScriptedStore:
+    """What the server holds, what it has seen, and what goes wrong.
+
+    Attributes:
+        files: Content by path, with `/` in front.
+        upstream: Port of the server that answers in place of the files.
+        fault: Asked for each `GET` what is to go wrong with it.
+        moved: Paths that are redirected, and where to.
+        gate: An answer of at least `gate_bytes` stops in its middle until it is set.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    upstream: int | None = None
+    fault: Callable[[Seen], Fault | None] = lambda _: None
+    moved: Callable[[str], str | None] = lambda _: None
+    gate: Event | None = None
+    gate_bytes: int = 1
+    held: Event = field(default_factory=Event)  # set when an answer stops there
+    seen: list[Seen] = field(default_factory=list)
+    port: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def gets(self, path: str) -> list[Seen]:
+        """The `GET`s of a path, so far."""
+        return [each for each in self.seen if (each.method, each.path) == ("GET", path)]
+
+    def num_bytes_asked(self) -> int:
+        """Of all `GET`s that had a range, so far."""
+        ranges = (
+            each.headers["range"].removeprefix("bytes=").split("-")
+            for each in self.seen
+            if "range" in each.headers
+        )
+        return sum(int(last) - int(first) + 1 for first, last in ranges)
+
+
+@contextmanager
+def scripted_store(store: ScriptedStore) -> Iterator[ScriptedStore]:
+    """Serve on a free loopback port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            """Answer."""
+            _answer(self, store)
+
+        do_HEAD = do_GET  # noqa: N815 - the library's name
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature is the library's
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    store.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield store
+    finally:
+        if store.gate is not None:
+            store.gate.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def sums_of(files: Mapping[str, bytes]) -> bytes:
+    """`SHA256SUMS` of files."""
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()]
+    return "".join(lines).encode()
+
+
+def _answer(handler: BaseHTTPRequestHandler, store: ScriptedStore) -> None:
+    headers = {name.lower(): value for name, value in handler.headers.items()}
+    match = re.match(r"bytes=(\d+)-(\d*)", headers.get("range", ""))
+    path = handler.path.partition("?")[0]
+    seen = Seen(handler.command, path, headers, int(match[1]) if match else 0)
+    with store.lock:
+        fault = store.fault(seen) if seen.method == "GET" else None
+        store.seen.append(seen)
+    if fault == "503":
+        _send(handler, 503, {}, b"slow down")
+        return
+    if fault == "reset":
+        linger = struct.pack("ii", 1, 0)  # close at once, with a reset
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        handler.close_connection = True
+        handler.connection.close()
+        return
+    target = store.moved(handler.path)
+    if target is not None:
+        _send(handler, 302, {"Location": target}, b"")
+        return
+    status, answer, body = _content(handler, store, path, match)
+    if fault == "corrupt" and body:
+        body = bytes([body[0] ^ 1]) + body[1:]
+    _send(handler, status, answer, body, store, is_cut=fault == "truncated")
+
+
+def _content(
+    handler: BaseHTTPRequestHandler,
+    store: ScriptedStore,
+    path: str,
+    match: re.Match[str] | None,
+) -> tuple[int, dict[str, str], bytes]:
+    if store.upstream is not None:
+        return _ask_upstream(handler, store.upstream)
+    content = store.files.get(path)
+    if content is None:
+        return 404, {}, b"not here"
+    tag = f'"{hashlib.md5(content).hexdigest()}"'  # noqa: S324 - an ETag
+    if handler.headers.get("If-Match", tag) != tag:
+        return 412, {}, b""
+    if match is None:
+        return 200, {"ETag": tag}, content
+    start, end = int(match[1]), min(int(match[2] or len(content)), len(content) - 1)
+    place = f"bytes {start}-{end}/{len(content)}"
+    return 206, {"ETag": tag, "Content-Range": place}, content[start : end + 1]
+
+
+def _ask_upstream(handler: BaseHTTPRequestHandler, port: int) -> tuple[int, dict[str, str], bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(handler.command, handler.path, headers=dict(handler.headers.items()))
+        answer = connection.getresponse()
+        headers = {k: v for k, v in answer.getheaders() if k.lower() not in HOP_BY_HOP}
+        if handler.command == "HEAD":
+            headers["Content-Length"] = answer.getheader("Content-Length") or "0"
+        return answer.status, headers, answer.read()
+    finally:
+        connection.close()
+
+
+def _send(
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    store: ScriptedStore | None = None,
+    *,
+    is_cut: bool = False,
+) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    if "Content-Length" not in headers:
+        handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    if handler.command == "HEAD":
+        return
+    middle = len(body) // 2
+    handler.wfile.write(body[:middle])
+    handler.wfile.flush()
+    if is_cut:
+        handler.close_connection = True
+        return
+    if store is not None and store.gate is not None and len(body) >= store.gate_bytes:
+        store.held.set()
+        store.gate.wait(20)
+    handler.wfile.write(body[middle:])
