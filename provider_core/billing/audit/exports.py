@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Context, Decimal
 from typing import Any
+from urllib.parse import quote
 
 from provider_core.billing.audit.books import Books, Period
 from provider_core.billing.audit.skus import charges
@@ -48,6 +49,7 @@ _TYPES = {
     "usage.final": "llm.usage.final.v1",
     "usage.adjustment": "llm.usage.adjustment.v1",
 }
+_AMOUNTS = {"cost", "cost_delta", "list_cost"}
 _CODE = "llm_usage"
 _CENTS = Context(prec=50)
 
@@ -89,7 +91,7 @@ def to_cloud_event(event: Event, provider: str) -> Exported:
     return {
         "specversion": "1.0",
         "id": event["event_id"],
-        "source": f"//{provider}/{event.get('region', '')}".rstrip("/"),
+        "source": f"//{provider}/{quote(event.get('region', ''))}".rstrip("/"),
         "type": _TYPES[event["event"]],
         "subject": customer_of(event),
         "time": event["timestamp"],
@@ -99,12 +101,16 @@ def to_cloud_event(event: Event, provider: str) -> Exported:
 
 
 def to_lago(event: Event) -> Exported:
-    """The body of Lago's `POST /api/v1/events`; amounts are cents, exact."""
+    """The body of Lago's `POST /api/v1/events`; amounts are cents, exact.
+
+    Its properties are strings and numbers, so that truth values are written as words.
+    """
     amount = Decimal(event["cost" if event["event"] == "usage.final" else "cost_delta"])
+    found = {name: event.get(name) for name in _DATA if name not in _AMOUNTS}
     properties = {
-        name: event[name]
-        for name in _DATA
-        if event.get(name) is not None and name not in ("cost", "cost_delta", "list_cost")
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in found.items()
+        if value is not None
     }
     return {
         "event": {

@@ -1,16 +1,20 @@
 """Usage as a FOCUS 1.2 data set, the common form of cloud bills: one row for each unit of a bill.
 
 Columns are those of focus.finops.org; ours beyond them begin with `x_`, as it asks. The costs of a
-bill's rows add up to its cost exactly.
+bill's rows add up to its cost exactly. Times are whole seconds, as its format has no others: a
+charge period ends with the second after the last.
 """
 
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from provider_core.billing.audit.books import Books, Period
-from provider_core.billing.audit.exports import Event, customer_of
+from provider_core.billing.audit.exports import Event, customer_of, unix_s
 from provider_core.billing.audit.skus import charges
 from provider_core.billing.audit.totals import defused
 from provider_core.billing.money import format_money
@@ -42,15 +46,19 @@ COLUMNS = (
     "ProviderName",
     "PublisherName",
     "RegionId",
+    "RegionName",
     "ResourceId",
     "ResourceName",
+    "ResourceType",
     "ServiceCategory",
     "ServiceName",
     "ServiceSubcategory",
     "SkuId",
     "SkuMeter",
+    "SkuPriceDetails",
     "SkuPriceId",
     "SubAccountId",
+    "SubAccountName",
     "x_EventId",
 )
 Row = dict[str, str]
@@ -78,29 +86,33 @@ def rows(event: Event, final: Event | None = None, *, provider: str) -> Iterator
     if event["event"] == "usage.adjustment":
         yield _adjustment(event, final, shared)
         return
+    details = orjson.dumps({"x_PriceVersion": event["price_version"]}).decode()
     for charge in charges(event):
-        billed = format_money(charge.cost) if event["billable"] else "0"
+        cost = format_money(charge.cost)
+        billed = cost if event["billable"] else "0"
         price, quantity = format_money(charge.unit_price), str(charge.quantity)
         yield shared | {
             "BilledCost": billed,
             "ChargeCategory": "Usage",
             "ChargeDescription": f"{charge.meter} of {event['model']}",
             "ChargeFrequency": "Usage-Based",
-            "ChargePeriodStart": event["received_at"],
+            "ChargePeriodStart": _second(event["received_at"]),
             "ConsumedQuantity": quantity,
             "ConsumedUnit": charge.unit,
-            "ContractedCost": billed,
+            "ContractedCost": cost,
             "ContractedUnitPrice": price,
             "EffectiveCost": billed,
-            "ListCost": format_money(charge.cost),
+            "ListCost": cost,
             "ListUnitPrice": price,
             "PricingCategory": "Standard",
             "PricingQuantity": quantity,
             "PricingUnit": charge.unit,
             "RegionId": event["region"],
+            "RegionName": event["region"],
             "SkuId": event["model"],
             "SkuMeter": charge.meter,
-            "SkuPriceId": f"{event['model']}/{charge.sku}/{event['price_version']}",
+            "SkuPriceDetails": details,
+            "SkuPriceId": f"{event['model']}/{charge.sku}/{event['price_version']}/{price}",
         }
 
 
@@ -115,10 +127,10 @@ def _adjustment(event: Event, final: Event | None, shared: Row) -> Row:
         "ChargeClass": "Correction" if is_late else "",
         "ChargeDescription": f"{event['reason']} of {event['refers_to']}",
         "ChargeFrequency": "One-Time",
-        "ChargePeriodStart": event["timestamp"],
+        "ChargePeriodStart": _second(event["timestamp"]),
         "ContractedCost": delta,
         "EffectiveCost": delta,
-        "ListCost": "0",
+        "ListCost": delta,
     }
 
 
@@ -132,19 +144,26 @@ def _shared(event: Event, provider: str) -> Row:
         "PublisherName": provider,
         "ResourceName": event["model"],
         "SubAccountId": event["account_id"] or "",
+        "SubAccountName": event["account_id"] or "",
     }
     return {
         **{name: defused(text) for name, text in texts.items()},
         "BillingCurrency": event["currency"],
         "BillingPeriodStart": start,
         "BillingPeriodEnd": end,
-        "ChargePeriodEnd": event["timestamp"],
+        "ChargePeriodEnd": _second(event["timestamp"], 1),
         "ResourceId": event["generation_id"],
+        "ResourceType": "Generation",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "LLM Inference",
         "ServiceSubcategory": "Generative AI",
         "x_EventId": event["event_id"],
     }
+
+
+def _second(timestamp: str, later_s: int = 0) -> str:
+    moment = datetime.fromtimestamp(unix_s(timestamp) + later_s, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _month(timestamp: str) -> Iterable[str]:
