@@ -1,22 +1,21 @@
-"""Exact bills of every ending: left at any token, cancelled at any await, priced anew meanwhile."""
+"""Exact bills of every ending: left at any token, priced anew meanwhile."""
 
 import asyncio
 import json
 import socket
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
-from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from provider_core import hookimpl
 from provider_core.interfaces import Batch
+from provider_core.server.reload import ConfigurationFile, Reloader
+from provider_core.settings import load_settings
+from tests.integration.keys.test_credits import add, balance, make_key
 from tests.serving import KEY, Serving, saying, serving
 
 TEXT = "Helo!?"  # a token each letter, which all differ, and one for the end
@@ -97,105 +96,54 @@ async def test_b11_a_client_that_leaves_pays_exactly_what_it_got(
         assert event["billable"] is bool(delivered)
 
 
-class CancelsAt:
-    """A middleware that cancels each request at its nth await, as a client's leaving does."""
-
-    def __init__(self) -> None:
-        self.point = 0
-        self.num_awaits = 0
-
-    @hookimpl
-    def setup_app(self, app: web.Application) -> None:
-        """Put it outside of all others."""
-        app.middlewares.insert(0, self._cancel)
-
-    @web.middleware
-    async def _cancel(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path != "/v1/completions":
-            return await handler(request)
-        self.num_awaits = 0
-        return await _Stepped(handler(request), self._at)
-
-    def _at(self) -> None:
-        self.num_awaits += 1
-        task = asyncio.current_task()
-        if self.num_awaits == self.point and task is not None:
-            asyncio.get_running_loop().call_soon(task.cancel)
+def write_config(path: Path, served: Serving, pricing: str) -> None:
+    """A file that serves the model as it is served, at other prices."""
+    spec = served.server.models.find("test-model").spec
+    path.write_text(
+        f'[[model]]\nid = "test-model"\nsource = "{spec.source}"\nmax_num_seqs = 8\n'
+        f'aliases = ["openai/gpt-test"]\n[model.pricing]\n{pricing}\n'
+    )
 
 
-class _Stepped:
-    """An awaitable that tells of each time it waits."""
+async def test_b17_the_price_at_admission_is_billed(tmp_path: Path) -> None:
+    """A price list that changes amid a stream is for the next request.
 
-    def __init__(self, awaitable: Awaitable[web.StreamResponse], tell: Callable[[], None]) -> None:
-        self._awaitable = awaitable
-        self._tell = tell
-
-    def __await__(self) -> Generator[Any, None, web.StreamResponse]:
-        """Wait as it waits."""
-        inner = self._awaitable.__await__()
-        result: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                waited_for = inner.send(result) if error is None else inner.throw(error)
-            except StopIteration as stop:
-                response: web.StreamResponse = stop.value
-                return response
-            self._tell()
-            result, error = None, None
-            try:
-                result = yield waited_for
-            except BaseException as exc:  # noqa: BLE001 - given on, whatever it is
-                error = exc
-
-
-@pytest.mark.parametrize("journal", [True, False])
-@pytest.mark.parametrize("stream", [True, False])
-async def test_b13_cancelled_at_any_await_a_request_has_one_bill_or_none(
-    *, stream: bool, journal: bool
-) -> None:
-    """I1 and I14: admitted means one final; nothing stays open, reserved or running."""
-    cancels = CancelsAt()
-    async with serving(
-        saying(TEXT), plugins=(cancels,), journal={"enabled": journal, "min_free_bytes": 0}
-    ) as served:
-        ledger = served.server.ledger
-        num_awaits = 1
-        while cancels.point <= num_awaits:
-            cancels.point += 1
-            reader, _, writer = await ask(served, stream=stream)
-            with suppress(ConnectionError):
-                await reader.read()
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-            await served.settled()
-            await served.wait_until(lambda: ledger.num_open == 0)
-            num_awaits = max(num_awaits, cancels.num_awaits)
-            cancels.num_awaits = 0
-        totals = ledger.totals()
-    finals = [event for event in served.usage.events if event["event"] == "usage.final"]
-    assert num_awaits >= 1  # for the engine; the disk may be done before anybody waits for it
-    assert len(finals) == len({event["generation_id"] for event in finals}) == totals["finals"]
-    assert {event["status"] for event in finals} >= {"ok", "cancelled"}
-    assert cancels.point > num_awaits
-
-
-async def test_b17_the_price_at_admission_is_billed() -> None:
-    """A price list that changes amid a stream is for the next request."""
+    The operator's file changes and is read anew while a stream runs: what its client is told, its
+    bill, and what its account is charged are at the old prices.
+    """
     steps = Steps(1)
+    path = tmp_path / "provider.toml"
     async with serving(saying(TEXT, on_execute=steps)) as served:
-        models = served.server.models
-        spec = models.find("test-model").spec
-        dearer = replace(spec, prices=replace(spec.prices, prompt=Decimal("0.5"), version="new"))
-        running = asyncio.create_task(served.chat(stream=True))
+        write_config(path, served, 'prompt = "0.000001"\ncompletion = "0.000002"')
+        file = ConfigurationFile(load_settings(config=path), served.plugins)
+        reloader = Reloader(served.server.models, file.read_specs, path, asyncio.Event())
+        options = await make_key(served, account_id="acme")
+        await add(served, "100")
+        body = {"model": "test-model", "prompt": "abc", "max_tokens": 6, "stream": True}
+        running = asyncio.create_task(served.post("/api/v1/completions", body, **options))
         await served.wait_until(lambda: steps.is_stuck)
-        models.update(dearer)
+
+        write_config(path, served, 'prompt = "0.5"\ncompletion = "0.25"\nversion = "new"')
+        await reloader.reload()
         listed = await (await served.session.get(served.url + "/v1/models")).json()
         assert Decimal(listed["data"][0]["pricing"]["prompt"]) == Decimal("0.5")
         steps.let(100)
-        await running
-        await served.chat()
+        told = cost_told(await (await running).text())
+        used, _ = await balance(served)
+        told_later = cost_told(
+            await (await served.post("/api/v1/completions", body, **options)).text()
+        )
+        used_later, _ = await balance(served)
         first, second = served.usage.events
-    assert first["prices"]["prompt"] == "0.000001"
-    assert (second["prices"]["prompt"], second["price_version"]) == ("0.5", "new")
+    assert (first["prices"]["prompt"], first["prices"]["completion"]) == ("0.000001", "0.000002")
+    assert Decimal(first["cost"]) == 3 * Decimal("0.000001") + 6 * Decimal("0.000002")
+    assert told == used == Decimal(first["cost"])
+    assert second["price_version"] == "new"
+    assert Decimal(second["cost"]) == 3 * Decimal("0.5") + 6 * Decimal("0.25")
+    assert (told_later, used_later - used) == (Decimal(second["cost"]), Decimal(second["cost"]))
+
+
+def cost_told(stream: str) -> Decimal:
+    """What a stream says that it cost."""
+    last = [line for line in stream.splitlines() if line.startswith("data: {")][-1]
+    return Decimal(str(json.loads(last[6:], parse_float=Decimal)["usage"]["cost"]))
