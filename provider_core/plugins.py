@@ -23,6 +23,7 @@ import structlog
 import provider_core
 from provider_core import hookimpl, hookspecs
 from provider_core.errors import ConfigurationError, PluginError
+from provider_core.platforms import GROUP as PLATFORMS
 from provider_core.settings import Settings
 
 from provider_core.sources import FetchProgress, fetch_folder
@@ -181,7 +182,8 @@ class PluginManager(pluggy.PluginManager):
 def make_plugin_manager(settings: Settings) -> PluginManager:
     """Load the core's own implementations and the plugins that the settings name.
 
-    Plugins are asked in the order of `settings.plugins`, or by name when it is unset.
+    The handler of `settings.platform` is asked first, then plugins in the order of
+    `settings.plugins`, or by name when it is unset.
 
     Raises:
         PluginError: One is missing, broken, or two distributions bring the same name.
@@ -195,6 +197,8 @@ def make_plugin_manager(settings: Settings) -> PluginManager:
             known = ", ".join(sorted(installed)) or "none"
             raise PluginError(f"plugin {name!r} is not installed; installed are: {known}")
         manager.load_entry_point(installed[name])
+    for entry_point in entry_points(group=PLATFORMS, name=settings.platform):
+        manager.load_entry_point(entry_point)
     return manager
 
 
