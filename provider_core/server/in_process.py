@@ -92,6 +92,8 @@ class InProcess:
         Raises:
             Unavailable: They will not be; says why.
         """
+        if self.lifecycle.is_ready:
+            return
         waiting = {
             asyncio.ensure_future(self._has_started.wait()),
             asyncio.ensure_future(self.stopping.wait()),
