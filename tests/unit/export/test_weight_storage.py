@@ -1,7 +1,6 @@
 """Exports in every precision against the reference decoder on the weights that were stored."""
 
 import json
-import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -15,49 +14,13 @@ from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from provider_core import ConfigurationError
-from provider_core.quantization import (
-    dequantize_blocks,
-    dequantize_channels,
-    quantize_blocks,
-    quantize_channels,
-)
 from provider_export import export as export_module
 from provider_export.export import DATA_FILE, MODEL_FILE, Precision, TargetName, export_decoder
 from tests.reference_decoder import ReferenceDecoder
+from tests.stored_weights import Matrix, write_stored
 from tests.tiny_checkpoints import write_checkpoint
 
-Matrix = npt.NDArray[np.float32]
 PROMPT = [3, 14, 15, 92, 65]
-TABLE, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-
-
-def store(weight: Matrix, precision: Precision, block_size: int) -> Matrix:
-    """A checkpoint's `[out, in]` as it comes back from storage."""
-    if precision == "int4":
-        values, scales = quantize_blocks(weight.T, block_size)
-        return dequantize_blocks(values, scales, block_size).T
-    if precision in {"int8", "hybrid"}:
-        return dequantize_channels(*quantize_channels(weight.T)).T
-    return weight.astype(np.float16 if precision == "fp16" else np.float32).astype(np.float32)
-
-
-def write_stored(
-    source: Path, folder: Path, target: TargetName, precision: Precision, block_size: int
-) -> Path:
-    """The checkpoint that an export of `source` equals."""
-    tensors = load_file(source / "model.safetensors")
-    matrices = {name: tensor for name, tensor in tensors.items() if tensor.ndim == 2}
-    matrices.setdefault(HEAD, matrices[TABLE])
-    stored = {name: store(matrix, precision, block_size) for name, matrix in matrices.items()}
-    if target == "tensorrt" and precision in {"int4", "int8", "hybrid"}:
-        stored[TABLE] = store(matrices[TABLE], "fp16", block_size)
-    folder.mkdir()
-    shutil.copyfile(source / "config.json", folder / "config.json")
-    save_file(
-        {name: np.ascontiguousarray(tensor) for name, tensor in (tensors | stored).items()},
-        folder / "model.safetensors",
-    )
-    return folder
 
 
 def run(model_file: Path, *, is_optimised: bool) -> Matrix:
