@@ -164,9 +164,7 @@ def fit_decoder(decoder: ExportedDecoder, max_model_len: int) -> onnx.ModelProto
     return model
 
 
-def _read_through_window(
-    node: onnx.NodeProto, past: set[str], present: set[str]
-) -> onnx.NodeProto:
+def _read_through_window(node: onnx.NodeProto, past: set[str], present: set[str]) -> onnx.NodeProto:
     """The node, with windows in the place of whole caches."""
     if node.op_type == "Shape" and node.input[0] in past | present:
         axes = {attribute.name: attribute.i for attribute in node.attribute}
@@ -223,7 +221,8 @@ def _find_data_files(folder: Path, weights: Iterable[onnx.TensorProto]) -> tuple
         parts = PurePosixPath(location).parts
         path = folder.joinpath(*parts)
         beneath = Path(os.path.realpath(folder)).joinpath(*parts)
-        if not parts or ".." in parts or Path(os.path.realpath(path)) != beneath:
+        is_outside = not parts or ".." in parts or PurePosixPath(location).is_absolute()
+        if is_outside or Path(os.path.realpath(path)) != beneath:
             raise ConfigurationError(
                 f"weights lie in {location!r}, which is no plain file of the model's folder"
             )
@@ -237,7 +236,8 @@ def _read_precision(model: onnx.ModelProto) -> str | None:
     """As the exporter says, or else the dtype that most weights are stored in."""
     for entry in model.metadata_props:
         if entry.key == PRECISION_PROPERTY:
-            return _STORED_AS.get(entry.value, entry.value)
+            precision = str(entry.value)
+            return _STORED_AS.get(precision, precision)
     sizes: Counter[str] = Counter()
     for weight in model.graph.initializer:
         name = helper.tensor_dtype_to_np_dtype(weight.data_type).name

@@ -45,6 +45,11 @@ class TensorRt:
         return self.name == "tensorrt_rtx"
 
 
+def is_installed() -> bool:
+    """Whether any package of either library is there; it may still not load."""
+    return any(find_spec(name) for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"))
+
+
 def find_library(name: LibraryName | None = None) -> TensorRt:
     """Load TensorRT.
 

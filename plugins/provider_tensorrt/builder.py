@@ -1,0 +1,209 @@
+"""From an exported decoder to a serialized engine, with TensorRT's parser and builder.
+
+The network is strongly typed: every layer computes in the dtypes that the graph says, so precision
+is decided by whoever exports. An engine has two optimisation profiles, `PROFILES`: a prefill is one
+row of several tokens, a decode one token of several rows.
+
+TensorRT for RTX builds without a GPU, for the compute capability it is told; it writes code that is
+compiled further where it runs. The data-centre library measures kernels on the GPU that is there,
+builds for that one, and remembers the times in a timing cache.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from provider_core import ConfigurationError
+from provider_core.decoder_io import DecoderIO, InputRole
+from provider_tensorrt.artefact import EngineLimits
+from provider_tensorrt.builder_feedback import OnProgress, make_log, make_monitor
+from provider_tensorrt.decoder_graph import WINDOW, ExportedDecoder, fit_decoder
+from provider_tensorrt.library import TensorRt, find_capability
+
+PROFILES = ("prefill", "decode")
+"""In the order of their indices in the engine."""
+
+MIN_WINDOW = 64
+Range = tuple[int, int, int]
+"""The least, the likeliest and the most."""
+
+Shapes = Sequence[tuple[int, ...]]
+"""The same of shapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeProfile:
+    """What inputs may look like in a step that the engine is optimised for.
+
+    Attributes:
+        shapes: By input.
+        values: Of inputs that decide shapes.
+    """
+
+    shapes: Mapping[str, Shapes]
+    values: Mapping[str, Range]
+
+
+class Cancelled(Exception):
+    """The build was told to stop."""
+
+
+def build_engine(
+    library: TensorRt,
+    decoder: ExportedDecoder,
+    limits: EngineLimits,
+    compute_capability: str,
+    *,
+    on_progress: OnProgress | None = None,
+    cancelled: threading.Event | None = None,
+    timing_cache: bytes = b"",
+) -> tuple[memoryview, bytes]:
+    """Build one engine. Takes from a second to tens of minutes.
+
+    Args:
+        library: That builds, and will run it.
+        decoder: As exported.
+        limits: What it is to hold.
+        compute_capability: Of the GPU that will run it, such as `8.9`.
+        on_progress: Told how far it is.
+        cancelled: Stops the build soon after it is set.
+        timing_cache: Of an earlier build, for a library that takes one.
+
+    Returns:
+        The engine, and the timing cache after it, which is empty where there is none.
+
+    Raises:
+        ConfigurationError: The library cannot build this graph, or not for that GPU.
+        Cancelled: `cancelled` was set.
+    """
+    trt = library.module
+    messages = make_log(trt)
+    model = fit_decoder(decoder, limits.max_model_len)
+    check_capability(library, compute_capability)
+    builder = trt.Builder(messages)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _let_attention_decompose(model)
+    _parse(trt, network, messages, model.SerializeToString(), decoder)
+    config = builder.create_builder_config()
+    for wanted in make_profiles(decoder.io, limits):
+        profile = builder.create_optimization_profile()
+        for name, shapes in wanted.shapes.items():
+            profile.set_shape(name, *shapes)
+        for name, values in wanted.values.items():
+            profile.set_shape_input(name, *((value,) for value in values))
+        config.add_optimization_profile(profile)
+    stop = cancelled or threading.Event()
+    config.progress_monitor = make_monitor(trt, on_progress, stop)
+    cache = None
+    if library.builds_anywhere:
+        config.num_compute_capabilities = 1
+        name = f"SM{compute_capability.replace('.', '')}"
+        config.set_compute_capability(getattr(trt.ComputeCapability, name), 0)
+    else:
+        cache = config.create_timing_cache(timing_cache)
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        if stop.is_set():
+            raise Cancelled
+        reason = messages.last_error or "it does not say why"
+        raise ConfigurationError(
+            f"{library.name} cannot build an engine of {decoder.path}: {reason}"
+        )
+    return memoryview(engine), b"" if cache is None else bytes(cache.serialize())
+
+
+def check_capability(library: TensorRt, compute_capability: str) -> None:
+    """Refuse a GPU that the library does not build for.
+
+    Raises:
+        ConfigurationError: Naming those that it does.
+    """
+    if library.builds_anywhere:
+        known = list_capabilities(library)
+        if compute_capability not in known:
+            raise ConfigurationError(
+                f"{library.name} {library.version} builds for compute capabilities "
+                f"{', '.join(known)}, not {compute_capability}"
+            )
+        return
+    here = find_capability()
+    if here != compute_capability:
+        gpu = "there is none" if here is None else f"the one here has {here}"
+        raise ConfigurationError(
+            f"{library.name} builds only on the GPU that will run the engine: {gpu}, "
+            f"and {compute_capability} is asked for"
+        )
+
+
+def list_capabilities(library: TensorRt) -> list[str]:
+    """Compute capabilities that TensorRT for RTX builds for, oldest first."""
+    names = (str(name) for name in library.module.ComputeCapability.__members__)
+    numbers = sorted(int(name.removeprefix("SM")) for name in names if name.startswith("SM"))
+    return [f"{number // 10}.{number % 10}" for number in numbers]
+
+
+def make_profiles(io: DecoderIO, limits: EngineLimits) -> list[ShapeProfile]:
+    """What inputs may look like, for each of `PROFILES`."""
+    length = limits.max_model_len
+    most = min(limits.max_prefill_tokens, length)
+    prefill = _make_profile(io, length, (1, 1, 1), (1, most, most), (0, 1, most))
+    rows = (1, limits.max_num_seqs, limits.max_num_seqs)
+    return [prefill, _make_profile(io, length, rows, (1, 1, 1), (0, 1, 1))]
+
+
+def _make_profile(
+    io: DecoderIO, length: int, rows: Range, tokens: Range, logits: Range
+) -> ShapeProfile:
+    """One profile, of as many rows, new tokens of each, and logits of each."""
+    by_role: dict[InputRole, Shapes] = {
+        "input_ids": [*zip(rows, tokens, strict=True)],
+        "position_ids": [*zip(rows, tokens, strict=True)],
+        "write_indices": [(n,) for n in rows],
+    }
+    least = min(MIN_WINDOW, length)
+    shapes: dict[str, Shapes] = {
+        WINDOW: [(least,), (max(least, length // 4),), (length,)],
+        **{io.inputs[role].name: ranges for role, ranges in by_role.items()},
+    }
+    for cache in io.caches:
+        shapes[cache.past] = [(n, cache.num_heads, length, cache.head_dim) for n in rows]
+    kept = io.inputs.get("num_logits_to_keep")
+    return ShapeProfile(shapes, {kept.name: logits} if kept else {})
+
+
+def _let_attention_decompose(model: onnx.ModelProto) -> None:
+    """Let attention be made of other layers where no kernel has its dtype, as in float32.
+
+    `TRT_decomposable` is an attribute of TensorRT's parser; it becomes `IAttention.decomposable`.
+    """
+    for node in model.graph.node:
+        if node.op_type == "Attention":
+            node.attribute.append(onnx.helper.make_attribute("TRT_decomposable", 1))
+
+
+def _parse(
+    trt: Any,  # as `TensorRt.module`
+    network: Any,  # trt.INetworkDefinition
+    messages: Any,  # what `make_log` made
+    model: bytes,
+    decoder: ExportedDecoder,
+) -> None:
+    """Read the graph into the network.
+
+    Raises:
+        ConfigurationError: Says which node is refused, and why.
+    """
+    parser = trt.OnnxParser(network, messages)
+    if parser.parse(model, str(decoder.path)):
+        return
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    complaints = dict.fromkeys(
+        f"node {error.node_name()!r} ({error.node_operator()}): {error.desc()}" for error in errors
+    )
+    raise ConfigurationError(
+        f"TensorRT's parser refuses {decoder.path}: {'; '.join(complaints) or messages.last_error}"
+    )

@@ -1,0 +1,243 @@
+"""Engines on disk: which one may be used, and what is said where none may."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_core import ConfigurationError
+from provider_export.export import export_decoder
+from provider_tensorrt.artefact import (
+    FOLDER,
+    MANIFEST,
+    EngineKey,
+    EngineLimits,
+    EngineRecord,
+    FoundEngine,
+    find_engine,
+    read_manifest,
+)
+from provider_tensorrt.decoder_graph import read_decoder
+from provider_tensorrt.engine_folder import open_folder
+from tests.tiny_checkpoints import write_checkpoint
+
+LIMITS = EngineLimits(max_model_len=512, max_num_seqs=8, max_prefill_tokens=64)
+KEY = EngineKey(library="tensorrt_rtx", version="1.7.1", compute_capability="8.9", limits=LIMITS)
+ENGINE = b"not for TensorRT's eyes"
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    """An exported decoder."""
+    export_decoder(write_checkpoint(tmp_path / "source"), tmp_path / "model", target="tensorrt")
+    return tmp_path / "model"
+
+
+def add(model_dir: Path, engine: bytes = ENGINE, **changes: Any) -> EngineRecord:
+    """Put an engine beside the model."""
+    with open_folder(model_dir / FOLDER, read_decoder(model_dir)) as engines:
+        return engines.add(KEY.model_copy(update=changes), engine)
+
+
+def find(model_dir: Path, **changes: Any) -> FoundEngine:
+    """Look for the engine of `KEY`."""
+    wanted: dict[str, Any] = {
+        "library": KEY.library,
+        "version": KEY.version,
+        "compute_capability": KEY.compute_capability,
+        "max_model_len": LIMITS.max_model_len,
+        "max_num_seqs": LIMITS.max_num_seqs,
+        **changes,
+    }
+    return find_engine(model_dir, **wanted)
+
+
+def files(model_dir: Path) -> set[str]:
+    """What lies beside the manifest."""
+    return {path.name for path in (model_dir / FOLDER).iterdir()} - {MANIFEST, ".lock"}
+
+
+def test_an_engine_comes_back_with_what_was_said_of_it(model_dir: Path) -> None:
+    """The manifest makes the round trip, and describes the model."""
+    record = add(model_dir)
+
+    found = find(model_dir)
+
+    assert found.read() == ENGINE
+    assert found.record == record
+    assert (record.key, record.num_bytes) == (KEY, len(ENGINE))
+    assert found.manifest == read_manifest(model_dir / FOLDER)
+    assert found.manifest.decoder == read_decoder(model_dir).io
+    assert found.manifest.precision == "fp32"
+
+
+def test_engines_of_several_gpus_share_a_folder(model_dir: Path) -> None:
+    """Each is found by its own."""
+    add(model_dir, b"first")
+    add(model_dir, b"second", compute_capability="12.0")
+
+    assert find(model_dir).read() == b"first"
+    assert find(model_dir, compute_capability="12.0").read() == b"second"
+
+
+def test_smaller_needs_are_served_by_a_larger_engine(model_dir: Path) -> None:
+    """Its limits are upper ones."""
+    add(model_dir)
+
+    assert find(model_dir, max_model_len=100, max_num_seqs=1).read() == ENGINE
+
+
+def test_a_rebuilt_engine_takes_the_place_of_the_old_one(model_dir: Path) -> None:
+    """A folder keeps one for each library and GPU."""
+    add(model_dir, b"old", version="1.6.0")
+    record = add(model_dir, b"new")
+
+    assert files(model_dir) == {record.file}
+    assert find(model_dir).read() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"compute_capability": "12.0"}, "one is of .* 8.9, and this GPU has 12.0"),
+        ({"library": "tensorrt"}, "one is of tensorrt_rtx .*, and tensorrt is installed"),
+        ({"version": "1.8.0"}, "one is of tensorrt_rtx 1.7.1, .* and outdated by 1.8.0"),
+        ({"max_model_len": 1024}, "one is for 512 positions, and 1024 are asked for"),
+        ({"max_num_seqs": 9}, "one is for 8 sequences, and 9 are asked for"),
+    ],
+)
+def test_a_foreign_engine_is_refused(
+    model_dir: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    """With the reason, and the command that builds what is needed."""
+    add(model_dir)
+
+    with pytest.raises(ConfigurationError, match=complaint) as caught:
+        find(model_dir, **changes)
+
+    command = caught.value.message.partition("run: ")[2]
+    assert command.startswith(f"provider build-engine {model_dir} --compute-capability ")
+    for option, name in (("--max-model-len", "max_model_len"), ("--max-num-seqs", "max_num_seqs")):
+        number = changes.get(name, getattr(LIMITS, name))
+        assert f"{option} {number}" in command
+
+
+def test_a_folder_without_engines_names_the_command(model_dir: Path) -> None:
+    """Nothing is built while serving."""
+    with pytest.raises(ConfigurationError, match="holds no engines; run: provider build-engine"):
+        find(model_dir)
+
+
+@pytest.mark.parametrize("damaged", [b"", ENGINE[:-1], b"X" + ENGINE[1:]])
+def test_a_changed_engine_is_never_opened(model_dir: Path, damaged: bytes) -> None:
+    """Its digest is compared before anybody reads it as an engine."""
+    record = add(model_dir)
+    (model_dir / FOLDER / record.file).write_bytes(damaged)
+
+    with pytest.raises(ConfigurationError, match="is not the engine that was built"):
+        find(model_dir).read()
+
+
+def test_a_missing_file_is_said(model_dir: Path) -> None:
+    """Half a copy of a folder."""
+    record = add(model_dir)
+    (model_dir / FOLDER / record.file).unlink()
+
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        find(model_dir).read()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:40],
+        lambda text: text.replace('"format": 1', '"format": 2'),
+        lambda text: text.replace(".engine", ".engine/../../x"),
+        lambda text: text.replace('"file": "', '"file": "/etc/'),
+    ],
+)
+def test_a_damaged_manifest_is_refused(model_dir: Path, change: Any) -> None:
+    """Cut off, of another format, or leading out of its folder."""
+    add(model_dir)
+    path = model_dir / FOLDER / MANIFEST
+    path.write_text(change(path.read_text()))
+
+    with pytest.raises(ConfigurationError, match="is damaged or of another version; remove"):
+        find(model_dir)
+
+
+def test_a_changed_model_outdates_its_engines(model_dir: Path) -> None:
+    """They hold the weights of the old one; its size says nothing."""
+    add(model_dir)
+    path = model_dir / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=r"were built of another model\.onnx; run: "):
+        find(model_dir)
+
+
+def test_a_copied_model_is_the_same(model_dir: Path, tmp_path: Path) -> None:
+    """Another time alone proves nothing: the content is compared."""
+    add(model_dir)
+    path = model_dir / "model.onnx"
+    path.write_bytes(path.read_bytes())
+
+    assert find(model_dir).read() == ENGINE
+
+
+def test_engines_are_used_without_the_model(model_dir: Path) -> None:
+    """An image for serving need not hold the weights twice."""
+    add(model_dir)
+    (model_dir / "model.onnx").unlink()
+
+    assert find(model_dir).read() == ENGINE
+
+
+def test_an_operator_can_name_the_engines_to_trust(model_dir: Path) -> None:
+    """For folders that others can write."""
+    record = add(model_dir)
+
+    assert find(model_dir, trusted={record.sha256}).read() == ENGINE
+    with pytest.raises(ConfigurationError, match="is not among the trusted engines"):
+        find(model_dir, trusted={"0" * 64})
+
+
+def test_a_changed_model_drops_engines_when_it_is_built_again(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    """Those of the old one are of no use beside those of the new one."""
+    add(model_dir, compute_capability="12.0")
+    other = write_checkpoint(tmp_path / "other", "llama")
+    export_decoder(other, model_dir, target="tensorrt")
+
+    record = add(model_dir)
+
+    assert files(model_dir) == {record.file}
+    manifest = json.loads((model_dir / FOLDER / MANIFEST).read_text())
+    assert [engine["file"] for engine in manifest["engines"]] == [record.file]
+
+
+def test_what_a_killed_build_left_is_swept(model_dir: Path) -> None:
+    """Halves, and engines that no manifest came to name."""
+    record = add(model_dir)
+    for name in ("half.engine.partial", "orphan.engine"):
+        (model_dir / FOLDER / name).write_bytes(b"?")
+
+    with open_folder(model_dir / FOLDER, read_decoder(model_dir)) as engines:
+        kept = engines.find(KEY)
+        engines.add(KEY.model_copy(update={"compute_capability": "12.0"}), b"other")
+
+    assert kept == record
+    assert len(files(model_dir)) == 2
+
+
+def test_a_damaged_engine_is_not_taken_for_finished(model_dir: Path) -> None:
+    """A second run of the command builds it again."""
+    record = add(model_dir)
+    (model_dir / FOLDER / record.file).write_bytes(b"?")
+
+    with open_folder(model_dir / FOLDER, read_decoder(model_dir)) as engines:
+        assert engines.find(KEY) is None
