@@ -82,7 +82,7 @@ class OnnxRuntimeRunner:
                 GrowingCacheDecoder(one.session, one.io, host_pool, embedder) for one in opened
             ]
         else:
-            on_cuda = settings.provider == "cuda"
+            on_cuda = settings.provider != "cpu"
             self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
             decoders = [SharedCacheDecoder(one.session, one.io, self._pool) for one in opened]
         self._decoders = decoders

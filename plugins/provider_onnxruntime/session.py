@@ -9,9 +9,14 @@ from threading import Lock
 import onnxruntime as ort
 
 from provider_core import ConfigurationError
+from provider_onnxruntime.rtx_provider import add_rtx_provider
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt_rtx": "NvTensorRTRTXExecutionProvider",
+}
 LOG_ERRORS = 3  # ONNX Runtime's severity
 NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION"  # read when a session is made
 _environment = Lock()
@@ -37,7 +42,8 @@ def open_session(
             not a model that this runtime can run.
     """
     provider = PROVIDERS[settings.provider]
-    if provider not in ort.get_available_providers():
+    is_plugin = settings.provider == "tensorrt_rtx"  # registered when it is needed
+    if not is_plugin and provider not in ort.get_available_providers():
         raise ConfigurationError(
             f"onnxruntime {ort.__version__} here has no {provider}; install the extra "
             "[onnxruntime-gpu] in place of [onnxruntime]"
@@ -46,14 +52,18 @@ def open_session(
     if settings.provider == "cuda":
         ort.preload_dlls()  # CUDA and cuDNN where pip put them
         providers.insert(0, (provider, {"device_id": settings.device_id}))
+    options = session_options(settings)
+    if is_plugin:
+        add_rtx_provider(options, settings.device_id)
     try:
-        options = session_options(settings)
         if is_optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if save_as is not None:
             _save(options, save_as)
         with _choose_attention(settings):
-            session = ort.InferenceSession(str(path), options, providers=providers)
+            session = ort.InferenceSession(
+                str(path), options, providers=None if is_plugin else providers
+            )
     except Exception as error:  # the runtime raises a class of its own per status code
         raise ConfigurationError(f"onnxruntime cannot load {path}: {error}") from error
     # onnxruntime falls back to the CPU without an error, even where no GPU exists.

@@ -61,11 +61,13 @@ class OnnxRuntimeSettings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    provider: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
+    provider: Literal["cpu", "cuda", "tensorrt_rtx"] = Field(
+        "cpu", description="Where the model runs; `tensorrt_rtx` is a GPU by TensorRT for RTX."
+    )
     model_file: str | None = Field(
         None, description="The decoder in the model's folder, e.g. `onnx/model_q4.onnx`."
     )
-    device_id: int = Field(0, ge=0, description="Which GPU, for `cuda`.")
+    device_id: int = Field(0, ge=0, description="Which GPU.")
     intra_op_num_threads: int = Field(
         default_factory=count_usable_cores,
         ge=1,

@@ -1,6 +1,7 @@
-"""The runner contract on a CUDA device: pools in its memory, bound by pointer, moved in place."""
+"""The runner contract on ONNX Runtime's GPU providers: pools in a GPU's memory, moved in place."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import onnxruntime as ort
 import pytest
@@ -9,21 +10,17 @@ from provider_core import ModelRunner, ModelSpec
 from provider_core.testing import RunnerContract
 from provider_export.export import export_decoder
 from provider_onnxruntime import load_model
+from provider_tensorrt.library import find_capability
 from tests.tiny_checkpoints import write_checkpoint
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        "CUDAExecutionProvider" not in ort.get_available_providers(),
-        reason="needs an NVIDIA GPU and onnxruntime-gpu",
-    ),
-]
+pytestmark = pytest.mark.gpu
 
 
-class TestCuda(RunnerContract):
+class GpuContract(RunnerContract):
     """The `scatter` graph: GroupQueryAttention has no float32 kernel on CUDA."""
 
     folder: Path
+    provider: ClassVar[str]
 
     @pytest.fixture(autouse=True)
     def take_folder(self, tmp_path: Path) -> None:
@@ -33,9 +30,29 @@ class TestCuda(RunnerContract):
 
     def make_runner(self) -> ModelRunner:
         """Four slots on the first GPU."""
-        options = {"provider": "cuda"}
+        options = {"provider": self.provider}
         spec = ModelSpec(id="tiny", source="", max_num_seqs=4, max_model_len=256, options=options)
         runner = load_model(spec, self.folder)
         assert isinstance(runner, ModelRunner)
         assert runner.info.device == "cuda:0"
         return runner
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in ort.get_available_providers(),
+    reason="needs an NVIDIA GPU and onnxruntime-gpu",
+)
+class TestCuda(GpuContract):
+    """ONNX Runtime's own provider."""
+
+    provider = "cuda"
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers() or find_capability() is None,
+    reason="needs an NVIDIA GPU, and onnxruntime without its own CUDA",
+)
+class TestTensorRtRtx(GpuContract):
+    """The provider that is a library of its own."""
+
+    provider = "tensorrt_rtx"
