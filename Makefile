@@ -76,8 +76,10 @@ check-transformers: install-dev
 bench: install-dev
 	$(BIN)/python -m bench
 
+# Needs an NVIDIA GPU; writes docs/gpu-results.md. PyTorch, a peer, is measured if it is installed.
 gpu: install-dev
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+	$(BIN)/python -m bench.gpu
 
 clean:
 	rm -rf $(VENV) $(CLIENTS)/python/.venv $(CLIENTS)/node/node_modules .pytest_cache .mypy_cache .ruff_cache

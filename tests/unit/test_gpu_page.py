@@ -1,0 +1,88 @@
+"""The page that `make gpu` writes, from made-up figures; without a GPU it is not written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import gpu
+from bench.gpu_page import ROWS, Machine, Measurement, Workload, render
+
+MACHINE = Machine(
+    date="2026-01-02",
+    gpu="Imaginary 9000 (compute capability 12.0)",
+    driver="999.1",
+    processor="x86_64",
+    versions={"Python": "3.11.7", "torch": "9.9"},
+)
+WORKLOAD = Workload(model="tiny, fp16", prompt_tokens=128, new_tokens=64, ttft_tokens=512)
+FIRST = Measurement(
+    runtime="First",
+    tokens_per_s=dict.fromkeys(ROWS, 1000.0),
+    ttft_s=0.0123,
+    memory_bytes=5 * 2**30,
+    cold_start_s={"load": 1.5, "warm-up": 0.25},
+)
+SECOND = replace(
+    FIRST,
+    runtime="Second",
+    tokens_per_s={**dict.fromkeys(ROWS, 2500.0), 8: 500.0},
+    cold_start_s={"load": 3.0, "first prompt": 1.0},
+)
+
+
+def page(*measurements: Measurement, missing: dict[str, str] | None = None) -> list[str]:
+    """The page's lines."""
+    return render(MACHINE, WORKLOAD, measurements, missing or {}).splitlines()
+
+
+def test_speeds_are_compared_with_the_first_runtime() -> None:
+    """One line for each runtime, one column for each number of sequences."""
+    lines = page(FIRST, SECOND)
+    assert "| First | 1,000 | 1,000 | 1,000 | 1,000 | 1,000 |" in lines
+    ratios = "| Second | 2,500 (2.50) | 500 (0.50) | 2,500 (2.50) | 2,500 (2.50) | 2,500 (2.50) |"
+    assert ratios in lines
+
+
+def test_a_speed_that_was_not_measured_is_left_open() -> None:
+    """A runtime that has too few slots, say."""
+    lines = page(replace(FIRST, tokens_per_s={1: 1000.0}))
+    assert "| First | 1,000 | - | - | - | - |" in lines
+
+
+def test_cold_starts_are_shown_by_phase() -> None:
+    """Phases of all runtimes, and each one's sum."""
+    lines = page(FIRST, SECOND)
+    assert (
+        "| runtime | first token | memory | load | warm-up | first prompt | sum of phases |"
+        in lines
+    )
+    assert "| First | 12.3 ms | 5120 MiB | 1.50 s | 0.25 s | - | 1.75 s |" in lines
+    assert "| Second | 12.3 ms | 5120 MiB | 3.00 s | - | 1.00 s | 4.00 s |" in lines
+
+
+def test_the_page_says_where_when_and_with_what() -> None:
+    """Nobody has to believe a figure without its machine."""
+    text = "\n".join(page(FIRST))
+    for fact in ("2026-01-02", "Imaginary 9000", "12.0", "999.1", "torch 9.9", "tiny, fp16"):
+        assert fact in text
+
+
+def test_what_is_missing_is_named_with_the_reason() -> None:
+    """A runtime that is not installed is no runtime that lost."""
+    assert "- TensorRT: it is not installed" in page(
+        FIRST, missing={"TensorRT": "it is not installed"}
+    )
+    assert "## Not measured" not in page(FIRST)
+
+
+def test_without_a_gpu_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and exits with an error."""
+    written = tmp_path / "gpu-results.md"
+    monkeypatch.setattr(gpu, "PAGE", written)
+    monkeypatch.setattr(gpu, "find_capability", lambda: None)
+    monkeypatch.setattr("sys.argv", ["bench.gpu"])
+    with pytest.raises(SystemExit) as ended:
+        gpu.main()
+    assert "no GPU here" in str(ended.value.code)
+    assert not written.exists()
