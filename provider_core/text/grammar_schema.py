@@ -14,6 +14,7 @@ A keyword that asserts something which cannot be enforced is a 400 that names it
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Never, TypeGuard
 from urllib.parse import unquote
 
@@ -34,6 +35,9 @@ MAX_PROPERTIES = 512
 
 MAX_PATTERN_CHARACTERS = 1024
 """Of one regular expression."""
+
+LARGEST_NUMBER = 10**18
+"""Of numbers that the schema leaves without bounds. The compiler knows none much larger."""
 
 _DRAFTS = re.compile(r"https?://json-schema\.org/(draft-0[467]|draft/20(19-09|20-12))/schema#?")
 _REFS_STAND_ALONE = re.compile(r"https?://json-schema\.org/draft-0[467]/")  # siblings of $ref
@@ -244,6 +248,8 @@ class _Walk:
         checked.pop("additionalItems", None)
         if "number" in allowed_types(checked):
             _close_bounds(checked)
+            if "type" in checked and not checked.keys() & {"enum", "const", "multipleOf"}:
+                _bound(checked)
         if "." in checked.get("pattern", "") or r"\S" in checked.get("pattern", ""):
             _narrow(checked, NO_STRANGE_SPACE)
         name = checked.pop("format", None)
@@ -322,6 +328,16 @@ def _close_bounds(checked: dict[str, Any]) -> None:
             del checked[exclusive]
             beside = bound + sign * max(_LEAST_STEP, abs(bound) * _LEAST_RELATIVE_STEP)
             checked[inclusive] = tighter(beside, checked.get(inclusive, beside))
+
+
+def _bound(checked: dict[str, Any]) -> None:
+    """Give a number the bounds that it lacks; without any it may be 1e999, which readers refuse."""
+    lowest = max(checked.get(key, -inf) for key in ("minimum", "exclusiveMinimum"))
+    highest = min(checked.get(key, inf) for key in ("maximum", "exclusiveMaximum"))
+    if lowest == -inf and highest > -LARGEST_NUMBER:
+        checked["minimum"] = -LARGEST_NUMBER
+    if highest == inf and lowest < LARGEST_NUMBER:
+        checked["maximum"] = LARGEST_NUMBER
 
 
 def _narrow(checked: dict[str, Any], pattern: str) -> None:

@@ -75,6 +75,13 @@ def test_other_texts_are_not(text: str) -> None:
     assert not _reads(_compile(_CITY), text)
 
 
+def test_a_number_is_one_for_every_reader() -> None:
+    """Many read 1e999 as infinite, or not at all."""
+    number = _compile({"type": "number"})
+    assert _reads(number, "-12.5")
+    assert not any(_reads(number, text) for text in ("1e999", "9" * 400))
+
+
 def test_json_mode_is_any_object() -> None:
     """And nothing but an object."""
     grammar = _compile("", "json_object")
