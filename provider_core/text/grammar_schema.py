@@ -248,8 +248,7 @@ class _Walk:
         checked.pop("additionalItems", None)
         if "number" in allowed_types(checked):
             _close_bounds(checked)
-            if "type" in checked and not checked.keys() & {"enum", "const", "multipleOf"}:
-                _bound(checked)
+            _bound(checked)
         if "." in checked.get("pattern", "") or r"\S" in checked.get("pattern", ""):
             _narrow(checked, NO_STRANGE_SPACE)
         name = checked.pop("format", None)
@@ -332,6 +331,8 @@ def _close_bounds(checked: dict[str, Any]) -> None:
 
 def _bound(checked: dict[str, Any]) -> None:
     """Give a number the bounds that it lacks; without any it may be 1e999, which readers refuse."""
+    if "type" not in checked or checked.keys() & {"enum", "const", "multipleOf"}:
+        return
     lowest = max(checked.get(key, -inf) for key in ("minimum", "exclusiveMinimum"))
     highest = min(checked.get(key, inf) for key in ("maximum", "exclusiveMaximum"))
     if lowest == -inf and highest > -LARGEST_NUMBER:
