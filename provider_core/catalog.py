@@ -191,6 +191,7 @@ def apply_runner_info(spec: ModelSpec, info: RunnerInfo) -> ModelSpec:
         max_output_tokens=spec.max_output_tokens and min(spec.max_output_tokens, max_model_len),
         max_num_seqs=min(spec.max_num_seqs, info.max_num_seqs),
         quantization=quantization,
+        unsupported_params=info.unsupported_params,
     )
 
 

@@ -72,6 +72,9 @@ class RunnerInfo:
             `ROUNDING_MARGIN` later choices may differ too, and drafts are tried only on request.
         mixes_phases: Whether it computes a piece of a prompt and a decode in one call, as a
             `MixedRunner`.
+        unsupported_params: What an `Engine` cannot do: names of fields of `SamplingParams`, and
+            `grammar` if it constrains no text. Requests that ask for them are refused by name
+            before anything is reserved, and no listing shows them.
     """
 
     backend: str
@@ -85,6 +88,7 @@ class RunnerInfo:
     cache_block_size: int = 16
     verify_margin: float | None = ROUNDING_MARGIN
     mixes_phases: bool = False
+    unsupported_params: frozenset[str] = frozenset()
 
 
 @runtime_checkable

@@ -65,6 +65,7 @@ class ModelSpec:
         input_modalities: What its messages may hold, in OpenRouter's vocabulary.
         output_modalities: What it makes.
         features: What it can be asked for; the loaded model decides.
+        unsupported_params: What it cannot be asked for; see `RunnerInfo`.
         tool_parser: How it writes calls of tools; `None` as its chat template shows.
         reasoning_parser: How it marks its reasoning; `None` as its chat template shows.
         capacity: What listings say it can take.
@@ -102,6 +103,7 @@ class ModelSpec:
     input_modalities: tuple[str, ...] = ("text",)
     output_modalities: tuple[str, ...] = ("text",)
     features: frozenset[Feature] = frozenset()
+    unsupported_params: frozenset[str] = frozenset()
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     capacity: Capacity = field(default_factory=Capacity)
@@ -288,8 +290,8 @@ class EngineOutput:
         stop_token_id: The eos or stop token that ended it, else `None`.
         logprobs: One entry per new id if they were asked for, else empty.
         prompt_logprobs: With the first token only, one entry per prompt id, if asked for.
-        num_cached_tokens: Prompt tokens taken from a prefix cache; with the first token only, or
-            with the last output if there was none.
+        num_cached_tokens: Prompt tokens taken from a prefix cache; said once, with the first token
+            or with the last output.
         started_s: When the engine began to work on it, on the `time.monotonic` clock. Said once,
             by an output of its own before all others, if the engine knows.
         error: Why, when `finish_reason` is `error`.

@@ -4,11 +4,11 @@ A request is parsed before its prompt is counted, so parsing yields a `PendingSa
 the number of prompt tokens and the model's limits does it become the engine's `SamplingParams`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, fields
 
 from provider_core.dialects.validation import bad_value
-from provider_core.errors import ContextLengthExceeded, InvalidRequest
+from provider_core.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
 from provider_core.types import SamplingParams
 
 
@@ -43,6 +43,9 @@ class PendingSampling:
     ignore_eos: bool = False
 
 
+_DEFAULTS = {field.name: field.default for field in fields(PendingSampling)}
+
+
 def to_sampling_params(
     pending: PendingSampling,
     *,
@@ -50,6 +53,7 @@ def to_sampling_params(
     max_model_len: int,
     max_output_tokens: int | None,
     vocab_size: int,
+    unsupported_params: Container[str] = (),
 ) -> SamplingParams:
     """Complete sampling with what the prompt and the model decide.
 
@@ -57,9 +61,13 @@ def to_sampling_params(
     the vocabulary.
 
     Raises:
+        UnsupportedParameter: The model's engine does not have one of the fields.
         ContextLengthExceeded: The prompt leaves no room for one new token.
         InvalidRequest: A token id is outside the vocabulary, or `min_tokens` does not fit.
     """
+    for name, default in _DEFAULTS.items():
+        if name in unsupported_params and getattr(pending, name) != default:
+            raise UnsupportedParameter(f"{name} is not supported by this model", param=name)
     room = max_model_len - num_prompt_tokens
     if room < 1:
         raise ContextLengthExceeded(

@@ -142,6 +142,9 @@ class ChatPlanner:
             grammar = reasoning_grammar(
                 syntax.reasoning_ids, answer=answer, max_tokens=budget, is_open=is_open
             )
+            if grammar is not None and "grammar" in model.spec.unsupported_params:
+                message = f"the model {model.spec.id!r} cannot limit its reasoning"
+                raise UnsupportedParameter(message, param=chat.reasoning.param)
         if parser is None and tags is None:
             return ReplyPlan(grammar=grammar)
         output = OutputFormat(

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from provider_core.engine.engine import LLMEngine
 from provider_core.server.models import Served, ServedEncoder
 from provider_core.types import Feature, ModelSpec
 
@@ -12,10 +11,12 @@ def features(model: Served) -> frozenset[Feature]:
     found = set(model.spec.features)
     if isinstance(model, ServedEncoder):
         return frozenset(found)
-    found.add("logprobs")
+    unsupported = model.spec.unsupported_params
+    if "logprobs" not in unsupported:
+        found.add("logprobs")
     if model.chat_template is not None:
         found.add("chat")
-        if isinstance(model.engine, LLMEngine):  # others may take no grammar
+        if "grammar" not in unsupported:
             found |= {"json_mode", "structured_outputs"}
         if model.syntax.tools is not None:
             found.add("tools")

@@ -57,6 +57,8 @@ class GrammarCompiler:
             UnsupportedParameter: Nobody enforces such a constraint for this model.
             Overloaded: Too many others are being compiled.
         """
+        if "grammar" in model.spec.unsupported_params:
+            raise _unenforced(model, constraint)
         key = (model.spec.id, constraint)
         kept = self._kept.get(key)
         if kept is not None and kept[0] is model.tokenizer:
@@ -139,9 +141,7 @@ class GrammarCompiler:
         timeout_s = max(self._timeout_s, _FIRST_TIMEOUT_S) if is_first else self._timeout_s
         grammar = await self._in_time(work, timeout_s, constraint.param)
         if grammar is None:
-            raise UnsupportedParameter(
-                f"the model {model.spec.id!r} cannot enforce it", param=constraint.param
-            )
+            raise _unenforced(model, constraint)
         self._known[model.spec.id] = model.tokenizer
         self._keep((model.spec.id, constraint), model.tokenizer, grammar)
         return grammar
@@ -177,6 +177,11 @@ class GrammarCompiler:
         del self._running[key]
         if not task.cancelled():
             task.exception()  # whoever waits has it; nobody may be left
+
+
+def _unenforced(model: ServedModel, constraint: Constraint) -> UnsupportedParameter:
+    message = f"the model {model.spec.id!r} cannot enforce it"
+    return UnsupportedParameter(message, param=constraint.param)
 
 
 def _is_idle(models: Models) -> bool:

@@ -20,7 +20,12 @@ from provider_core.dialects.openrouter.compression import (
 )
 from provider_core.dialects.openrouter.routing import check_preferences
 from provider_core.dialects.sampling import to_sampling_params
-from provider_core.errors import ContextLengthExceeded, PermissionDenied, Unavailable
+from provider_core.errors import (
+    ContextLengthExceeded,
+    PermissionDenied,
+    Unavailable,
+    UnsupportedParameter,
+)
 from provider_core.interfaces import RenderedPrompt
 from provider_core.lifecycle import State
 from provider_core.server.admission import check_any_room
@@ -315,7 +320,7 @@ class Pipeline:
 
         def sampling_for(num_prompt_tokens: int) -> SamplingParams:
             sampling = _complete_sampling(model, fields, num_prompt_tokens)
-            return _with_logprobs(sampling) if fields.best_of > fields.n else sampling
+            return _with_logprobs(model, sampling) if fields.best_of > fields.n else sampling
 
         return await self.dispatcher.prepare(
             call,
@@ -361,9 +366,16 @@ def _complete_sampling(
         max_model_len=model.spec.max_model_len,
         max_output_tokens=model.spec.max_output_tokens,
         vocab_size=model.engine.info.vocab_size,
+        unsupported_params=model.spec.unsupported_params,
     )
 
 
-def _with_logprobs(sampling: SamplingParams) -> SamplingParams:
-    """Have log probabilities to choose the best by."""
+def _with_logprobs(model: ServedModel, sampling: SamplingParams) -> SamplingParams:
+    """Have log probabilities to choose the best by.
+
+    Raises:
+        UnsupportedParameter: The model's engine gives none.
+    """
+    if "logprobs" in model.spec.unsupported_params:
+        raise UnsupportedParameter("best_of is not supported by this model", param="best_of")
     return sampling if sampling.logprobs is not None else replace(sampling, logprobs=0)

@@ -63,7 +63,7 @@ def descriptors(spec: ModelSpec, output: str) -> dict[str, Descriptor]:
     if output != "text":
         return dict(_BY_OUTPUT.get(output, {}))
     limit = {"type": "integer", "min": 1, "max": max_output_tokens(spec), "unit": "token"}
-    described: dict[str, Descriptor] = {"max_tokens": limit, **_SAMPLING}
+    described: dict[str, Descriptor] = {"max_tokens": limit, **_sampling(spec)}
     for feature, parameters in _BY_FEATURE.items():
         if feature in spec.features:
             described.update(parameters)
@@ -78,7 +78,7 @@ def supported_parameters(spec: ModelSpec) -> list[str]:
 
 def sampling_parameters(spec: ModelSpec) -> list[str]:
     """Those of the older provider format, which counts `max_tokens` among them."""
-    return ["max_tokens", *_SAMPLING] if "text" in spec.output_modalities else []
+    return ["max_tokens", *_sampling(spec)] if "text" in spec.output_modalities else []
 
 
 def legacy_features(spec: ModelSpec) -> list[str]:
@@ -89,3 +89,7 @@ def legacy_features(spec: ModelSpec) -> list[str]:
 def max_output_tokens(spec: ModelSpec) -> int:
     """Most completion tokens of one choice: what is configured, or else what fits."""
     return spec.max_output_tokens or spec.max_model_len
+
+
+def _sampling(spec: ModelSpec) -> dict[str, Descriptor]:
+    return {name: _SAMPLING[name] for name in _SAMPLING if name not in spec.unsupported_params}

@@ -126,3 +126,16 @@ def test_p14_prompt_ids_stay_inside_the_vocabulary() -> None:
         with pytest.raises(InvalidRequest) as raised:
             check_token_ids([0, token_id], "prompt", 50)
         assert raised.value.param == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [({"top_a": 0.5}, "top_a"), ({"logit_bias": {"4": 1}}, "logit_bias"), ({"seed": 0}, "seed")],
+)
+def test_what_an_engine_lacks_is_refused_by_name(asked: dict[str, Any], param: str) -> None:
+    """If it is asked for; its neutral value asks nothing."""
+    unsupported = frozenset({"logit_bias", "seed", "top_a", "grammar"})
+    neutral = chat(top_a=0, logit_bias={}).sampling
+
+    assert refused(chat(**asked).sampling, unsupported_params=unsupported).param == param
+    assert complete(neutral, unsupported_params=unsupported).max_tokens == 90
