@@ -1,0 +1,34 @@
+"""Limits and credits that replicas share, in Redis or Valkey: the plugin `redis`."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from provider_core import ConfigurationError, StoreKind, hookimpl
+
+if TYPE_CHECKING:  # nothing is imported where Redis is not used
+    from provider_redis.credit_ledger import RedisCreditLedger
+    from provider_redis.limit_store import RedisLimitStore
+
+
+@hookimpl
+def make_store(kind: StoreKind) -> "RedisLimitStore | RedisCreditLedger | None":
+    """Keep them in the Redis of `PROVIDER_REDIS_URL`, if that is set."""
+    from provider_redis.settings import read_settings
+
+    settings = read_settings()
+    if settings.url is None or (kind == "credits" and not settings.credits):
+        return None
+    if find_spec("redis") is None:
+        raise ConfigurationError(
+            'PROVIDER_REDIS_URL needs the package redis: pip install "provider-core[redis]"'
+        )
+    from provider_redis.connection import RedisConnection
+
+    connection = RedisConnection(settings)
+    if kind == "limits":
+        from provider_redis.limit_store import RedisLimitStore
+
+        return RedisLimitStore(connection, lease_s=settings.lease_s)
+    from provider_redis.credit_ledger import RedisCreditLedger
+
+    return RedisCreditLedger(connection, event_retention_days=settings.event_retention_days)

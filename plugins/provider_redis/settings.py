@@ -1,0 +1,62 @@
+"""Settings of this plugin: `PROVIDER_REDIS_*`."""
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from provider_core import ConfigurationError
+
+PREFIX = "PROVIDER_REDIS_"
+
+
+class RedisSettings(BaseSettings):
+    """Which Redis, and for how long it is waited for."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    url: str | None = Field(
+        None,
+        pattern=r"^(redis|rediss|unix)://\S+$",
+        repr=False,
+        description="Redis that replicas share, `redis://user:password@host:6379/0`; `rediss` is "
+        "TLS. Default: nothing is shared.",
+    )
+    prefix: str = Field(
+        "provider-core",
+        pattern=r"^[^\s{}]+$",
+        description="Begins the name of every key; deployments that share nothing differ in it.",
+    )
+    timeout_s: float = Field(0.5, gt=0, description="Longest wait for an answer.")
+    max_connections: int = Field(32, ge=1, description="Open ones, of limits and of credits each.")
+    lease_s: float = Field(
+        30, ge=1, description="Requests of a replica that died count as running for so long."
+    )
+    credits: bool = Field(
+        default=True,
+        description="Keep credits there, too; such a Redis must keep its data and evict nothing.",
+    )
+    event_retention_days: float = Field(
+        7,
+        gt=0,
+        description="A charge is known for so long, and what a journal brings later is not "
+        "charged.",
+    )
+
+
+def read_settings() -> RedisSettings:
+    """The environment's settings.
+
+    Raises:
+        ConfigurationError: A variable is unknown or invalid; named, without its value.
+    """
+    for variable in EnvSettingsSource(RedisSettings).env_vars:  # in lower case
+        name = variable.removeprefix(PREFIX.lower())
+        if variable != name and name not in RedisSettings.model_fields:
+            raise ConfigurationError(f"{variable.upper()} is no variable of this plugin")
+    try:
+        return RedisSettings()
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = PREFIX + "".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"{name}: {first['msg']}") from None  # the value may be a secret
