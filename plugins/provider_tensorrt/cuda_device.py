@@ -9,6 +9,7 @@ swaps kernels while it runs (its guide, "Working with RTX CUDA Graphs").
 import ctypes
 from collections.abc import Mapping, Sequence
 from math import prod
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,10 @@ class CudaDevice:
         device_id: int,
         captures_graphs: bool = True,
     ) -> None:
-        _select(device_id)
+        _check_present(device_id)
+        self._device_id, self._thread = device_id, 0
+        self._stream: Any = None  # CUDA's handle
+        self._enter()
         self.name = f"cuda:{device_id}"
         self.runtime_version = f"{library.name} {library.version}"
         self.weight_bytes = len(engine)
@@ -64,11 +68,13 @@ class CudaDevice:
 
     def memory_info(self) -> MemoryInfo:
         """Of the GPU, all processes counted."""
+        self._enter()
         free_bytes, total_bytes = _check(cuda.cudaMemGetInfo())
         return MemoryInfo(free_bytes, total_bytes)
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
         """Zeros."""
+        self._enter()
         array_dtype = np.dtype(dtype)
         num_bytes = max(prod(shape) * array_dtype.itemsize, 1)
         error, pointer = cuda.cudaMalloc(num_bytes)
@@ -84,6 +90,7 @@ class CudaDevice:
 
     def allocate_staging(self, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
         """Pinned memory: only from and to such are copies asynchronous."""
+        self._enter()
         num_bytes = prod(shape) * np.dtype(dtype).itemsize
         pointer = _check(cuda.cudaHostAlloc(num_bytes, cuda.cudaHostAllocDefault))
         self._staging.append(pointer)
@@ -94,6 +101,7 @@ class CudaDevice:
 
     def upload(self, target: DeviceArray, source: npt.NDArray[Any]) -> None:
         """Queue a copy."""
+        self._enter()
         kind = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         _check(
             cuda.cudaMemcpyAsync(
@@ -103,6 +111,7 @@ class CudaDevice:
 
     def download(self, target: npt.NDArray[Any], source: DeviceArray) -> None:
         """Queue a copy."""
+        self._enter()
         kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         _check(
             cuda.cudaMemcpyAsync(
@@ -112,12 +121,14 @@ class CudaDevice:
 
     def clear(self, array: DeviceArray) -> None:
         """Queue zeros."""
+        self._enter()
         _check(cuda.cudaMemsetAsync(array.pointer, 0, array.num_bytes, self._stream))
 
     def copy_rows(
         self, target: int, source: int, *, num_rows: int, row_bytes: int, pitch_bytes: int
     ) -> None:
         """Queue one strided copy."""
+        self._enter()
         kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         _check(
             cuda.cudaMemcpy2DAsync(
@@ -129,6 +140,7 @@ class CudaDevice:
         """A context over the memory that all contexts work in, one step at a time."""
         if self._engine is None:
             raise EngineDead("the device is closed")
+        self._enter()
         if self._activations is None:
             self._activations = self.allocate((self.activation_bytes,), "uint8")
         module = self._module
@@ -156,6 +168,7 @@ class CudaDevice:
         """Give all memory back. Idempotent."""
         if self._engine is None:
             return
+        self._enter()
         cuda.cudaStreamSynchronize(self._stream)  # an error here is no reason to keep memory
         self._engine = self._runtime = None
         for pointer in self._allocated:
@@ -165,6 +178,15 @@ class CudaDevice:
         self._allocated.clear()
         self._staging.clear()
         cuda.cudaStreamDestroy(self._stream)
+
+    def _enter(self) -> None:
+        """Make the GPU the calling thread's: loading and running are on two, and CUDA counts each.
+
+        A step begins with an upload, so what executes it need not.
+        """
+        if self._thread != get_ident():
+            _check(cuda.cudaSetDevice(self._device_id))
+            self._thread = get_ident()
 
 
 class CudaExecution:
@@ -242,15 +264,13 @@ class CudaExecution:
             self._graph = None
 
 
-def _select(device_id: int) -> None:
-    """Use one of the GPUs that are there."""
+def _check_present(device_id: int) -> None:
     error, count = cuda.cudaGetDeviceCount()
     if error != cuda.cudaError_t.cudaSuccess or device_id >= count:
         found = f"{count} found" if error == cuda.cudaError_t.cudaSuccess else error.name
         raise ConfigurationError(
             f"there is no GPU cuda:{device_id} ({found}); without one set device to host"
         )
-    _check(cuda.cudaSetDevice(device_id))
 
 
 def _check_room(weight_bytes: int, memory: MemoryInfo, device: str) -> None:

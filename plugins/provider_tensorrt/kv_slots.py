@@ -5,7 +5,7 @@ contiguous part of it, bound as past and as present at once.
 
 A mask hides positions that are not, or no longer, of a slot's text: they count with a weight of 0.
 NaN would come through that, so buffers begin as zeros, and a slot whose text came to NaN is
-cleared.
+cleared before another text has it.
 """
 
 from collections.abc import Sequence
@@ -39,6 +39,7 @@ class KvSlots:
         self._device = device
         self._max_model_len = max_model_len
         self._ends = np.zeros(num_slots, np.int64)  # behind the last position written
+        self._unchecked: set[int] = set()  # written, and no logits yet that would show NaN
         self._buffers = [
             (
                 cache,
@@ -57,9 +58,28 @@ class KvSlots:
             tensors[cache.past] = tensors[cache.present] = slots
         return tensors
 
+    def begin(self, slot: int) -> None:
+        """Make a slot ready for a text from its start on."""
+        if slot in self._unchecked:  # whoever had it left before there were logits
+            self.clear(slot)
+
     def note_written(self, slots: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]) -> None:
         """Remember how far slots were written; `free_positions` is behind that."""
         self._ends[slots] = ends
+
+    def note_unchecked(self, slot: int) -> None:
+        """Remember that a slot was written without logits."""
+        self._unchecked.add(slot)
+
+    def note_logits(self, slots: npt.NDArray[np.int32], logits: npt.NDArray[np.floating]) -> None:
+        """Look at one of the last logits of each slot, `[n]`, and clear those that came to NaN.
+
+        NaN or infinity in any key or value is NaN in all logits of all positions behind it.
+        """
+        if self._unchecked:
+            self._unchecked.difference_update(slots.tolist())
+        for slot in slots[~np.isfinite(logits)].tolist():
+            self.clear(slot)
 
     def free_positions(self, first: int, last: int) -> npt.NDArray[np.int64]:
         """A position of each slot from `first` up to before `last` that may be overwritten.
@@ -75,6 +95,7 @@ class KvSlots:
         for cache, _ in self._buffers:
             self._device.clear(tensors[cache.past])
         self._ends[slot] = 0
+        self._unchecked.discard(slot)
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Queue a copy of the first `num_tokens` positions of a slot into another."""
@@ -90,3 +111,5 @@ class KvSlots:
                 pitch_bytes=pitch,
             )
         self._ends[target] = num_tokens
+        if source in self._unchecked:
+            self._unchecked.add(target)

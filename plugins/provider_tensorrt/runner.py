@@ -100,11 +100,18 @@ class TensorRtRunner:
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""
-        logits = self._run_decode(batch) if batch.phase == "decode" else self._run_prefill(batch)
-        self._slots.note_written(
-            batch.slots, batch.num_computed_tokens + np.int32(batch.token_ids.shape[1])
-        )
-        self._clear_failed(batch, logits)
+        if batch.phase == "decode":
+            logits = self._run_decode(batch)
+        else:
+            if not batch.num_computed_tokens[0]:
+                self._slots.begin(int(batch.slots[0]))
+            logits = self._run_prefill(batch)
+        num_new, num_logits = batch.token_ids.shape[1], batch.num_logits
+        self._slots.note_written(batch.slots, batch.num_computed_tokens + np.int32(num_new))
+        if num_logits:
+            self._slots.note_logits(batch.slots, logits[num_logits - 1 :: num_logits, 0])
+        else:
+            self._slots.note_unchecked(int(batch.slots[0]))
         return logits.astype(np.float32, copy=False)
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
@@ -184,16 +191,6 @@ class TensorRtRunner:
             self._device.download(logits, self._logits)
         self._device.synchronize()
         return logits
-
-    def _clear_failed(self, batch: Batch, logits: npt.NDArray[np.floating]) -> None:
-        """Clear the slots of rows that came to NaN or infinity, which is then in all their logits.
-
-        Whatever text has the slot next must not find it there; see `kv_slots`.
-        """
-        if batch.num_logits:
-            last_of_each = logits[batch.num_logits - 1 :: batch.num_logits, 0]
-            for slot in batch.slots[~np.isfinite(last_of_each)].tolist():
-                self._slots.clear(slot)
 
 
 class _DecodeStep:

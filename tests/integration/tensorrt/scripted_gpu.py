@@ -10,6 +10,7 @@ import ctypes
 from collections.abc import Callable
 from enum import Enum, IntEnum
 from functools import partial
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,9 +56,11 @@ class ScriptedCuda:
         self.pinned: dict[int, npt.NDArray[np.uint8]] = {}
         self._queue: list[Work] = []
         self._captured: list[Work] | None = None
+        self._thread = 0  # whose GPU it is
 
     def queue(self, work: Work) -> None:
         """Put work on the stream, or into the graph that is being captured."""
+        assert self._thread == get_ident(), "cudaSetDevice is a matter of each thread"
         (self._queue if self._captured is None else self._captured).append(work)
 
     def cudaGetDeviceCount(self) -> tuple[CudaError, int]:
@@ -67,6 +70,7 @@ class ScriptedCuda:
     def cudaSetDevice(self, device_id: int) -> tuple[CudaError]:
         """That one."""
         assert device_id == 0
+        self._thread = get_ident()
         return (CudaError.cudaSuccess,)
 
     def cudaMemGetInfo(self) -> tuple[CudaError, int, int]:

@@ -157,6 +157,11 @@ def test_a_text_that_came_to_nan_does_not_reach_the_next_in_its_slot(tmp_path: P
     logits = runner.execute_model(decode_batch([1, TOKEN_OF_NAN], [8, 8]))
     assert np.isnan(logits).all(axis=1).tolist() == [False, True]
     assert generate_greedily(runner, [PROMPT, PROMPT[::-1]], 10) == expected
+    begun = [*range(30), TOKEN_OF_NAN, *range(10)]  # and left before it had any logits
+    runner.execute_model(prefill_batch(2, begun, num_logits=0))
+    runner.move_slot(2, 0, len(begun))
+    runner.execute_model(prefill_batch(1, begun, num_logits=0))
+    assert generate_greedily(runner, [PROMPT, PROMPT[::-1]], 10) == expected
     runner.close()
 
 

@@ -18,10 +18,16 @@ from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.cuda_device import CudaDevice
 from provider_tensorrt.decoder_graph import read_decoder
 from provider_tensorrt.host_device import HostDevice
-from provider_tensorrt.library import TensorRt
+from provider_tensorrt.library import TensorRt, find_library
 from provider_tensorrt.runner import TensorRtRunner
 from tests.generation import generate_greedily
-from tests.integration.tensorrt.scripted_gpu import CudaError, ScriptedCuda, ScriptedTensorRt
+from tests.integration.tensorrt.scripted_gpu import (
+    CudaError,
+    ScriptedContext,
+    ScriptedCuda,
+    ScriptedEngine,
+    ScriptedTensorRt,
+)
 from tests.reference_decoder import ReferenceDecoder
 from tests.tiny_checkpoints import write_checkpoint
 
@@ -150,3 +156,20 @@ def test_the_script_has_the_names_of_the_runtime() -> None:
     names = [name for name in dir(ScriptedCuda) if name.startswith("cuda")]
     assert len(names) > 20
     assert [name for name in names if not hasattr(runtime, name)] == []
+
+
+def test_the_script_has_the_names_of_tensorrt() -> None:
+    """The same of the library that is installed, and of what only TensorRT for RTX has."""
+    module = find_library().module
+    for scripted, real in (
+        (ScriptedEngine, module.ICudaEngine),
+        (ScriptedContext, module.IExecutionContext),
+    ):
+        names = [name for name in vars(scripted) if not name.startswith("_")]
+        assert names
+        assert [name for name in names if not hasattr(real, name)] == []
+    assert hasattr(module.Runtime, "deserialize_cuda_engine")
+    assert hasattr(module.IRuntimeConfig, "set_execution_context_allocation_strategy")
+    assert hasattr(module.ExecutionContextAllocationStrategy, "USER_MANAGED")
+    assert hasattr(module.IRuntimeConfig, "cuda_graph_strategy")
+    assert hasattr(module.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
