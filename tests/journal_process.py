@@ -1,16 +1,18 @@
-"""A server in a process of its own: `python -m tests.journal_process FOLDER [POINT]`.
+"""A server in a process of its own: `python -m tests.journal_process FOLDER [POINT [SETTINGS]]`.
 
 It serves a scripted model with a journal in FOLDER, says its port in FOLDER/port, and writes its
 log to standard output. POINT is a label of the protocol at which it kills itself, the nth time if
-it ends in `:n`.
+it ends in `:n`; `await k` is the kth await of a chat's handler. SETTINGS are further ones, in JSON.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from provider_core import hookimpl
@@ -27,9 +29,11 @@ from provider_core.server.sse import SseWriter
 from provider_core.settings import LoggingSettings, load_settings
 from provider_core.types import ModelSpec
 from tests.serving import KEY, make_model_dir, saying
+from tests.suspensions import AtSuspension
 
 MID_FINAL = "mid final"
 MID_TERMINATOR = "mid terminator"
+AWAIT = "await "
 
 
 def die() -> None:
@@ -77,6 +81,21 @@ def die_amid_terminators(countdown: int) -> None:
     mock.patch.object(SseWriter, "close", dying).start()
 
 
+def die_at_await(number: int, countdown: int) -> AtSuspension:
+    """A plugin that dies the nth time that the handler of a chat comes to its kth await."""
+    left = countdown
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            die()
+
+    plugin = AtSuspension("/v1/chat/completions", count)
+    plugin.point = number
+    return plugin
+
+
 class Scripted:
     """The backend."""
 
@@ -86,7 +105,7 @@ class Scripted:
         return saying("Hello!", step_time_s=0.001)(model)
 
 
-async def main(folder: Path, point: str) -> None:
+async def main(folder: Path, point: str, overrides: dict[str, Any]) -> None:
     """Serve until a signal."""
     name, _, countdown = point.partition(":")
     disk = CrashingDisk(name, int(countdown or 1))
@@ -101,13 +120,15 @@ async def main(folder: Path, point: str) -> None:
         data_dir=folder / "data",
         plugins=(),
         models=({**model, "pricing": pricing},),
-        server={"grace_s": 10},
+        **{"server": {"grace_s": 10}, **overrides},
     )
     plugins = make_plugin_manager(settings)
     plugins.register(TextDefaults(settings), "core-text")
     store, _ = load_or_mint(settings.data_dir, settings.api_key)
     plugins.register(ApiKeyPlugin(store), "core-keys")
     plugins.register(Scripted(), "scripted")
+    if name.startswith(AWAIT):
+        plugins.register(die_at_await(int(name.removeprefix(AWAIT)), int(countdown or 1)))
     server = Server(settings, plugins, writer, Lifecycle(), disk=disk)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
     try:
@@ -124,4 +145,5 @@ async def main(folder: Path, point: str) -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main(Path(sys.argv[1]), " ".join(sys.argv[2:])))
+        folder, point, settings, *_ = [*sys.argv[1:], "", "{}"]
+        asyncio.run(main(Path(folder), point, json.loads(settings)))

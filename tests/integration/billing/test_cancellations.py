@@ -6,7 +6,6 @@ what differs is what must be given back.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -14,14 +13,12 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from provider_core import hookimpl
 from provider_core.testing import ScriptedEncoder
 from tests.integration.keys.test_credits import add, balance, make_key
 from tests.integration.keys.test_limits import CHAT
 from tests.serving import Serving, saying, serving
+from tests.suspensions import AtSuspension
 
 FUNDS = Decimal(1000)
 MARGIN = 2  # points tried beyond the last that was reached
@@ -42,67 +39,15 @@ WAYS: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
 }
 
 
-class CancelsAt:
-    """A middleware that cancels the requests of one path at their nth suspension.
-
-    Attributes:
-        path: Of the requests.
-        point: Counted from 1; 0 cancels none.
-        num_suspensions: Of the last request.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.point = 0
-        self.num_suspensions = 0
-
-    @hookimpl
-    def setup_app(self, app: web.Application) -> None:
-        """Put it outside of all others."""
-        app.middlewares.insert(0, self._cancel)
-
-    @web.middleware
-    async def _cancel(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path != self.path:
-            return await handler(request)
-        self.num_suspensions = 0
-        return await _Stepped(handler(request), self._suspended)
-
-    def _suspended(self) -> None:
-        self.num_suspensions += 1
-        task = asyncio.current_task()
-        if self.num_suspensions == self.point and task is not None:
-            asyncio.get_running_loop().call_soon(task.cancel)
-
-
-class _Stepped:
-    """An awaitable that tells of each time it waits."""
-
-    def __init__(self, awaitable: Awaitable[web.StreamResponse], tell: Callable[[], None]) -> None:
-        self._awaitable = awaitable
-        self._tell = tell
-
-    def __await__(self) -> Generator[Any, None, web.StreamResponse]:
-        """Wait as it waits."""
-        inner = self._awaitable.__await__()
-        result: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                waited_for = inner.send(result) if error is None else inner.throw(error)
-            except StopIteration as stop:
-                response: web.StreamResponse = stop.value
-                return response
-            self._tell()
-            result, error = None, None
-            try:
-                result = yield waited_for
-            except BaseException as exc:  # noqa: BLE001 - given on, whatever it is
-                error = exc
+def cancel() -> None:
+    """Cancel whoever is about to wait."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
 
 
 async def cancel_at_each_point(
-    served: Serving, cancels: CancelsAt, body: dict[str, Any], headers: dict[str, str]
+    served: Serving, cancels: AtSuspension, body: dict[str, Any], headers: dict[str, str]
 ) -> tuple[int, int]:
     """Send a request again and again, each time cancelled one suspension later, until none is.
 
@@ -141,7 +86,7 @@ async def test_b13_cancelled_at_any_await_a_request_has_one_bill_or_none(
 ) -> None:
     """I1, I7 and I14: admitted means one final; nothing stays open, reserved, taken or running."""
     path, body, headers = WAYS[way]
-    cancels = CancelsAt(path)
+    cancels = AtSuspension(path, cancel)
     async with serving(
         saying('{"a":1}'),
         plugins=(cancels,),
@@ -170,7 +115,7 @@ async def test_b13_cancelled_at_any_await_a_request_has_one_bill_or_none(
 
 async def test_b13_encoders_are_cancelled_at_any_await_too() -> None:
     """Their requests suspend in threads and in the encoder's queue."""
-    cancels = CancelsAt("/v1/embeddings")
+    cancels = AtSuspension("/v1/embeddings", cancel)
     async with serving(
         lambda spec: ScriptedEncoder(embedding_size=4, max_model_len=spec.max_model_len),
         plugins=(cancels,),
