@@ -30,7 +30,7 @@ _POLL_S = 0.005
 
 
 class InProcess:
-    """What a worker knows of the server; opens its socket only if there is a worker.
+    """What such a plugin knows of the server; the socket is opened only if one asks for it.
 
     Args:
         settings: All of them.
@@ -60,6 +60,7 @@ class InProcess:
         self._specs = specs
         self._num_unlogged = num_unlogged
         self._on_failure = on_failure
+        self._is_enabled = False
         self._worker: Worker | None = None
         self._task: asyncio.Future[None] | None = None
         self._folder: TemporaryDirectory[str] | None = None
@@ -72,6 +73,10 @@ class InProcess:
         """Of the models that are served now; none before they are loaded."""
         return self._specs()
 
+    def enable(self) -> None:
+        """Have the socket opened, for routes of a plugin that call others."""
+        self._is_enabled = True
+
     def work(self, worker: Worker) -> None:
         """Have a worker run from the opening of the socket to the end of the server.
 
@@ -81,6 +86,7 @@ class InProcess:
         if self._worker is not None:
             raise ConfigurationError("two plugins want to take work for this process")
         self._worker = worker
+        self.enable()
 
     def open_session(self) -> aiohttp.ClientSession:
         """A client of the application, for the running loop; see `open_session`."""
@@ -116,19 +122,20 @@ class InProcess:
         return True
 
     async def open(self, connection_factory: Callable[[], asyncio.Protocol]) -> None:
-        """Listen, and start the worker; the server's to call.
+        """Listen if asked to, and start the worker; the server's to call.
 
         Args:
             connection_factory: As of the server's other sockets.
         """
-        if self._worker is None:
+        if not self._is_enabled:
             return
         self._folder = TemporaryDirectory(prefix="provider-")  # for its owner only, says tempfile
         self.socket_path = str(Path(self._folder.name, "http"))
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_unix_server(connection_factory, self.socket_path)
-        self._task = asyncio.ensure_future(self._worker(self))
-        self._task.add_done_callback(self._ended)
+        if self._worker is not None:
+            self._task = asyncio.ensure_future(self._worker(self))
+            self._task.add_done_callback(self._ended)
 
     async def stop(self, timeout_s: float, hurry: asyncio.Event) -> None:
         """Have the worker take nothing more, and wait for what it has taken.

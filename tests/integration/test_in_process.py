@@ -111,6 +111,24 @@ async def test_without_a_worker_there_is_no_socket() -> None:
         assert served.server.in_process.socket_path == ""
 
 
+async def test_a_route_of_a_plugin_can_call_another() -> None:
+    """It needs the socket and no worker."""
+
+    class Greeter:
+        @hookimpl
+        def setup_app(self, app: web.Application) -> None:
+            app[IN_PROCESS].enable()
+            app.router.add_get("/hello", self.hello)
+
+        async def hello(self, request: web.Request) -> web.Response:
+            status, body = await post(request.app[IN_PROCESS], chat())
+            return web.Response(status=status, body=body)
+
+    async with serving(plugins=(Greeter(),)) as served:
+        async with served.session.get(f"{served.url}/hello") as answer:
+            assert (await answer.json())["choices"][0]["message"]["content"] == "Hello!"
+
+
 async def test_a_worker_waits_for_the_models() -> None:
     """`until_ready` returns when requests are served, and models are then known."""
     seen: list[list[str]] = []
