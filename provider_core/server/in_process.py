@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -148,9 +149,8 @@ class InProcess:
         if self._task is None:
             return
         hurrying = asyncio.ensure_future(hurry.wait())
-        await asyncio.wait(
-            {self._task, hurrying}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        either: set[asyncio.Future[Any]] = {self._task, hurrying}
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()
 
     async def close(self) -> None:

@@ -124,9 +124,11 @@ async def test_a_route_of_a_plugin_can_call_another() -> None:
             status, body = await post(request.app[IN_PROCESS], chat())
             return web.Response(status=status, body=body)
 
-    async with serving(plugins=(Greeter(),)) as served:
-        async with served.session.get(f"{served.url}/hello") as answer:
-            assert (await answer.json())["choices"][0]["message"]["content"] == "Hello!"
+    async with (
+        serving(plugins=(Greeter(),)) as served,
+        served.session.get(f"{served.url}/hello") as answer,
+    ):
+        assert b'"Hello!"' in await answer.read()
 
 
 async def test_a_worker_waits_for_the_models() -> None:
