@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 import pytest
 
@@ -35,7 +35,7 @@ class Reader:
         reads: Cleared while the reader stalls.
     """
 
-    def __init__(self, pipe: BinaryIO, log: Path) -> None:
+    def __init__(self, pipe: IO[bytes], log: Path) -> None:
         self.reads = threading.Event()
         self.reads.set()
         self._pipe = pipe
