@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -45,10 +46,12 @@ class RedisCreditLedger:
         self._charges = Charges(connection, retention_days=event_retention_days)
         self._reserved: dict[str, tuple[str, str]] = {}  # key and account, by generation id
         self._warned: set[tuple[str, str]] = set()
+        self._checking: asyncio.Task[None] | None = None
 
     def start(self, unread: Unread) -> None:
         """Charge what journals have and Redis has not. Returns at once."""
         self._charges.catch_up(unread)
+        self._checking = asyncio.create_task(self._check_keeping())
 
     async def reserve(
         self, generation_id: str, principal: Principal, usd: Decimal, *, deadline_s: float
@@ -153,8 +156,22 @@ class RedisCreditLedger:
 
     async def close(self) -> None:
         """Charge what can be charged, and close. Idempotent."""
+        if self._checking is not None:
+            self._checking.cancel()
         await self._charges.close()
         await self._connection.close()
+
+    async def _check_keeping(self) -> None:
+        """Tell the operator of a Redis that may lose money."""
+        with suppress(RedisFailedError):  # not there yet, or it does not say
+            facts = await self._connection.command("INFO")
+            policy = facts.get("maxmemory_policy", "noeviction")
+            if policy != "noeviction" or facts.get("aof_enabled") == 0:
+                log.warning(
+                    "credits.may_be_lost",
+                    maxmemory_policy=policy,
+                    appendonly=bool(facts.get("aof_enabled")),
+                )
 
     async def _ask(self, script: str, keys: Sequence[str], arguments: Sequence[object]) -> Any:
         """Run a script when everything that waits has been charged.

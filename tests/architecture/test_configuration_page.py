@@ -24,6 +24,7 @@ from provider_core.model_settings import (
 from provider_core.platforms import ProbeSettings
 from provider_core.settings import Settings, load_settings
 from provider_onnxruntime.settings import OnnxRuntimeSettings
+from provider_redis.settings import RedisSettings
 from provider_tensorrt.settings import TensorRtSettings
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,7 @@ ROWS = [
     *table_rows(PriceWindowSettings, "pricing.windows."),
     *table_rows(ProbeSettings, "probes."),
     *plugin_rows("PROVIDER_ONNXRUNTIME_", OnnxRuntimeSettings),
+    *plugin_rows("PROVIDER_REDIS_", RedisSettings),
     *plugin_rows("PROVIDER_TENSORRT_", TensorRtSettings),
 ]
 

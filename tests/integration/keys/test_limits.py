@@ -135,6 +135,19 @@ async def test_tokens_are_limited_too() -> None:
     assert 60 - used <= remaining <= 60 - used + 30
 
 
+@pytest.mark.parametrize("dialect", CHATS)
+async def test_a_prompt_that_never_fits_is_refused_for_good(dialect: str) -> None:
+    """A request of more tokens than a minute's is not let in once, and clients do not try again."""
+    path, body = CHATS[dialect]
+    async with serving(limits={"tokens_per_minute": 4}) as server:
+        answer = await server.post(path, body)
+        assert server.usage.lines == []
+    assert answer.status == 429
+    assert answer.headers["x-should-retry"] == "false"
+    assert "Retry-After" not in answer.headers
+    assert "more than the limit of 4 tokens per minute" in await answer.text()
+
+
 async def test_a_models_own_limits_hold() -> None:
     """Beside those of the key."""
     async with serving(

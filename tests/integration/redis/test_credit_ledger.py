@@ -1,11 +1,13 @@
 """Credits in a real Redis: reserved, charged once, given back, whatever fails."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from provider_core import CreditLedger, InsufficientCredits, Principal, SpendLimit, Unavailable
 from provider_core.access.credit_rows import period_start
 from provider_core.access.credits import CreditStore
 from provider_core.access.database import AccessDatabase
+from provider_core.cli import make_cli
 from provider_redis.amounts import to_text, to_usd
 from provider_redis.credit_ledger import RedisCreditLedger
 from tests.redis_server import RedisServer, needs_redis, redis_server
@@ -327,6 +331,37 @@ async def test_a_start_charges_what_journals_have_beyond_redis(redis: RedisServe
             await ledger._charges._catching_up
             assert await balance(ledger) == ("1", "0.3", "0")
     assert asked == [{}, {"a.jnl": 7}]
+
+
+async def test_a_redis_that_may_lose_money_is_named(redis: RedisServer) -> None:
+    """One that forgets what is seldom used."""
+    async with ledgers(redis) as (ledger,):
+        for policy, expected in (("noeviction", []), ("allkeys-lru", ["credits.may_be_lost"])):
+            await ledger._connection.command("CONFIG", "SET", "maxmemory-policy", policy)
+            with capture_logs() as logs:
+                await ledger._check_keeping()
+            assert [line["event"] for line in logs] == expected
+        await ledger._connection.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+def test_the_command_line_credits_accounts_there(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says so when it cannot be reached."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROVIDER_REDIS_URL", redis.url)
+    monkeypatch.setenv("PROVIDER_PLUGINS", "redis")
+    run = partial(CliRunner().invoke, make_cli())
+    for _ in range(2):
+        added = run(["credits", "add", "acme", "2.5", "--id", "payment-1", "--json"])
+        assert json.loads(added.stdout)["available"] == "2.5", added.output
+    listed = json.loads(run(["credits", "list", "acme", "--json"]).stdout)
+    assert [(movement["kind"], movement["usd"]) for movement in listed] == [("credit", "2.5")]
+    assert not (tmp_path / ".provider").exists()
+    monkeypatch.setenv("PROVIDER_REDIS_URL", "redis://:a-secret@127.0.0.1:1/0")
+    failed = run(["credits", "show", "acme"])
+    assert failed.exit_code != 0
+    assert "a-secret" not in failed.output
 
 
 async def test_the_past_of_a_key_does_not_grow_for_ever(redis: RedisServer) -> None:
