@@ -36,8 +36,12 @@ def run_export(
         Literal["cpu", "tensorrt"], typer.Option(help="Whose operators the graph uses.")
     ] = "cpu",
     precision: Annotated[
-        Literal["fp32", "fp16", "int8", "int4", "hybrid"],
+        Literal["fp32", "fp16", "bf16", "int8", "int4", "hybrid"],
         typer.Option(help="How weights are stored; hybrid is int8 that may be run as int4 too."),
+    ] = "fp32",
+    activations: Annotated[
+        Literal["fp32", "fp16", "bf16"],
+        typer.Option(help="What layers compute in, for --target tensorrt."),
     ] = "fp32",
     block_size: Annotated[
         int | None, typer.Option(help="Inputs that share a scale in int4; 32 unless said.")
@@ -93,6 +97,7 @@ def run_export(
                 out,
                 target=target,
                 precision=precision,
+                activations=activations,
                 block_size=block_size,
                 weights=weights,
                 max_model_len=max_model_len,

@@ -139,7 +139,7 @@ class DecoderBuilder:
         rows = self._linear_layers.add_embedding(name, "input_ids", TABLE, self._read_table(TABLE))
         if scale == 1:
             return rows
-        factor = graph.add_constant("embeddings.scale", np.array(scale, np.float32))
+        factor = graph.add_floats("embeddings.scale", np.array(scale, np.float32))
         return graph.add_node("Mul", (rows, factor), "embeddings")
 
     def _attention(self, layer: int, x: str) -> str:
@@ -231,10 +231,14 @@ class DecoderBuilder:
         starts = graph.add_node("Reshape", (start, one), "head.starts")
         end = graph.add_constant("head.end", np.array([np.iinfo(np.int64).max], np.int64))
         kept = graph.add_node("Slice", (x, starts, end, one), "head.kept")
+        is_float32 = graph.float_type == TensorProto.FLOAT
+        name = "logits" if is_float32 else "head.logits"
         if config.logits_softcap:
-            self._project_softly(kept)
+            self._project_softly(name, kept)
         else:
-            self._project("logits", kept)
+            self._project(name, kept)
+        if not is_float32:
+            graph.add_node("Cast", (name,), "logits", to=TensorProto.FLOAT)
         graph.add_output(
             "logits", TensorProto.FLOAT, ("batch_size", "num_logits", config.vocab_size)
         )
@@ -246,14 +250,14 @@ class DecoderBuilder:
         weight = self._read_table(TABLE if is_tied else HEAD)
         return self._linear_layers.add_linear(name, x, weight.T)
 
-    def _project_softly(self, x: str) -> None:
+    def _project_softly(self, name: str, x: str) -> None:
         """Logits `c * tanh(x @ weight / c)`; the division is done where it is cheap."""
         graph, cap = self._graph, np.float32(self._config.logits_softcap)
-        inverse = graph.add_constant("head.inverse_cap", np.array(1 / cap))
+        inverse = graph.add_floats("head.inverse_cap", np.array(1 / cap))
         shrunk = graph.add_node("Mul", (x, inverse), "head.shrunk")
         product = self._project("head.product", shrunk)
         squashed = graph.add_node("Tanh", (product,), "head.squashed")
-        graph.add_node("Mul", (squashed, graph.add_constant("head.cap", np.array(cap))), "logits")
+        graph.add_node("Mul", (squashed, graph.add_floats("head.cap", np.array(cap))), name)
 
     def _read_table(self, name: str) -> npt.NDArray[np.float32]:
         return self._checkpoint.read(name, (self._config.vocab_size, self._config.hidden_size))
@@ -269,4 +273,4 @@ class DecoderBuilder:
 
     def _norm_vector(self, name: str, size: int) -> str:
         weight = self._checkpoint.read(name, (size,)) + np.float32(self._config.family.norm_offset)
-        return self._graph.add_constant(name, weight)
+        return self._graph.add_floats(name, weight)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
+import ml_dtypes  # registers bfloat16 with numpy
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -31,7 +32,9 @@ from provider_export.tensorrt_target import TensorRtTarget
 from provider_export.weight_formats import FloatFormat, Int4Format, Int8Format, WeightFormat
 
 TargetName = Literal["cpu", "tensorrt"]
-Precision = Literal["fp32", "fp16", "int8", "int4", "hybrid"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "hybrid"]
+Activations = Literal["fp32", "fp16", "bf16"]
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": ml_dtypes.bfloat16.__name__}
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DEFAULT_BLOCK_SIZE = 32
 MODEL_FILE, DATA_FILE = "model.onnx", "model.onnx.data"
@@ -58,6 +61,7 @@ def export_decoder(
     *,
     target: TargetName = "cpu",
     precision: Precision = "fp32",
+    activations: Activations = "fp32",
     block_size: int = DEFAULT_BLOCK_SIZE,
     weights: Path | None = None,
     max_model_len: int | None = None,
@@ -70,8 +74,9 @@ def export_decoder(
         out: Made if it is missing; the files of a model that was exported there before are
             replaced or go. It may be `source`. Nothing is in it before all of it is.
         target: Which runtime's operators the graph uses.
-        precision: What weights are stored as; everything else is float32. `hybrid` stores int8 and
-            says that int4 may be derived from it too.
+        precision: What weights are stored as. `hybrid` stores int8 and says that int4 may be
+            derived from it too.
+        activations: What layers compute in and caches hold; the target `cpu` has float32 only.
         block_size: Inputs that share a scale in int4.
         weights: Where the safetensors are, if not in `source`.
         max_model_len: Positions to build for, if fewer than `max_position_embeddings`; `longrope`
@@ -86,6 +91,8 @@ def export_decoder(
         ConfigurationError: The source cannot be exported; the message says why.
     """
     matrices, tables = choose_formats(target, precision, block_size)
+    if target == "cpu" and activations != "fp32":
+        raise ConfigurationError(f"target cpu computes in fp32 only, not in {activations}")
     is_in_place = isinstance(source, Path) and out.resolve() == source.resolve()
     if max_model_len is not None and is_in_place:
         raise ConfigurationError("a length of its own needs an output folder of its own")
@@ -108,7 +115,7 @@ def export_decoder(
         if precision == "int4":
             metadata["provider.block_size"] = str(block_size)
         with ExternalData(folder / DATA_FILE) as data:
-            graph = GraphBuilder(data)
+            graph = GraphBuilder(data, DTYPES[activations])
             operators: Target = (
                 CpuTarget(config, graph) if target == "cpu" else TensorRtTarget(config, graph)
             )
@@ -137,16 +144,14 @@ def choose_formats(
         )
     matrices: WeightFormat
     match precision:
-        case "fp32":
-            matrices = FloatFormat(np.float32)
-        case "fp16":
-            matrices = FloatFormat(np.float16)
+        case "fp32" | "fp16" | "bf16":
+            matrices = FloatFormat(DTYPES[precision])
         case "int4":
             matrices = Int4Format(block_size)
         case "int8" | "hybrid":
             matrices = Int8Format()
     is_float = isinstance(matrices, FloatFormat)
-    return matrices, matrices if is_float or target == "cpu" else FloatFormat(np.float16)
+    return matrices, matrices if is_float or target == "cpu" else FloatFormat("float16")
 
 
 def count_weights(source: Path | RandomShape) -> int:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from provider_core import ConfigurationError
 from provider_export.external_data import ExternalData
 
 CONTRIB = "com.microsoft"
@@ -18,10 +19,13 @@ class GraphBuilder:
 
     Args:
         data: Where weights are written, as soon as they are added.
+        float_dtype: What layers compute in, as `float32`.
     """
 
-    def __init__(self, data: ExternalData) -> None:
+    def __init__(self, data: ExternalData, float_dtype: str = "float32") -> None:
         self._data = data
+        self.float_dtype = np.dtype(float_dtype)
+        self.float_type = helper.np_dtype_to_tensor_dtype(self.float_dtype)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -68,6 +72,18 @@ class GraphBuilder:
         """Store a tensor in the dtype it has."""
         self._initializers.append(self._data.add(name, values))
         return name
+
+    def add_floats(self, name: str, values: npt.NDArray[np.float32]) -> str:
+        """Store a tensor in the dtype that layers compute in.
+
+        Raises:
+            ConfigurationError: A number does not fit into it.
+        """
+        with np.errstate(over="ignore"):
+            floats = values.astype(self.float_dtype)
+        if np.isinf(floats.astype(np.float32)).any() and np.isfinite(values).all():
+            raise ConfigurationError(f"tensor {name} does not fit into {self.float_dtype}")
+        return self.add_constant(name, floats)
 
     def add_int4(self, name: str, values: npt.NDArray[np.int8]) -> str:
         """Store values from -8 to 7 as int4."""

@@ -31,14 +31,14 @@ class LinearLayers:
             name: Of the result; the weights' names begin with it.
             x: `[..., in]`.
             weight: `[in, out]`.
-            bias: `[out]`; stored as float32 whatever the format.
+            bias: `[out]`; stored in what layers compute in, whatever the format.
         """
         graph = self._graph
         matrix = self._matrices.add_matrix(graph, f"{name}.weight", weight)
         if bias is None:
             return graph.add_node("MatMul", (x, matrix), name)
         product = graph.add_node("MatMul", (x, matrix), f"{name}.product")
-        return graph.add_node("Add", (product, graph.add_constant(f"{name}.bias", bias)), name)
+        return graph.add_node("Add", (product, graph.add_floats(f"{name}.bias", bias)), name)
 
     def add_embedding(self, name: str, ids: str, table: str, weight: Matrix) -> str:
         """Rows of `weight` by their numbers.

@@ -32,9 +32,13 @@ class TensorRtTarget:
         shape = ("batch_size", config.num_kv_heads, "max_sequence_length", config.head_dim)
         for layer in range(config.num_layers):
             for part in ("key", "value"):
-                graph.add_input(f"past_key_values.{layer}.{part}", TensorProto.FLOAT, shape)
-                graph.add_output(f"present.{layer}.{part}", TensorProto.FLOAT, shape)
+                graph.add_input(f"past_key_values.{layer}.{part}", graph.float_type, shape)
+                graph.add_output(f"present.{layer}.{part}", graph.float_type, shape)
         add_rotation_tables(graph, config)
+        if graph.float_type != TensorProto.FLOAT:
+            for rope in config.ropes:
+                for table in rotation_tables(rope):
+                    graph.add_node("Cast", (table,), f"{table}.rounded", to=graph.float_type)
         self._add_masks()
 
     def _add_masks(self) -> None:
@@ -124,7 +128,7 @@ class TensorRtTarget:
         cap = config.attention_softcap
         numbers = {"shrink": config.attention_scale / cap, "cap": cap, "never": -np.inf}
         for constant, number in numbers.items():
-            graph.add_constant(f"{name}.{constant}", np.array(number, np.float32))
+            graph.add_floats(f"{name}.{constant}", np.array(number, np.float32))
         for constant, num_heads in {
             "grouped": config.num_kv_heads,
             "by_head": config.num_heads,
@@ -146,9 +150,11 @@ class TensorRtTarget:
         return graph.add_node("Reshape", (mixed, f"{name}.by_head"), f"{name}.heads")
 
     def _rotate(self, x: str, num_heads: int, rope: Rope) -> str:
+        suffix = "" if self._graph.float_type == TensorProto.FLOAT else ".rounded"
+        tables = [f"{table}{suffix}" for table in rotation_tables(rope)]
         return self._graph.add_node(
             "RotaryEmbedding",
-            (x, *rotation_tables(rope), "position_ids"),
+            (x, *tables, "position_ids"),
             f"{x}.rotated",
             num_heads=num_heads,
             rotary_embedding_dim=rope.rotary_dim if rope.rotary_dim < self._config.head_dim else 0,

@@ -23,6 +23,7 @@ from provider_core.quantization import quantize_blocks, quantize_channels
 from provider_export.graph_builder import CONTRIB, GraphBuilder
 
 Matrix = npt.NDArray[np.float32]
+FLOAT_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 class WeightFormat(Protocol):
@@ -46,23 +47,29 @@ class WeightFormat(Protocol):
 
 
 class FloatFormat:
-    """Floating point: stored as `dtype`, used as float32."""
+    """Floating point.
 
-    def __init__(self, dtype: type[np.float32] | type[np.float16]) -> None:
-        self._dtype = dtype
+    Args:
+        dtype: What it is stored as; a Cast makes what layers compute in of it.
+    """
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self._dtype = np.dtype(dtype)
 
     def add_matrix(self, graph: GraphBuilder, name: str, weight: Matrix) -> str:
-        """Store it as it is, or as float16 before a Cast.
+        """Store it, before a Cast where layers compute in another dtype.
 
         Raises:
             ConfigurationError: A weight does not fit into float16.
         """
-        if self._dtype is np.float32:
-            return graph.add_constant(name, weight)
-        if max(weight.max(), -weight.min()) > np.finfo(np.float16).max:
+        is_narrow = self._dtype == np.float16
+        if is_narrow and max(weight.max(), -weight.min()) > np.finfo(np.float16).max:
             raise ConfigurationError(f"tensor {name} does not fit into fp16; export with fp32")
-        stored = graph.add_constant(f"{name}.fp16", weight.astype(np.float16))
-        return graph.add_node("Cast", (stored,), name, to=TensorProto.FLOAT)
+        values = weight.astype(self._dtype, copy=False)
+        if self._dtype == graph.float_dtype:
+            return graph.add_constant(name, values)
+        stored = graph.add_constant(f"{name}.{FLOAT_NAMES[self._dtype.name]}", values)
+        return graph.add_node("Cast", (stored,), name, to=graph.float_type)
 
     def add_table(self, graph: GraphBuilder, name: str, weight: Matrix) -> None:
         """A table is stored as any matrix."""
@@ -84,7 +91,7 @@ class Int8Format:
         """Quantise and store."""
         values, scales = quantize_channels(weight)
         graph.add_constant(f"{name}.int8", values)
-        graph.add_constant(f"{name}.scales", scales)
+        graph.add_floats(f"{name}.scales", scales)
         return self._dequantize(graph, name, f"{name}.int8", f"{name}.scales")
 
     def add_table(self, graph: GraphBuilder, name: str, weight: Matrix) -> None:
@@ -122,7 +129,7 @@ class Int4Format:
         """Quantise and store."""
         values, scales = quantize_blocks(weight, self._block_size)
         graph.add_int4(f"{name}.int4", values)
-        graph.add_constant(f"{name}.scales", scales)
+        graph.add_floats(f"{name}.scales", scales)
         return self._dequantize(graph, name, f"{name}.int4", f"{name}.scales")
 
     def add_table(self, graph: GraphBuilder, name: str, weight: Matrix) -> None:
