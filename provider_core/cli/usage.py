@@ -169,11 +169,18 @@ def export(
     to: Annotated[Target, typer.Option(help="Whose form.")],
     since: Since = "",
     until: Until = "",
-    product_code: Annotated[str, typer.Option(help="Of the AWS Marketplace listing.")] = "",
+    agreements: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="AWS Marketplace's buyers, as TOML.")
+    ] = None,
+    product_code: Annotated[
+        str, typer.Option(help="Of an AWS Marketplace listing of before June 2026.")
+    ] = "",
 ) -> None:
     """Write usage in the form of a billing service."""
+    from functools import partial
+
     from provider_core.billing.audit import aws_marketplace, exports, focus
-    from provider_core.cli.usage_sources import parse_period, provider_names, read_books
+    from provider_core.cli.usage_sources import parse_period, provider_names, read_books, read_file
     from provider_core.errors import ConfigurationError
     from provider_core.json_lines import encode_line
 
@@ -184,9 +191,16 @@ def export(
             case Target.FOCUS_CSV:
                 typer.echo(focus.to_csv(books, period, provider=name), nl=False)
             case Target.AWS_MARKETPLACE:
-                if not product_code:
-                    raise ConfigurationError("--to aws-marketplace needs a --product-code")
-                for batch in aws_marketplace.batches(books, period, product_code=product_code):
+                if (agreements is None) == (not product_code):
+                    raise ConfigurationError(
+                        "--to aws-marketplace needs either --agreements or a --product-code"
+                    )
+                buyers = None
+                if agreements is not None:
+                    buyers = read_file(partial(aws_marketplace.read_agreements, agreements))
+                for batch in aws_marketplace.batches(
+                    books, period, product_code=product_code, agreements=buyers
+                ):
                     typer.echo(encode_line(batch), nl=False)
             case _:
                 for event in exports.export_events(to.value, books, period, provider=slug):

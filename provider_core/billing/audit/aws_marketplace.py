@@ -1,12 +1,16 @@
 """Usage for AWS Marketplace: summed before it is sent, since an hour cannot be sent twice.
 
 `BatchMeterUsage` takes the same customer, dimension and hour again only with the same quantity,
-at most 25 records a call and up to six hours late.
+at most 25 records a call, less than a day late. Products since June 2026 name buyers by their
+account and the license of their agreement, older ones by an identifier of AWS's and a product code.
 """
 
+import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from provider_core.billing.audit.books import Books, Period
@@ -20,16 +24,58 @@ _HOUR_S = 3600
 _Key = tuple[int, str, str]  # hour in Unix seconds, customer, dimension
 
 
-def batches(books: Books, period: Period, *, product_code: str) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a customer bought, as AWS names it.
+
+    Attributes:
+        aws_account_id: The buyer's.
+        license_arn: Of the agreement.
+    """
+
+    aws_account_id: str
+    license_arn: str
+
+
+def read_agreements(path: Path) -> dict[str, Agreement]:
+    """Read a TOML file with a table for each customer: `aws_account_id` and `license_arn`.
+
+    Raises:
+        OSError: The file cannot be read.
+        ConfigurationError: It is no TOML, or a customer's table is none of these.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    agreements = {}
+    for customer, table in tables.items():
+        try:
+            agreements[customer] = Agreement(**table)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{customer} in {path}: write aws_account_id and license_arn, and nothing else"
+            ) from error
+    return agreements
+
+
+def batches(
+    books: Books,
+    period: Period,
+    *,
+    product_code: str = "",
+    agreements: Mapping[str, Agreement] | None = None,
+) -> Iterator[dict[str, Any]]:
     """The bodies of all calls for a period that ends with a whole hour.
 
     Args:
         books: A bill that was taken back, whenever, is not in the sums.
         period: Of the bills' timestamps.
-        product_code: Of the listing.
+        product_code: Of a listing without agreements.
+        agreements: Of one product, by customer.
 
     Raises:
-        ConfigurationError: A sum is more than a record can hold.
+        ConfigurationError: A sum is more than a record can hold, or a customer has no agreement.
     """
     taken_back = {
         event_id
@@ -43,15 +89,13 @@ def batches(books: Books, period: Period, *, product_code: str) -> Iterator[dict
                 sums[hour, customer_of(event), f"{charge.sku}_{charge.unit.lower()}"] += (
                     charge.quantity
                 )
-    records = [_record(key, quantity) for key, quantity in sorted(sums.items())]
+    records = [_record(key, quantity, agreements) for key, quantity in sorted(sums.items())]
+    product = {"ProductCode": product_code} if agreements is None else {}
     for start in range(0, len(records), MAX_RECORDS):
-        yield {
-            "ProductCode": product_code,
-            "UsageRecords": records[start : start + MAX_RECORDS],
-        }
+        yield {**product, "UsageRecords": records[start : start + MAX_RECORDS]}
 
 
-def _record(key: _Key, quantity: int) -> dict[str, Any]:
+def _record(key: _Key, quantity: int, agreements: Mapping[str, Agreement] | None) -> dict[str, Any]:
     hour, customer, dimension = key
     if quantity > MAX_QUANTITY:
         raise ConfigurationError(
@@ -60,7 +104,19 @@ def _record(key: _Key, quantity: int) -> dict[str, Any]:
         )
     return {
         "Timestamp": datetime.fromtimestamp(hour, UTC).isoformat().replace("+00:00", "Z"),
-        "CustomerIdentifier": customer,
+        **_buyer(customer, agreements),
         "Dimension": dimension,
         "Quantity": quantity,
+    }
+
+
+def _buyer(customer: str, agreements: Mapping[str, Agreement] | None) -> dict[str, str]:
+    if agreements is None:
+        return {"CustomerIdentifier": customer}
+    agreement = agreements.get(customer)
+    if agreement is None:
+        raise ConfigurationError(f"{customer} has no agreement, and used what is billed")
+    return {
+        "CustomerAWSAccountId": agreement.aws_account_id,
+        "LicenseArn": agreement.license_arn,
     }

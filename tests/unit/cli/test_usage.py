@@ -147,12 +147,20 @@ def test_export_writes_one_object_a_line(journal: Path, to: str) -> None:
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
-def test_export_to_the_aws_marketplace_needs_a_product(journal: Path) -> None:
-    """A code that only the provider knows."""
-    with pytest.raises(ConfigurationError, match="--product-code"):
-        usage("export", "--to", "aws-marketplace")
-    output = usage("export", "--to", "aws-marketplace", "--product-code", "p-1").output
-    assert json.loads(output)["ProductCode"] == "p-1"
+def test_export_to_the_aws_marketplace_needs_a_product_or_agreements(
+    journal: Path, tmp_path: Path
+) -> None:
+    """What only the provider knows, in one of two forms."""
+    command = ("export", "--to", "aws-marketplace")
+    file = tmp_path / "agreements.toml"
+    file.write_text("[acme]\naws_account_id = '1'\nlicense_arn = 'arn:aws:x'\n")
+    both = ("--product-code", "p-1", "--agreements", str(file))
+    for options in ((), both):
+        with pytest.raises(ConfigurationError, match="--product-code"):
+            usage(*command, *options)
+    assert json.loads(usage(*command, *both[:2]).output)["ProductCode"] == "p-1"
+    (record, *_) = json.loads(usage(*command, *both[2:]).output)["UsageRecords"]
+    assert record["LicenseArn"] == "arn:aws:x"
 
 
 def test_export_as_focus_is_csv(journal: Path) -> None:

@@ -145,6 +145,28 @@ def test_an_hour_of_too_much_is_refused(tmp_path: Path) -> None:
             list(aws_marketplace.batches(books, ALWAYS, product_code="p"))
 
 
+def test_aws_marketplace_names_buyers_by_their_agreements(books: Books, tmp_path: Path) -> None:
+    """From a file; whoever is not in it is not left out in silence."""
+    path = tmp_path / "agreements.toml"
+    path.write_text(f"[{KEY}]\naws_account_id = '123456789012'\nlicense_arn = 'arn:aws:x'\n")
+    agreements = aws_marketplace.read_agreements(path)
+    (batch,) = aws_marketplace.batches(books, ALWAYS, agreements=agreements)
+    assert batch.keys() == {"UsageRecords"}
+    buyers = {(r["CustomerAWSAccountId"], r["LicenseArn"]) for r in batch["UsageRecords"]}
+    assert buyers == {("123456789012", "arn:aws:x")}
+    with pytest.raises(ConfigurationError, match=f"{KEY} has no agreement"):
+        list(aws_marketplace.batches(books, ALWAYS, agreements={}))
+
+
+@pytest.mark.parametrize("text", ["[acme", "acme = 1", "[acme]\naws_account_id = '1'"])
+def test_agreements_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    """With the file and, if it is one, the customer."""
+    path = tmp_path / "agreements.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"agreements\.toml"):
+        aws_marketplace.read_agreements(path)
+
+
 def test_an_invoice_lists_units_and_prices(books: Books) -> None:
     """November has the first bill and not the second one's customer."""
     made = invoice(books, KEY, NOVEMBER)

@@ -100,6 +100,13 @@ STRIPE_ADJUSTMENT = {  # POST /v1/billing/meter_event_adjustments
     },
 }
 
+AGREEMENTS = {
+    customer: aws_marketplace.Agreement(
+        "123456789012", f"arn:aws:license-manager::294406891311:license:l-{number:032x}"
+    )
+    for number, customer in enumerate(("key_9f31c0", "acme", "=Zoë & sons, Ltd."))
+}
+
 # FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec v1.2, specification/columns: feature level, nulls.
 FOCUS_NOT_NULL = {
     *("BilledCost", "BillingAccountId", "BillingCurrency", "BillingPeriodEnd"),
@@ -204,12 +211,14 @@ def test_stripe_takes_meter_events_and_cancellations(books: Books) -> None:
     assert all(names[event["cancel"]["identifier"]] == event["event_name"] for event in cancelled)
 
 
-def test_aws_marketplace_takes_the_calls(books: Books) -> None:
+@pytest.mark.parametrize("buyers", [{"agreements": AGREEMENTS}, {"product_code": "prod-1"}])
+def test_aws_marketplace_takes_the_calls(books: Books, buyers: dict[str, Any]) -> None:
     """Botocore's own model of `BatchMeterUsage`: types, lengths, ranges and patterns."""
     model = botocore.session.get_session().get_service_model("meteringmarketplace")
     shape = model.operation_model("BatchMeterUsage").input_shape
-    batches = list(aws_marketplace.batches(books, ALWAYS, product_code="prod-1"))
+    batches = list(aws_marketplace.batches(books, ALWAYS, **buyers))
     assert batches
+    assert all(("ProductCode" in batch) == ("product_code" in buyers) for batch in batches)
     for batch in batches:
         assert ParamValidator().validate(batch, shape).generate_report() == ""
         members = shape.members["UsageRecords"].member.members
@@ -218,6 +227,7 @@ def test_aws_marketplace_takes_the_calls(books: Books) -> None:
             for name, value in record.items():
                 pattern = members[name].metadata.get("pattern")
                 assert pattern is None or re.fullmatch(pattern, value)
+            assert ("LicenseArn" in record) == ("agreements" in buyers)
             hour = datetime.fromisoformat(record["Timestamp"])
             assert (hour.minute, hour.second, hour.tzinfo) == (0, 0, UTC)
 
