@@ -79,6 +79,26 @@ class CudaKvPool:
             if status != 0:
                 raise EngineDead(f"the GPU could not move a slot (CUDA error {status})")
 
+    def clear(self, slot: int, num_tokens: int) -> None:
+        """Write zeros over the first `num_tokens` positions of a slot.
+
+        Raises:
+            EngineDead: The device refused.
+        """
+        for (_, num_heads, length, head_dim), pointer in zip(
+            self._shapes, self._slot_pointers(slot), strict=True
+        ):
+            position_bytes = head_dim * self._dtype.itemsize
+            status = self._runtime.cudaMemset2D(
+                ctypes.c_void_p(pointer),
+                ctypes.c_size_t(length * position_bytes),
+                ctypes.c_int(0),
+                ctypes.c_size_t(num_tokens * position_bytes),
+                ctypes.c_size_t(num_heads),
+            )
+            if status != 0:
+                raise EngineDead(f"the GPU could not clear a slot (CUDA error {status})")
+
     def close(self) -> None:
         """Give the memory back once nothing is bound to it."""
         self._values = []

@@ -30,6 +30,10 @@ class KvPool(Protocol):
         """Copy the first `num_tokens` positions of one slot into another."""
         ...
 
+    def clear(self, slot: int, num_tokens: int) -> None:
+        """Write zeros over the first `num_tokens` positions of a slot."""
+        ...
+
     def close(self) -> None:
         """Give the memory back once nothing is bound to it."""
         ...
@@ -65,6 +69,11 @@ class HostKvPool:
         """Copy the first `num_tokens` positions of one slot into another."""
         for array in self.arrays:
             array[target, :, :num_tokens] = array[source, :, :num_tokens]
+
+    def clear(self, slot: int, num_tokens: int) -> None:
+        """Write zeros over the first `num_tokens` positions of a slot."""
+        for array in self.arrays:
+            array[slot, :, :num_tokens] = 0
 
     def close(self) -> None:
         """Give the memory back once nothing is bound to it."""

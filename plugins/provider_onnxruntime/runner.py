@@ -10,6 +10,7 @@ from provider_core import Batch, ConfigurationError, RunnerInfo
 from provider_core.decoder_io import DecoderIO, takes_vectors
 from provider_onnxruntime.block_store import BLOCK_SIZE, HostBlockStore
 from provider_onnxruntime.cuda_kv_pool import CudaKvPool
+from provider_onnxruntime.failed_texts import FailedTexts
 from provider_onnxruntime.growing_cache import GrowingCacheDecoder
 from provider_onnxruntime.hybrid_decoder import Decoder, HybridDecoder
 from provider_onnxruntime.kv_pool import HostKvPool
@@ -85,6 +86,7 @@ class OnnxRuntimeRunner:
             on_cuda = settings.provider != "cpu"
             self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
             decoders = [SharedCacheDecoder(one.session, one.io, self._pool) for one in opened]
+        self._failed = FailedTexts(self._pool) if io.convention != "genai" else None
         self._decoders = decoders
         self._decoder = decoders[0]
         if len(decoders) > 1:
@@ -138,9 +140,13 @@ class OnnxRuntimeRunner:
         if self._embedder is not None:
             self._embedder.show(batch.embeddings)
         run = self._run_row_by_row if self._runs_row_by_row else self._decoder.run
-        return run(
-            int(batch.slots[0]), batch.token_ids, batch.num_computed_tokens, batch.num_logits
-        )
+        first_slot, starts = int(batch.slots[0]), batch.num_computed_tokens
+        if self._failed is not None and batch.phase == "prefill" and starts[0] == 0:
+            self._failed.begin(first_slot)
+        logits = run(first_slot, batch.token_ids, starts, batch.num_logits)
+        if self._failed is not None:
+            self._failed.note(batch, logits)
+        return logits
 
     def execute_mixed(self, prefill: Batch, decode: Batch) -> npt.NDArray[np.float32]:
         """Compute both in one call, or in two as long as that is not ready."""
@@ -165,6 +171,8 @@ class OnnxRuntimeRunner:
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
         self._pool.move(source, target, num_tokens)
+        if self._failed is not None:
+            self._failed.move(source, target)
 
     def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
         """Copy consecutive blocks of a slot, from position `first_token` on, into the store."""
@@ -173,6 +181,8 @@ class OnnxRuntimeRunner:
 
     def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
         """Copy stored blocks into a slot, one behind the other from position 0 on."""
+        if self._failed is not None:
+            self._failed.begin(slot)
         if self._store is not None:
             self._store.load(slot, block_ids)
 
