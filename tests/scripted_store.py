@@ -13,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock
 from typing import Literal
 
-Fault = Literal["503", "truncated", "corrupt", "reset"]
-HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
+Fault = Literal["503", "403", "301", "truncated", "corrupt", "reset"]
+_PATIENCE_S = 30
+_HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     first: int = 0
+    query: str = ""
 
 
 @dataclass
@@ -40,15 +42,16 @@ class ScriptedStore:
         upstream: Port of the server that answers in place of the files.
         fault: Asked for each `GET` what is to go wrong with it.
         moved: Paths that are redirected, and where to.
-        gate: An answer of at least `gate_bytes` stops in its middle until it is set.
+        gate: Until it is set, answers to `gated` requests stop in their middle.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     upstream: int | None = None
     fault: Callable[[Seen], Fault | None] = lambda _: None
     moved: Callable[[str], str | None] = lambda _: None
+    error_headers: dict[str, str] = field(default_factory=dict)  # of answers that say 404
     gate: Event | None = None
-    gate_bytes: int = 1
+    gated: Callable[[Seen], bool] = lambda _: False
     held: Event = field(default_factory=Event)  # set when an answer stops there
     seen: list[Seen] = field(default_factory=list)
     port: int = 0
@@ -62,15 +65,6 @@ class ScriptedStore:
     def gets(self, path: str) -> list[Seen]:
         """The `GET`s of a path, so far."""
         return [each for each in self.seen if (each.method, each.path) == ("GET", path)]
-
-    def num_bytes_asked(self) -> int:
-        """Of all `GET`s that had a range, so far."""
-        ranges = (
-            each.headers["range"].removeprefix("bytes=").split("-")
-            for each in self.seen
-            if "range" in each.headers
-        )
-        return sum(int(last) - int(first) + 1 for first, last in ranges)
 
 
 @contextmanager
@@ -89,8 +83,14 @@ def scripted_store(store: ScriptedStore) -> Iterator[ScriptedStore]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature is the library's
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Clients that are killed do not say goodbye."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     store.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -113,13 +113,13 @@ def sums_of(files: Mapping[str, bytes]) -> bytes:
 def _answer(handler: BaseHTTPRequestHandler, store: ScriptedStore) -> None:
     headers = {name.lower(): value for name, value in handler.headers.items()}
     match = re.match(r"bytes=(\d+)-(\d*)", headers.get("range", ""))
-    path = handler.path.partition("?")[0]
-    seen = Seen(handler.command, path, headers, int(match[1]) if match else 0)
+    path, _, query = handler.path.partition("?")
+    seen = Seen(handler.command, path, headers, int(match[1]) if match else 0, query)
     with store.lock:
         fault = store.fault(seen) if seen.method == "GET" else None
         store.seen.append(seen)
-    if fault == "503":
-        _send(handler, 503, {}, b"slow down")
+    if fault in {"503", "403", "301"}:
+        _send(handler, int(fault or 0), {}, b"no")
         return
     if fault == "reset":
         linger = struct.pack("ii", 1, 0)  # close at once, with a reset
@@ -134,7 +134,8 @@ def _answer(handler: BaseHTTPRequestHandler, store: ScriptedStore) -> None:
     status, answer, body = _content(handler, store, path, match)
     if fault == "corrupt" and body:
         body = bytes([body[0] ^ 1]) + body[1:]
-    _send(handler, status, answer, body, store, is_cut=fault == "truncated")
+    gate = store if store.gate is not None and store.gated(seen) else None
+    _send(handler, status, answer, body, gate, is_cut=fault == "truncated")
 
 
 def _content(
@@ -147,7 +148,7 @@ def _content(
         return _ask_upstream(handler, store.upstream)
     content = store.files.get(path)
     if content is None:
-        return 404, {}, b"not here"
+        return 404, store.error_headers, b"not here"
     tag = f'"{hashlib.md5(content).hexdigest()}"'  # noqa: S324 - an ETag
     if handler.headers.get("If-Match", tag) != tag:
         return 412, {}, b""
@@ -163,7 +164,7 @@ def _ask_upstream(handler: BaseHTTPRequestHandler, port: int) -> tuple[int, dict
     try:
         connection.request(handler.command, handler.path, headers=dict(handler.headers.items()))
         answer = connection.getresponse()
-        headers = {k: v for k, v in answer.getheaders() if k.lower() not in HOP_BY_HOP}
+        headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_BY_HOP}
         if handler.command == "HEAD":
             headers["Content-Length"] = answer.getheader("Content-Length") or "0"
         return answer.status, headers, answer.read()
@@ -176,7 +177,7 @@ def _send(
     status: int,
     headers: Mapping[str, str],
     body: bytes,
-    store: ScriptedStore | None = None,
+    gate: ScriptedStore | None = None,
     *,
     is_cut: bool = False,
 ) -> None:
@@ -194,7 +195,7 @@ def _send(
     if is_cut:
         handler.close_connection = True
         return
-    if store is not None and store.gate is not None and len(body) >= store.gate_bytes:
-        store.held.set()
-        store.gate.wait(20)
+    if gate is not None and gate.gate is not None:
+        gate.held.set()
+        gate.gate.wait(_PATIENCE_S)
     handler.wfile.write(body[middle:])

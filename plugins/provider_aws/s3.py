@@ -4,10 +4,11 @@ obstore speaks it outside the interpreter: a start that fetches goes on importin
 `AWS_ENDPOINT_URL` names another store, as it does for AWS' own tools.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ _CLIENT: Any = {  # a TypedDict that cannot be imported
 _NO_RETRIES: Any = {"max_retries": 0}  # `provider_core.sources` tries again, from where it stopped
 _CREDENTIALS_KEPT = timedelta(minutes=5)
 _MESSAGE_CHARS = 200
+_STATUS = re.compile(r"status code: (\d{3})")
 
 
 class S3Folder:
@@ -54,10 +56,11 @@ class S3Folder:
 
         with _store_errors(self.uri):
             objects = [each for page in obstore.list(self._store) for each in page]
+        folders = {str(above) for each in objects for above in PurePosixPath(each["path"]).parents}
         return [
             RemoteFile(path=each["path"], size_bytes=each["size"], version=each["e_tag"] or "")
             for each in objects
-            if not each["path"].endswith("/")
+            if each["path"] and each["path"] not in folders
         ]
 
     def read(self, file: RemoteFile, start: int, end: int) -> Iterator[memoryview]:
@@ -124,15 +127,23 @@ def _store_errors(uri: str) -> Iterator[None]:
     """
     from obstore.exceptions import PermissionDeniedError, PreconditionError, UnauthenticatedError
 
+    denied = f"{uri}: it may not be read: s3:ListBucket and s3:GetObject are needed"
+    absent = f"{uri}: there is no such bucket or object"
     try:
         yield
     except FileNotFoundError:
-        raise ConfigurationError(f"{uri}: there is no such bucket or object") from None
+        raise ConfigurationError(absent) from None
     except (PermissionDeniedError, UnauthenticatedError):
-        raise ConfigurationError(
-            f"{uri}: these credentials may not read it: s3:ListBucket and s3:GetObject are needed"
-        ) from None
+        raise ConfigurationError(denied) from None
     except PreconditionError:
         raise ConfigurationError(f"{uri} changed while it was fetched; start again") from None
     except Exception as error:  # what becomes of a broken connection depends on when it breaks
-        raise SourceUnavailable(str(error)[:_MESSAGE_CHARS]) from error
+        text = str(error)
+        status = _STATUS.search(text)  # obstore has classes for answers to `get` alone
+        if status is not None and status[1] in {"401", "403"}:
+            raise ConfigurationError(denied) from None
+        if status is not None and status[1] == "404":
+            raise ConfigurationError(absent) from None
+        if "incorrectly configured region" in text:
+            raise ConfigurationError(f"{uri} is in another region: set AWS_REGION") from None
+        raise SourceUnavailable(text[:_MESSAGE_CHARS]) from error

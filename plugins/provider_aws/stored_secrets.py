@@ -50,7 +50,7 @@ def read_secret(uri: str) -> bytes:
 
 
 def _read_managed(uri: str, name: str) -> bytes:
-    client = _client("secretsmanager")
+    client = make_client("secretsmanager")
     answer = _ask(
         uri,
         client.meta.region_name,
@@ -63,7 +63,7 @@ def _read_managed(uri: str, name: str) -> bytes:
 
 
 def _read_parameter(uri: str, name: str) -> bytes:
-    client = _client("ssm")
+    client = make_client("ssm")
     answer = _ask(
         uri,
         client.meta.region_name,
@@ -106,7 +106,7 @@ def _ask(uri: str, region: str, permission: str, call: Callable[[], Any]) -> Any
 
 
 @cache
-def _client(service: str) -> Any:  # made at run time from AWS' descriptions
+def make_client(service: str) -> Any:  # made at run time from AWS' descriptions
     """A client of a service, kept: making one takes 0.1 s, and keys are read again and again."""
     import botocore.session
     from botocore.config import Config

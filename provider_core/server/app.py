@@ -232,7 +232,6 @@ class Server:
             ProviderError: A model cannot be loaded; nothing is served.
         """
         for spec in specs or specs_from_settings(self.settings, self.plugins):
-            self.lifecycle.advance(State.STARTING, f"loading model {spec.id}")
             try:
                 await self.models.load(spec)
             except ProviderError as error:

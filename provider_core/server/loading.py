@@ -68,11 +68,6 @@ class _FetchProgress:
             self._lifecycle.advance(State.STARTING, reason)
         self._log.advance(num_bytes, total_bytes)
 
-    def finish(self) -> None:
-        """Say that it is here, if anything was said."""
-        if self._percent is not None:
-            self._lifecycle.advance(State.STARTING, f"loading model {self._model_id}")
-
 
 class BackendLoader:
     """Fetches and loads models by hooks.
@@ -131,7 +126,7 @@ class BackendLoader:
             )
         if model_dir is None:
             raise ConfigurationError(f"no plugin can fetch model source {spec.source!r}")
-        progress.finish()
+        self._lifecycle.advance(State.STARTING, f"loading model {spec.id}")
         return complete_spec(spec, model_dir), model_dir
 
     def _start(self, spec: ModelSpec) -> Loading:

@@ -96,7 +96,8 @@ def _with_sums(source: RemoteFolder, files: Sequence[RemoteFile]) -> list[Remote
     content = b"".join(source.read(sums_file, 0, sums_file.size_bytes))
     if len(content) != sums_file.size_bytes:
         raise SourceUnavailable(f"{SUMS_FILE} is cut off")
-    return apply_sums(files, parse_sums(content, source.uri), source.uri)
+    others = [file for file in files if file is not sums_file]
+    return apply_sums(others, parse_sums(content, source.uri), source.uri)
 
 
 def _check_path(path: str, uri: str) -> None:

@@ -136,7 +136,11 @@ class _Redirects(HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> Request | None:
-        check_scheme(newurl)
+        try:
+            check_scheme(newurl)
+        except ConfigurationError:
+            fp.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -63,6 +63,7 @@ class HubRepository:
         self._revision = match["revision"] or "main"
         self._patterns = parse_qs(match["query"] or "").get("files", [])
         self._commit = ""
+        self._headers: dict[str, str] = {}
         self._moved: dict[str, str] = {}  # signed addresses, by path
 
     def find_in_cache(self, root: Path) -> Path | None:
@@ -85,9 +86,11 @@ class HubRepository:
 
     def list_files(self) -> Sequence[RemoteFile]:
         """What a backend can run of it, with the checksums that the Hub keeps of large files."""
-        from huggingface_hub import HfApi  # noqa: PLC0415 - only this source needs it, for long
+        from huggingface_hub import HfApi, get_token  # noqa: PLC0415 - long, and for few
 
         with _hub_errors():
+            token = get_token()
+            self._headers = {"Authorization": f"Bearer {token}"} if token else {}
             info = HfApi().model_info(self._repo, revision=self._revision, files_metadata=True)
         self._commit = info.sha or self._revision
         files = [
@@ -104,7 +107,7 @@ class HubRepository:
 
     def read(self, file: RemoteFile, start: int, end: int) -> Iterator[bytes]:
         """Read a range of a file, from where the Hub has its bytes."""
-        from huggingface_hub import get_token, hf_hub_url  # noqa: PLC0415 - as above
+        from huggingface_hub import hf_hub_url  # noqa: PLC0415 - as above
 
         address = hf_hub_url(self._repo, file.path, revision=self._commit)
         check_scheme(address)
@@ -113,9 +116,7 @@ class HubRepository:
             if moved is not None:
                 response = open_range(moved, start, end)
             else:
-                token = get_token()
-                headers = {"Authorization": f"Bearer {token}"} if token else {}
-                response = open_range(address, start, end, headers=headers)
+                response = open_range(address, start, end, headers=self._headers)
         except ConfigurationError:
             if moved is None:
                 raise

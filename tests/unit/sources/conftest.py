@@ -11,6 +11,6 @@ from provider_core.sources.retries import NUM_ATTEMPTS
 @pytest.fixture(autouse=True)
 def _no_waiting() -> Iterator[None]:
     """As often as ever, without the waits in between."""
-    stamina.set_testing(True, attempts=NUM_ATTEMPTS)  # noqa: FBT003 - the library's signature
+    stamina.set_testing(True, attempts=NUM_ATTEMPTS)
     yield
-    stamina.set_testing(False)  # noqa: FBT003
+    stamina.set_testing(False)

@@ -203,10 +203,10 @@ def test_sums_in_the_folder_are_held_to(tmp_path: Path) -> None:
     source = ScriptedFolder({**files, "SHA256SUMS": sums}, has_sums=False)
     source.change = lambda number, piece: piece[::-1] if number == 3 else piece
     with capture_logs() as logs:
-        assert files_in(fetch(source, tmp_path)) == source.content
+        assert files_in(fetch(source, tmp_path)) == files
     assert logs[0]["event"] == "model.file_damaged"
     absent = ScriptedFolder({"SHA256SUMS": sums}, has_sums=False, uri="test://folder/other")
-    with pytest.raises(ConfigurationError, match="names 'config.json', which is not there"):
+    with pytest.raises(ConfigurationError, match=r"names 'config\.json', which is not there"):
         fetch(absent, tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_a_connection_that_is_too_slow_is_given_up(
 ) -> None:
     """For another one, which goes on from there."""
     now_s = iter(range(0, 10**6, 20))
-    monkeypatch.setattr(download_module.time, "monotonic", lambda: next(now_s))
+    monkeypatch.setattr("provider_core.sources.download.time.monotonic", lambda: next(now_s))
     monkeypatch.setattr(download_module, "NUM_CONNECTIONS", 1)
 
     class Trickle(ScriptedFolder):
