@@ -191,14 +191,20 @@ async def test_neither_keys_nor_texts_are_written_anywhere(
     assert KEY not in written
 
 
-async def test_a_stop_signal_lets_running_jobs_end(tmp_path: Path) -> None:
-    """Their results are posted, all is settled, and the exit is clean."""
+async def test_jobs_are_taken_from_the_loading_of_the_model_to_the_stop_signal(
+    tmp_path: Path,
+) -> None:
+    """Before, they wait for any worker; what runs then ends, is posted and settled."""
+    gate = tmp_path / "loaded"
     async with (
         control_plane() as plane,
-        platform_process(tmp_path, "runpod", plane.environment) as worker,
+        platform_process(tmp_path, "runpod", plane.environment, str(gate)) as worker,
     ):
         plane.hand_out("whole", openai({**LONG, "stream": False, "max_tokens": 200}))
         plane.hand_out("streamed", openai({**LONG, "max_tokens": 200}))
+        await worker.until(lambda: bool(worker.descendants))
+        assert plane.batch_sizes == []
+        gate.touch()
         await plane.until_streamed("streamed", 1)
         assert await worker.stop() == 0
         assert len((await plane.result("whole"))["output"]) == 1
@@ -207,20 +213,6 @@ async def test_a_stop_signal_lets_running_jobs_end(tmp_path: Path) -> None:
     assert [event["status"] for event in worker.usage] == ["ok", "ok"]
     heartbeats = [event for event in worker.events if event["event"] == "usage.heartbeat"]
     assert heartbeats[-1]["closing"] is True
-
-
-async def test_no_job_is_taken_before_the_model_is_loaded(tmp_path: Path) -> None:
-    """Jobs wait in the queue, where another worker may take them."""
-    gate = tmp_path / "loaded"
-    async with (
-        control_plane() as plane,
-        platform_process(tmp_path, "runpod", plane.environment, str(gate)) as worker,
-    ):
-        plane.hand_out("early", openai(CHAT))
-        await worker.until(lambda: bool(worker.descendants))
-        assert plane.batch_sizes == []
-        gate.touch()
-        assert (await plane.result("early"))["output"]
 
 
 async def test_a_model_that_cannot_be_loaded_ends_both_processes(tmp_path: Path) -> None:
