@@ -1,0 +1,66 @@
+"""Settings of this backend: `PROVIDER_UPSTREAM_*`, or one model's `options` over them."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from provider_core import ConfigurationError
+
+Dialect = Literal["vllm", "openai"]
+"""Which fields a request may have: OpenAI's own, or those and vLLM's."""
+
+
+class UpstreamSettings(BaseSettings):
+    """Where the upstream is and what it understands."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PROVIDER_UPSTREAM_", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    base_url: str = Field(
+        pattern=r"^https?://[^/?#@]+(/[^?#]*)?$",
+        description="Of its API, `/v1` included, e.g. `http://10.0.0.7:8000/v1`.",
+    )
+    api_key: SecretStr | None = Field(None, description="Sent to it as a bearer token.")
+    model: str | None = Field(
+        None, description="Its name for the model; needed only if it serves several."
+    )
+    dialect: Dialect = Field(
+        "vllm", description="`openai` for servers that refuse fields which OpenAI does not have."
+    )
+    start_timeout_s: float = Field(
+        600.0, ge=0, description="How long its own start is waited for, in seconds."
+    )
+    connect_timeout_s: float = Field(5.0, gt=0, description="For a connection to it, in seconds.")
+    read_timeout_s: float = Field(
+        300.0, gt=0, description="Longest silence within an answer, in seconds."
+    )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request to it carries."""
+        headers = {"Content-Type": "application/json"}
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+        return headers
+
+    def url(self, path: str) -> str:
+        """The address of one of its resources."""
+        return f"{self.base_url.rstrip('/')}/{path}"
+
+
+def read_settings(options: Mapping[str, object]) -> UpstreamSettings:
+    """The environment's settings, a model's own options over them.
+
+    Raises:
+        ConfigurationError: One is missing, unknown or invalid; named.
+    """
+    values: dict[str, Any] = dict(options)  # pydantic checks them
+    try:
+        return UpstreamSettings(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]  # which may be the key
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"upstream option {name}: {first['msg']}") from None

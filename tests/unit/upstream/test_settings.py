@@ -1,0 +1,47 @@
+"""How an upstream is named."""
+
+import pytest
+
+from provider_core import ConfigurationError
+from provider_upstream.settings import read_settings
+
+URL = "http://10.0.0.7:8000/v1"
+
+
+def test_a_url_is_enough() -> None:
+    """Everything else has a default; a slash at the end is none of the path."""
+    settings = read_settings({"base_url": f"{URL}/"})
+
+    assert settings.url("models") == f"{URL}/models"
+    assert settings.headers == {"Content-Type": "application/json"}
+
+
+def test_the_environment_is_read_and_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key belongs in the environment."""
+    monkeypatch.setenv("PROVIDER_UPSTREAM_API_KEY", "sk-secret")
+    monkeypatch.setenv("PROVIDER_UPSTREAM_BASE_URL", "http://elsewhere/v1")
+
+    settings = read_settings({"base_url": URL})
+
+    assert settings.base_url == URL
+    assert settings.headers["Authorization"] == "Bearer sk-secret"
+    assert "sk-secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "base_url"),
+        ({"base_url": "10.0.0.7:8000"}, "base_url"),
+        ({"base_url": "http://user:word@10.0.0.7/v1"}, "base_url"),
+        ({"base_url": URL, "dialect": "klingon"}, "dialect"),
+        ({"base_url": URL, "read_timeout_s": 0}, "read_timeout_s"),
+        ({"base_url": URL, "retries": 3}, "retries"),
+    ],
+)
+def test_a_mistake_is_named(options: dict[str, object], name: str) -> None:
+    """One line, without what was said: it may be a secret."""
+    with pytest.raises(ConfigurationError, match=f"upstream option {name}: ") as raised:
+        read_settings(options)
+
+    assert "word" not in raised.value.message
