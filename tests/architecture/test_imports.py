@@ -167,7 +167,16 @@ PACKAGES = sorted(
         if file.path.name == "__init__.py" and file.module.isidentifier()
     }
 )
-HEAVY = ("onnx", "onnxruntime", "safetensors", "scipy", "tensorrt", "torch", "transformers")
+HEAVY = (
+    "onnx",
+    "onnxruntime",
+    "onnxruntime_genai",
+    "safetensors",
+    "scipy",
+    "tensorrt",
+    "torch",
+    "transformers",
+)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
