@@ -121,7 +121,7 @@ def main() -> None:
     metrics = Metrics(lambda: NO_ENGINES)
     folder = Path("bench-of-no-file")  # a key of the settings opens none
     store = KeyStore(AccessDatabase(folder), Pepper(folder))
-    store.add_fixed("sk-of-the-settings", ApiKey(id="key_fixed"))
+    store.replace_fixed([("sk-of-the-settings", ApiKey(id="key_fixed"))])
     headers = CIMultiDict({"Authorization": "Bearer sk-of-the-settings"})
     keys = ApiKeyPlugin(store)
     record = account(ledger)

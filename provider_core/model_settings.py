@@ -9,6 +9,9 @@ from pydantic_core import PydanticCustomError
 
 from provider_core.prices import Prices, PriceWindow
 
+SecretUri = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+-]*://")]
+"""Names a secret that the hook `load_secret` reads."""
+
 DecimalString = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]{1,18})?$")]
 """Money: digits with an optional fraction, never a float, so that it is exact."""
 

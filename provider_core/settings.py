@@ -133,7 +133,9 @@ class AccessSettings(Table):
     require_key: bool = Field(True, description="`false` serves everybody as `anonymous`.")  # noqa: FBT003
     public_models: bool = Field(False, description="GET /v1/models without a key.")  # noqa: FBT003
     private_models: bool = Field(False, description="GET /api/v1/models needs a key.")  # noqa: FBT003
-    keys_file: Path | None = Field(None, description="A TOML file with further keys.")
+    keys_file: SecretUri | Path | None = Field(
+        None, union_mode="left_to_right", description="A TOML file with further keys, or its URI."
+    )
     pepper: str | None = Field(
         None, repr=False, description="URI of the stored keys' pepper; default: in `data_dir`."
     )

@@ -1,4 +1,4 @@
-"""Keys from a TOML file: for deployments that are described in files and nowhere else.
+"""Keys from a TOML document: for deployments that are described in files and nowhere else.
 
 ::
 
@@ -11,14 +11,13 @@
 """
 
 import tomllib
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from provider_core.access.api_key import ApiKey, Scope, timestamp
 from provider_core.errors import ConfigurationError
-from provider_core.model_settings import DecimalString, Table
+from provider_core.model_settings import DecimalString, SecretUri, Table
 from provider_core.quotas import SpendReset
 
 _Count = Annotated[int, Field(ge=1)]
@@ -26,9 +25,7 @@ _Count = Annotated[int, Field(ge=1)]
 
 class _KeyTable(Table):
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
-    secrets: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+-]*://")], ...] = Field(
-        min_length=1, max_length=2
-    )
+    secrets: tuple[SecretUri, ...] = Field(min_length=1, max_length=2)
     label: str = ""
     account_id: str | None = Field(None, min_length=1, max_length=64)
     scope: Scope = "inference"
@@ -46,31 +43,32 @@ class _KeyFile(Table):
     key: tuple[_KeyTable, ...] = ()
 
 
-def read_keys(path: Path) -> list[tuple[tuple[str, ...], ApiKey]]:
+def read_keys(document: bytes, name: str) -> list[tuple[tuple[str, ...], ApiKey]]:
     """Read a file of keys.
+
+    Args:
+        document: Its content.
+        name: Where it is, for errors.
 
     Returns:
         Of each key the URIs of its secrets, and the key.
 
     Raises:
-        ConfigurationError: It cannot be read or understood; the message holds no value of it.
+        ConfigurationError: It cannot be understood; the message holds no value of it.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-        tables = _KeyFile.model_validate(document).key
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the keys in {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+        tables = _KeyFile.model_validate(tomllib.loads(document.decode())).key
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise ConfigurationError(f"{name} is not valid TOML") from None  # they quote it
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, detail['loc']))}: {detail['msg'].lower()}"
             for detail in error.errors(include_url=False, include_input=False)
         ]
-        raise ConfigurationError(f"{path}: {'; '.join(problems)}") from None
+        raise ConfigurationError(f"{name}: {'; '.join(problems)}") from None
     ids = [table.id for table in tables]
     if len(set(ids)) < len(ids):
-        raise ConfigurationError(f"{path}: two keys have the same id")
+        raise ConfigurationError(f"{name}: two keys have the same id")
     return [(table.secrets, _key(table)) for table in tables]
 
 

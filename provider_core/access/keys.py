@@ -72,8 +72,8 @@ class KeyStore:
         self._fixed: dict[bytes, _Known] = {}
         self._cache: dict[bytes, _Known] = {}
 
-    def add_fixed(self, secret: str, key: ApiKey) -> None:
-        """Accept a key from the settings, in memory only.
+    def replace_fixed(self, given: Iterable[tuple[str, ApiKey]]) -> bool:
+        """Accept these keys of the settings, in memory only, and no others of them.
 
         Args:
             secret: What clients present.
@@ -82,11 +82,16 @@ class KeyStore:
         Raises:
             ConfigurationError: It is longer than `MAX_KEY_BYTES`.
         """
-        secret = secret.strip()  # as every HTTP parser does to the header it comes back in
-        if len(secret.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
-            raise ConfigurationError(f"api_key is longer than {MAX_KEY_BYTES} bytes")
-        digest = digest_of(secret, self._fixed_pepper)
-        self._fixed[digest] = _Known(digest, key, key.principal, until_s=float("inf"))
+        fixed: dict[bytes, _Known] = {}
+        for secret, key in given:
+            presented = secret.strip()  # as every HTTP parser does to the header it comes back in
+            if len(presented.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+                raise ConfigurationError(f"api_key is longer than {MAX_KEY_BYTES} bytes")
+            digest = digest_of(presented, self._fixed_pepper)
+            fixed[digest] = _Known(digest, key, key.principal, until_s=float("inf"))
+        is_changed = fixed != self._fixed
+        self._fixed = fixed
+        return is_changed
 
     async def authenticate(self, secret: str) -> Principal | None:
         """Say whose key this is, in a time that does not depend on how close a guess is.
@@ -244,8 +249,7 @@ def load_or_mint(
     pepper_of = Pepper(data_dir / "pepper", pepper)
     store = KeyStore(database, pepper_of)
     given = [*fixed] if fixed_key is None else [*fixed, (fixed_key, FIXED)]
-    for secret, key in given:
-        store.add_fixed(secret, key)
+    store.replace_fixed(given)
     try:
         import_keys(data_dir, database)
         if database.exists() and database.submit(key_rows.select, reads_only=True).result():

@@ -1,16 +1,28 @@
 """The keys of a server, from wherever the settings say they are."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
 
 from provider_core import hookspecs
 from provider_core.access.api_key import ApiKey
 from provider_core.access.database import FILE_NAME, AccessDatabase
 from provider_core.access.key_file import read_keys
-from provider_core.access.keys import KeyStore, load_or_mint
+from provider_core.access.keys import FIXED, KeyStore, load_or_mint
 from provider_core.access.pepper import Pepper
 from provider_core.errors import ConfigurationError
 from provider_core.plugins import PluginManager
 from provider_core.settings import Settings
+
+log = structlog.get_logger()
+
+REREAD_S = 20.0
+"""Between two looks at the secrets that the configuration names; as long as stored keys are
+remembered, so that every change of a key is seen within half a minute."""
 
 _URI = re.compile(r"[a-z][a-z0-9+-]*://")
 
@@ -24,15 +36,63 @@ def open_keys(settings: Settings, plugins: PluginManager) -> tuple[KeyStore, str
     Raises:
         ConfigurationError: A key, the pepper or a file cannot be had.
     """
-    fixed: list[tuple[str, ApiKey]] = []
-    if settings.access.keys_file is not None:
-        for uris, key in read_keys(settings.access.keys_file):
-            fixed += [(_text(uri, plugins), key) for uri in uris]
-    api_key = settings.api_key
-    if api_key is not None and _URI.match(api_key):
-        api_key = _text(api_key, plugins)
+    given = read_given_keys(settings, plugins)
     pepper = _pepper(settings, plugins)
-    return load_or_mint(settings.data_dir, api_key, fixed=fixed, pepper=pepper)
+    return load_or_mint(settings.data_dir, None, fixed=given, pepper=pepper)
+
+
+def read_given_keys(settings: Settings, plugins: PluginManager) -> list[tuple[str, ApiKey]]:
+    """The secrets that the settings and `access.keys_file` name, as they are now.
+
+    Returns:
+        Each with its key, of which one may have two.
+
+    Raises:
+        ConfigurationError: One of them, or the file, cannot be had.
+    """
+    given: list[tuple[str, ApiKey]] = []
+    source = settings.access.keys_file
+    if source is not None:
+        for uris, key in read_keys(_read_document(source, plugins), str(source)):
+            given += [(_text(uri, plugins), key) for uri in uris]
+    api_key = settings.api_key
+    if api_key is not None:
+        given.append((_text(api_key, plugins) if _URI.match(api_key) else api_key, FIXED))
+    return given
+
+
+@asynccontextmanager
+async def following_given_keys(
+    store: KeyStore | None, settings: Settings, plugins: PluginManager
+) -> AsyncIterator[None]:
+    """Let in what `read_given_keys` says, and nothing else of it, for as long as this is open.
+
+    What cannot be read leaves the keys as they are: a secrets manager that is down locks nobody
+    out.
+    """
+    names_uri = settings.api_key is not None and _URI.match(settings.api_key)
+    if store is None or (settings.access.keys_file is None and not names_uri):
+        yield
+        return
+    task = asyncio.create_task(_follow(store, settings, plugins))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _follow(store: KeyStore, settings: Settings, plugins: PluginManager) -> None:
+    while True:
+        await asyncio.sleep(REREAD_S)
+        try:
+            given = await asyncio.to_thread(read_given_keys, settings, plugins)
+            if store.replace_fixed(given):
+                log.info("keys.replaced", num_keys=len(given))
+        except ConfigurationError as error:
+            log.warning("keys.unreadable", error=error.message)
+        except Exception:  # a plugin's own; the keys must be looked at again
+            log.exception("keys.unreadable")
 
 
 def open_stored_keys(settings: Settings, plugins: PluginManager) -> KeyStore:
@@ -49,6 +109,15 @@ def open_stored_keys(settings: Settings, plugins: PluginManager) -> KeyStore:
 def _pepper(settings: Settings, plugins: PluginManager) -> bytes | None:
     uri = settings.access.pepper
     return None if uri is None else _load(uri, plugins)
+
+
+def _read_document(source: str | Path, plugins: PluginManager) -> bytes:
+    if isinstance(source, str):
+        return _load(source, plugins)
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the keys in {source}: {error.strerror}") from error
 
 
 def _text(uri: str, plugins: PluginManager) -> str:

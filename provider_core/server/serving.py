@@ -18,7 +18,7 @@ from provider_core.plugins import PluginManager
 from provider_core.server.app import ExitNow, Server
 from provider_core.server.defaults import TextDefaults
 from provider_core.server.loading import BackendLoader
-from provider_core.server.open_keys import open_keys
+from provider_core.server.open_keys import following_given_keys, open_keys
 from provider_core.server.reload import ConfigurationFile, Reloader
 from provider_core.settings import Settings, suggested_platform
 from provider_core.types import ModelSpec
@@ -91,7 +91,7 @@ async def _serve(
             log.warning("platform.suggested", platform=platform, setting="PROVIDER_PLATFORM")
         file = ConfigurationFile(settings, plugins)
         reloader = Reloader(server.models, file.read_specs, settings.config, reload)
-        async with reloader.watching():
+        async with reloader.watching(), following_given_keys(keys, settings, plugins):
             await server.stopping.wait()
         await server.drain()
     finally:

@@ -381,7 +381,7 @@ async def test_time_does_not_tell_how_close_a_guess_is(store: KeyStore) -> None:
     in all but one of 10^5 runs.
     """
     key = "sk-fixed-" + secrets.token_hex(24)
-    store.add_fixed(key, ApiKey(id="key_fixed"))
+    store.replace_fixed([(key, ApiKey(id="key_fixed"))])
     samples: tuple[list[int], list[int]] = ([], [])
     for turn in range(100_000):
         close, far = key[:-8] + secrets.token_hex(4), secrets.token_hex(30)[: len(key)]

@@ -1,13 +1,16 @@
 """Where the keys of a server come from: settings, URIs, a file, and the data folder."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from provider_core import hookimpl
 from provider_core.errors import AuthenticationFailed, ConfigurationError
 from provider_core.plugins import PluginManager, make_plugin_manager
-from provider_core.server.open_keys import open_keys, open_stored_keys
+from provider_core.server import open_keys as open_keys_module
+from provider_core.server.open_keys import following_given_keys, open_keys, open_stored_keys
 from provider_core.settings import Settings, load_settings
 
 FILE = """
@@ -29,19 +32,37 @@ expires_at = 2020-01-01T02:00:00+02:00
 
 
 class Vault:
-    """A plugin with a store of secrets."""
+    """A plugin with a store of secrets.
+
+    Attributes:
+        version: Of each secret.
+        documents: Secrets that are files of keys, by name.
+        is_down: It answers nobody.
+        num_asked: Times that it was asked.
+    """
+
+    def __init__(self) -> None:
+        self.version = "secret"
+        self.documents: dict[str, str] = {}
+        self.is_down = False
+        self.num_asked = 0
 
     @hookimpl
     def load_secret(self, uri: str) -> bytes | None:
         """Make a secret of the name."""
+        self.num_asked += 1
+        if self.is_down:
+            raise ConfigurationError(f"{uri}: no answer")
         scheme, _, name = uri.partition("://")
-        return None if scheme != "vault" else f"the secret of {name}\n".encode()
+        if scheme != "vault":
+            return None
+        return self.documents.get(name, f"the {self.version} of {name}\n").encode()
 
 
-def plugins() -> PluginManager:
+def plugins(vault: Vault | None = None) -> PluginManager:
     """The core's and the vault."""
     manager = make_plugin_manager(Settings(plugins=()))
-    manager.register(Vault())
+    manager.register(vault or Vault())
     return manager
 
 
@@ -139,3 +160,80 @@ def test_a_file_named_in_the_configuration_is_relative_to_it(tmp_path: Path) -> 
     (tmp_path / "provider.toml").write_text('[access]\nkeys_file = "keys.toml"\n')
     given = load_settings(config=tmp_path / "provider.toml")
     assert given.access.keys_file == tmp_path / "keys.toml"
+
+
+async def test_a_file_of_keys_may_be_a_secret_itself(tmp_path: Path) -> None:
+    """Named by a URI, which is no path; what is wrong with it is said without its content."""
+    vault = Vault()
+    vault.documents["keys"] = FILE
+    given = load_settings(data_dir=tmp_path / "data", access={"keys_file": "vault://keys"})
+    store, _ = open_keys(given, plugins(vault))
+    assert await store.authenticate("the secret of new") is not None
+    vault.documents["keys"] = "[[key]]\ncanary"
+    with pytest.raises(ConfigurationError, match="vault://keys is not valid TOML") as failure:
+        open_keys(given, plugins(vault))
+    assert "canary" not in str(failure.value)
+
+
+async def until_asked_again(vault: Vault) -> None:
+    """Until the vault was asked for all secrets and the answers are in."""
+    num_asked = vault.num_asked
+    while vault.num_asked < num_asked + 2:  # noqa: ASYNC110 - of a plugin, in a thread
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets are read again as soon as they have been read."""
+    monkeypatch.setattr(open_keys_module, "REREAD_S", 0)
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_rotated_secrets_are_followed(tmp_path: Path) -> None:
+    """The new one is let in and the old one refused, without a restart."""
+    vault = Vault()
+    manager, given = plugins(vault), settings(tmp_path, api_key="vault://fixed")
+    store, _ = open_keys(given, manager)
+    async with following_given_keys(store, given, manager):
+        vault.version = "successor"
+        while await store.authenticate("the successor of fixed") is None:
+            await until_asked_again(vault)
+        assert await store.authenticate("the secret of fixed") is None
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_a_vault_that_is_down_locks_nobody_out(tmp_path: Path) -> None:
+    """Keys stay as they were, which is said; when it is back it is listened to again."""
+    (tmp_path / "keys.toml").write_text(FILE)
+    vault = Vault()
+    manager = plugins(vault)
+    given = settings(tmp_path, access={"keys_file": tmp_path / "keys.toml"})
+    store, _ = open_keys(given, manager)
+    async with following_given_keys(store, given, manager):
+        vault.is_down = True
+        with capture_logs() as logs:
+            while not logs:
+                await until_asked_again(vault)
+        assert (logs[0]["event"], logs[0]["error"]) == ("keys.unreadable", "vault://new: no answer")
+        assert await store.authenticate("the secret of new") is not None
+        vault.is_down = False
+        (tmp_path / "keys.toml").write_text("")
+        while await store.authenticate("the secret of new") is not None:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_keys_that_nothing_names_are_not_followed(tmp_path: Path) -> None:
+    """A plain key costs nobody a look."""
+    vault = Vault()
+    manager, given = plugins(vault), settings(tmp_path, api_key="a plain key")
+    store, _ = open_keys(given, manager)
+    num_tasks = len(asyncio.all_tasks())
+    async with following_given_keys(store, given, manager):
+        assert len(asyncio.all_tasks()) == num_tasks
+    assert vault.num_asked == 0
+
+
+def test_a_change_is_seen_within_half_a_minute() -> None:
+    """What is said of keys that are revoked or rotated."""
+    assert open_keys_module.REREAD_S + 5 <= 30
