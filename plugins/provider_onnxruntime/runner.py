@@ -73,7 +73,10 @@ class OnnxRuntimeRunner:
         if settings.flash_attention is None:
             needs_tiles = max_model_len > MAX_WHOLE_ROWS
             settings = settings.model_copy(update={"flash_attention": needs_tiles})
-        opened = [open_decoder(decoder, settings, name) for name in plan.weight_sets]
+        opened = [
+            open_decoder(decoder, settings, name, max_model_len=max_model_len)
+            for name in plan.weight_sets
+        ]
         size = (io.caches, io.cache_dtype, max_num_seqs, max_model_len)
         self._pool: HostKvPool | CudaKvPool
         decoders: list[Decoder]

@@ -17,6 +17,9 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt_rtx": "NvTensorRTRTXExecutionProvider",
 }
+CACHE_DIMENSION = "max_sequence_length"
+"""Of caches that `provider export` writes; TensorRT takes none whose length is open."""
+
 LOG_ERRORS = 3  # ONNX Runtime's severity
 NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION"  # read when a session is made
 _environment = Lock()
@@ -28,6 +31,7 @@ def open_session(
     *,
     is_optimised: bool = False,
     save_as: Path | None = None,
+    max_model_len: int | None = None,
 ) -> ort.InferenceSession:
     """Load a model file.
 
@@ -36,6 +40,7 @@ def open_session(
         settings: How to run it.
         is_optimised: It was saved by a session: there is nothing left to optimise.
         save_as: Save what is run there, weights beside it, in the layout that kernels want.
+        max_model_len: Of caches that are written in place, for a provider that must know it.
 
     Raises:
         ConfigurationError: The provider is not installed or did not take the model, or the file is
@@ -55,6 +60,8 @@ def open_session(
     options = session_options(settings)
     if is_plugin:
         add_rtx_provider(options, settings.device_id)
+        if max_model_len is not None:
+            options.add_free_dimension_override_by_name(CACHE_DIMENSION, max_model_len)
     try:
         if is_optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -54,11 +54,21 @@ class OpenedDecoder:
 
 
 def open_decoder(
-    decoder: DecoderFile, settings: OnnxRuntimeSettings, weight_set: WeightSet | None
+    decoder: DecoderFile,
+    settings: OnnxRuntimeSettings,
+    weight_set: WeightSet | None,
+    *,
+    max_model_len: int | None = None,
 ) -> OpenedDecoder:
     """Load a decoder with the weights it comes with, or with others derived from them.
 
     A cache that cannot be used costs time, never the start.
+
+    Args:
+        decoder: The checked file and its description.
+        settings: How to run it.
+        weight_set: Weights to derive, if any.
+        max_model_len: Positions of each slot, if they are written in place.
 
     Raises:
         ConfigurationError: The session cannot be made as asked.
@@ -69,7 +79,8 @@ def open_decoder(
         except OSError as error:
             log.warning("cache.unavailable", model=decoder.folder.name, reason=str(error))
     if weight_set is None:
-        return OpenedDecoder(open_session(decoder.path, settings), decoder.io)
+        session = open_session(decoder.path, settings, max_model_len=max_model_len)
+        return OpenedDecoder(session, decoder.io)
     with tempfile.TemporaryDirectory(prefix="provider-weights-") as folder:
         path = _rewrite(decoder, Path(folder), weight_set)
         return OpenedDecoder(open_session(path, settings), read_rewritten(decoder, path))

@@ -15,6 +15,7 @@ from provider_core import ConfigurationError, ModelSpec
 from provider_export.export import export_decoder
 from provider_onnxruntime import load_model, rtx_provider, session
 from provider_onnxruntime.rtx_provider import PACKAGE, add_rtx_provider
+from provider_onnxruntime.settings import read_settings
 from tests.tiny_checkpoints import write_checkpoint
 
 NAME = "NvTensorRTRTXExecutionProvider"
@@ -96,3 +97,13 @@ def test_a_session_that_fell_back_is_an_error(
     monkeypatch.setattr(session, "add_rtx_provider", lambda _options, _device_id: None)
     with pytest.raises(ConfigurationError, match=f"{NAME} was asked for and the session runs on"):
         load(folder)
+
+
+def test_caches_have_a_fixed_length(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT takes no other: here the graph runs on the CPU, and shows what it was told."""
+    monkeypatch.setattr(session, "add_rtx_provider", lambda _options, _device_id: None)
+    monkeypatch.setitem(session.PROVIDERS, "tensorrt_rtx", "CPUExecutionProvider")
+    settings = read_settings({"provider": "tensorrt_rtx"})
+    opened = session.open_session(folder / "model.onnx", settings, max_model_len=64)
+    caches = [value for value in opened.get_inputs() if value.name.startswith("past")]
+    assert [value.shape[2] for value in caches] == [64] * 4
