@@ -18,6 +18,7 @@ from cuda.bindings import runtime as cuda
 
 from provider_core import ConfigurationError, EngineDead
 from provider_tensorrt.builder import PROFILES
+from provider_tensorrt.builder_feedback import make_log
 from provider_tensorrt.device import DeviceArray, MemoryInfo, Profile
 from provider_tensorrt.library import TensorRt
 
@@ -56,13 +57,19 @@ class CudaDevice:
         self._allocated: list[int] = []
         self._staging: list[int] = []
         self._stream = _check(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
-        self._runtime = self._module.Runtime(self._module.Logger(self._module.Logger.WARNING))
+        self._log = make_log(self._module)
+        self._runtime = self._module.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise ConfigurationError(
-                f"{self.runtime_version} cannot load the engine on {self.name}; build it for this "
-                "GPU: provider build-engine"
+                f"{self.runtime_version} cannot load the engine on {self.name}: "
+                f"{self._log.last_error or 'it does not say why'}"
             )
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        input_mode = self._module.TensorIOMode.INPUT
+        self._inputs = frozenset(
+            name for name in names if self._engine.get_tensor_mode(name) == input_mode
+        )
         self.activation_bytes: int = self._engine.device_memory_size_v2
         self._activations: DeviceArray | None = None
 
@@ -158,7 +165,9 @@ class CudaDevice:
         context.set_device_memory(self._activations.pointer, self.activation_bytes)
         if not context.set_optimization_profile_async(PROFILES.index(profile), int(self._stream)):
             raise EngineDead(f"the engine has no profile for {profile}")
-        return CudaExecution(context, self._stream, may_capture=captures and not captures_itself)
+        return CudaExecution(
+            context, self._inputs, self._stream, may_capture=captures and not captures_itself
+        )
 
     def synchronize(self) -> None:
         """Wait for the stream."""
@@ -198,6 +207,7 @@ class CudaExecution:
 
     Args:
         context: Of the library.
+        inputs: Names of the engine's inputs; other tensors are outputs.
         stream: Where steps are queued.
         may_capture: Whether `capture` does anything.
     """
@@ -205,11 +215,13 @@ class CudaExecution:
     def __init__(
         self,
         context: Any,  # the library's own class
+        inputs: frozenset[str],
         stream: Any,  # CUDA's handle
         *,
         may_capture: bool,
     ) -> None:
         self._context: Any = context
+        self._inputs = inputs
         self._stream = stream
         self._may_capture = may_capture
         self._graph: Any = None  # CUDA's handle of what `enqueue` replays
@@ -218,13 +230,11 @@ class CudaExecution:
     def bind(self, tensors: Mapping[str, DeviceArray], sizes: Mapping[str, int]) -> None:
         """Say where every input and output lies and what shape it has."""
         self._forget_graph()
-        context, engine = self._context, self._context.engine
         self._numbers = [np.array(number, np.int64) for number in sizes.values()]
         for name, number in zip(sizes, self._numbers, strict=True):
             self._set(name, number.ctypes.data)
-        inputs = {name for name in tensors if engine.get_tensor_mode(name).name == "INPUT"}
         for name, array in tensors.items():
-            if name in inputs and not context.set_input_shape(name, array.shape):
+            if name in self._inputs and not self._context.set_input_shape(name, array.shape):
                 raise EngineDead(f"the engine takes no {name} of shape {array.shape}")
             self._set(name, array.pointer)
 

@@ -209,23 +209,28 @@ class ScriptedTensorRt:
     ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user managed")
     TensorIOMode = Enum("TensorIOMode", ["INPUT", "OUTPUT"])
 
-    class Logger:
-        """`tensorrt.Logger`."""
+    class ILogger:
+        """`tensorrt.ILogger`."""
 
-        WARNING = 1
+        INTERNAL_ERROR, ERROR, WARNING = range(3)
 
-        def __init__(self, _severity: int) -> None: ...
+        def log(self, severity: int, msg: str) -> None:
+            """Take a message."""
+            raise NotImplementedError
 
     def __init__(
         self, cuda: ScriptedCuda, open_session: Callable[[bytes], ort.InferenceSession]
     ) -> None:
         self._cuda, self._open_session = cuda, open_session
 
-    def Runtime(self, _logger: Logger) -> Any:
+    def Runtime(self, logger: ILogger) -> Any:
         """`tensorrt.Runtime`."""
 
         def deserialize(engine: bytes) -> ScriptedEngine | None:
-            return ScriptedEngine(self._cuda, self._open_session(engine)) if engine else None
+            if not engine:
+                logger.log(self.ILogger.ERROR, "the engine is empty")
+                return None
+            return ScriptedEngine(self._cuda, self._open_session(engine))
 
         return SimpleNamespace(deserialize_cuda_engine=deserialize)
 
@@ -239,8 +244,8 @@ class ScriptedEngine:
         self.cuda, self.session = cuda, session
         self.inputs = {value.name for value in session.get_inputs()}
         self.outputs = {value.name for value in session.get_outputs()}
-        self.types = {value.name: value.type for value in session.get_inputs()}
-        self.types |= {value.name: value.type for value in session.get_outputs()}
+        self.types: dict[str, str] = {v.name: v.type for v in session.get_inputs()}
+        self.types |= {v.name: v.type for v in session.get_outputs()}
 
     def create_runtime_config(self) -> Any:
         """`IRuntimeConfig`."""
@@ -249,6 +254,15 @@ class ScriptedEngine:
     def create_execution_context(self, _config: Any) -> "ScriptedContext":
         """`IExecutionContext`."""
         return ScriptedContext(self)
+
+    @property
+    def num_io_tensors(self) -> int:
+        """Inputs and outputs together."""
+        return len(self.types)
+
+    def get_tensor_name(self, index: int) -> str:
+        """Of one of them."""
+        return list(self.types)[index]
 
     def get_tensor_mode(self, name: str) -> Enum:
         """Whether it goes in or out."""

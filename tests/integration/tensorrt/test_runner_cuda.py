@@ -142,6 +142,12 @@ def test_an_engine_larger_than_the_gpu_is_not_opened(cuda: ScriptedCuda, folder:
         make_device(cuda, folder, engine=bytes(5 * 2**20))
 
 
+def test_an_engine_that_does_not_load_is_an_error(cuda: ScriptedCuda, folder: Path) -> None:
+    """With what the library says."""
+    with pytest.raises(ConfigurationError, match=r"cannot load.*on cuda:0: the engine is empty"):
+        make_device(cuda, folder, engine=b"")
+
+
 def test_a_gpu_that_is_not_there_is_named(
     cuda: ScriptedCuda, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
