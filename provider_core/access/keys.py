@@ -76,11 +76,13 @@ class KeyStore:
         """Accept these keys of the settings, in memory only, and no others of them.
 
         Args:
-            secret: What clients present.
-            key: Whose it is.
+            given: What clients present, and whose it is.
+
+        Returns:
+            Whether that changes anything.
 
         Raises:
-            ConfigurationError: It is longer than `MAX_KEY_BYTES`.
+            ConfigurationError: One is longer than `MAX_KEY_BYTES`; all stay as they were.
         """
         fixed: dict[bytes, _Known] = {}
         for secret, key in given:
