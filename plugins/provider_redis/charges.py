@@ -168,10 +168,12 @@ class Charges:
             keys += [
                 key("event", charge.event_id),
                 key("account", charge.account_id),
+                key("account-charges", charge.account_id),
                 key("key-spending", charge.api_key_id),
                 key("key-held", charge.api_key_id),
+                key("key-lapses", charge.api_key_id),
                 key("account-held", charge.account_id),
-                key("account-charges", charge.account_id),
+                key("account-lapses", charge.account_id),
             ]
             arguments += [
                 charge.generation_id,

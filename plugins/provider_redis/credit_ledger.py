@@ -112,8 +112,8 @@ class RedisCreditLedger:
             Unavailable: Redis cannot be used.
         """
         key = self._connection.key
-        account, held = key("account", account_id), key("account-held", account_id)
-        keys = [key("payments"), account, held, key("account-credits", account_id)]
+        of_account = self._keys_of_account(account_id)
+        keys = [key("payments"), *of_account, key("account-credits", account_id)]
         credit = {"event_id": event_id, "kind": "credit", "usd": f"{usd:f}", "note": note}
         arguments = [event_id, to_text(usd), json.dumps(credit)]
         try:
@@ -128,10 +128,8 @@ class RedisCreditLedger:
         Raises:
             Unavailable: Redis cannot be used.
         """
-        key = self._connection.key
-        keys = [key("account", account_id), key("account-held", account_id)]
         try:
-            found = await self._ask("balance", keys, [])
+            found = await self._ask("balance", self._keys_of_account(account_id), [])
         except RedisFailedError as error:
             raise _unavailable(error) from error
         return None if found is None else _balance(found)
@@ -190,12 +188,14 @@ class RedisCreditLedger:
     def _keys_of(self, api_key_id: str, account_id: str) -> list[str]:
         """What `reserve` looks at."""
         key = self._connection.key
-        return [
-            key("account", account_id),
-            key("key-spending", api_key_id),
-            key("key-held", api_key_id),
-            key("account-held", account_id),
-        ]
+        account, *held_of_account = self._keys_of_account(account_id)
+        of_key = [key(name, api_key_id) for name in ("key-spending", "key-held", "key-lapses")]
+        return [account, *of_key, *held_of_account]
+
+    def _keys_of_account(self, account_id: str) -> list[str]:
+        """What is bought and used, what requests hold, and when that lapses."""
+        names = "account", "account-held", "account-lapses"
+        return [self._connection.key(name, account_id) for name in names]
 
     def _warn(self, principal: Principal, facts: Sequence[str]) -> None:
         """Tell the operator, once, when four fifths are used."""

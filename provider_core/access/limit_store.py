@@ -29,30 +29,34 @@ class Bucket:
         now_s: On a clock that only grows, as everywhere here.
     """
 
-    __slots__ = ("_level", "_shape", "_updated_s")
+    __slots__ = ("_capacity", "_level", "_rate", "_updated_s")
 
     def __init__(self, shape: RateBucket, now_s: float) -> None:
-        self._shape = shape
+        self._capacity = shape.capacity
+        self._rate = shape.rate
         self._level = float(shape.capacity)
         self._updated_s = now_s
 
     def level(self, now_s: float) -> float:
         """What is in it, below 0 if it is in debt."""
-        elapsed_s = max(now_s - self._updated_s, 0.0)
-        self._level = min(self._shape.capacity, self._level + elapsed_s * self._shape.rate)
-        self._updated_s = now_s
+        elapsed_s = now_s - self._updated_s
+        if elapsed_s > 0:
+            self._updated_s = now_s
+            level = self._level + elapsed_s * self._rate
+            self._level = min(self._capacity, level)
         return self._level
 
     def wait_s(self, amount: float, now_s: float) -> float:
         """Seconds until `amount` can be taken; 0 if it can be now."""
         if amount <= 0:
             return 0.0
-        missing = min(amount, self._shape.capacity) - self.level(now_s)
-        return missing / self._shape.rate if missing > _ROUNDING else 0.0
+        missing = min(amount, self._capacity) - self.level(now_s)
+        return missing / self._rate if missing > _ROUNDING else 0.0
 
-    def take(self, amount: float, now_s: float) -> None:
-        """Take out, or put in what is below 0."""
-        self._level = min(self._shape.capacity, self.level(now_s) - amount)
+    def take(self, amount: float, now_s: float) -> float:
+        """Take out, or put in what is below 0; returns what is in it then."""
+        self._level = min(self._capacity, self.level(now_s) - amount)
+        return self._level
 
     def set(self, level: float, now_s: float) -> None:
         """Say what is in it."""
@@ -79,18 +83,20 @@ class MemoryLimitStore:
     ) -> Taking:
         """Take everything or nothing."""
         now_s = self._clock.monotonic()
-        buckets = [(self._bucket(shape, now_s), amount) for shape, amount in amounts]
-        running = tuple(self._num_others(limit, request_id) for limit in concurrency)
-        is_taken = all(bucket.wait_s(amount, now_s) == 0 for bucket, amount in buckets) and all(
-            others < limit.capacity for others, limit in zip(running, concurrency, strict=True)
-        )
+        buckets = [self._bucket(shape, now_s) for shape, _ in amounts]
+        running = tuple([self._num_others(limit, request_id) for limit in concurrency])
+        levels = []
+        is_taken = True
+        for bucket, (_, amount) in zip(buckets, amounts, strict=True):
+            is_taken = is_taken and not bucket.wait_s(amount, now_s)
+        for limit, others in zip(concurrency, running, strict=True):
+            is_taken = is_taken and others < limit.capacity
+        for bucket, (_, amount) in zip(buckets, amounts, strict=True):
+            levels.append(bucket.take(amount if is_taken else 0, now_s))
         if is_taken:
-            for bucket, amount in buckets:
-                bucket.take(amount, now_s)
             for limit in concurrency:
                 self._running.setdefault(limit.name, set()).add(request_id)
-        levels = tuple(bucket.level(now_s) for bucket, _ in buckets)
-        return Taking(is_taken, levels, running)
+        return Taking(is_taken, tuple(levels), running)
 
     def give_back(
         self,

@@ -12,7 +12,7 @@ again this server counts by itself.
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -86,7 +86,7 @@ class _Meter:
             (source.requests_per_day, "requests", "day"),
             (source.tokens_per_minute, "tokens", "minute"),
         )
-        self.limits: dict[Unit, list[_Limit]] = {"requests": [], "tokens": []}
+        self.limits: Mapping[Unit, list[_Limit]] = {"requests": [], "tokens": []}
         for capacity, unit, period in capacities:
             if capacity is not None:
                 self.limits[unit].append(_Limit(owner, capacity, unit, period, now_s))
@@ -96,16 +96,29 @@ class _Meter:
         self.expected_reply = _FIRST_REPLY_TOKENS
 
 
+_NO_LIMITS: Mapping[Unit, list[_Limit]] = {"requests": [], "tokens": []}
+
+
 class RateTicket:
     """What one request has taken so far. Whoever has one must `RateLimiter.leave`."""
 
-    __slots__ = ("counted", "key", "model", "num_tokens", "request_id", "running", "store")
+    __slots__ = (
+        "counted",
+        "key",
+        "limits",
+        "model",
+        "num_tokens",
+        "request_id",
+        "running",
+        "store",
+    )
 
     def __init__(self, request_id: str, store: LimitStore, key: _Meter | None) -> None:
         self.request_id = request_id
         self.store = store
         self.key = key
         self.model: _Meter | None = None
+        self.limits = _NO_LIMITS if key is None else key.limits  # of both
         self.counted: list[_Limit] = []  # that have counted this request
         self.running: list[ConcurrencyLimit] = []  # that may count it as running
         self.num_tokens: float | None = None  # taken of each limit of tokens, once it is admitted
@@ -115,9 +128,13 @@ class RateTicket:
         """Of its key and of its model, as far as these are limited."""
         return [meter for meter in (self.key, self.model) if meter is not None]
 
-    def limits(self, unit: Unit) -> list[_Limit]:
-        """All that count this unit."""
-        return [limit for meter in self.meters for limit in meter.limits[unit]]
+    def set_model(self, model: _Meter | None) -> None:
+        """Put the limits of a model beside those of the key, or take them away."""
+        self.model = model
+        key = _NO_LIMITS if self.key is None else self.key.limits
+        self.limits = (
+            key if model is None else {unit: [*key[unit], *model.limits[unit]] for unit in _UNITS}
+        )
 
 
 class RateLimiter:
@@ -172,7 +189,7 @@ class RateLimiter:
             return ticket
         if ticket is None:
             ticket = RateTicket(request_id, self._store(), None)
-        ticket.model = self._meter(f"{key_id}@{model}", limits)
+        ticket.set_model(self._meter(f"{key_id}@{model}", limits))
         return ticket
 
     async def enter(self, ticket: RateTicket) -> None:
@@ -192,7 +209,7 @@ class RateLimiter:
         Raises:
             RateLimited: There were too many lately, or the prompt alone is; none is counted.
         """
-        limits = ticket.limits("tokens")
+        limits = ticket.limits["tokens"]
         for limit in limits:
             if num_prompt_tokens > limit.bucket.capacity:
                 raise RateLimited(
@@ -224,7 +241,7 @@ class RateLimiter:
             for meter in ticket.meters:
                 change = usage.completion_tokens - meter.expected_reply
                 meter.expected_reply += _NEW_REPLY_WEIGHT * change
-        tokens = [(limit, back) for limit in ticket.limits("tokens")] if back else []
+        tokens = [(limit, back) for limit in ticket.limits["tokens"]] if back else []
         running, ticket.running = ticket.running, []
         self._give_back(ticket, tokens, running)
 
@@ -241,7 +258,7 @@ class RateLimiter:
         now_s = self._clock.monotonic()
         found: dict[Unit, RateStatus] = {}
         for unit in _UNITS:
-            limits = ticket.limits(unit)
+            limits = ticket.limits[unit]
             if limits:
                 first = min(limits, key=lambda limit: limit.seen.level(now_s))
                 found[unit] = first.status(now_s)
@@ -254,9 +271,9 @@ class RateLimiter:
 
     def _leave_model(self, ticket: RateTicket) -> None:
         """Undo an admission, all but what the key has counted."""
-        model, tokens = ticket.model, ticket.limits("tokens")
+        model = ticket.model
         taken, ticket.num_tokens = ticket.num_tokens or 0.0, None
-        back = [(limit, taken) for limit in tokens] if taken else []
+        back = [(limit, taken) for limit in ticket.limits["tokens"]] if taken else []
         running: list[ConcurrencyLimit] = []
         if model is not None:
             requests = model.limits["requests"]
@@ -264,8 +281,8 @@ class RateLimiter:
             ticket.counted = [limit for limit in ticket.counted if limit not in requests]
             running = [rule for rule in ticket.running if rule in model.concurrency]
             ticket.running = [rule for rule in ticket.running if rule not in running]
+            ticket.set_model(None)
         self._give_back(ticket, back, running)
-        ticket.model = None
 
     async def _take(
         self,

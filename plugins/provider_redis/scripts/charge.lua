@@ -1,7 +1,7 @@
 -- Replaces reservations by what requests cost; once for each event.
 --
--- KEYS, six for each request: the event, the account, the key's spending by days, what requests
---   hold of the key and of the account, and the account's latest charges.
+-- KEYS, eight for each request: the event, the account, its latest charges, the key's spending by
+--   days, what requests hold of the key, when that lapses, and both of the account.
 -- ARGV: microseconds for which events are known, how many charges of an account are kept, and five
 --   for each request: generation id ('' if nothing is reserved), USD ('' if there is nothing to
 --   charge), when in microseconds, on which day since 1970, and the charge in JSON.
@@ -23,17 +23,15 @@ local function note_spending(spending, day, usd)
   end
 end
 
-for i = 0, #KEYS / 6 - 1 do
-  local event, account, spending = KEYS[6 * i + 1], KEYS[6 * i + 2], KEYS[6 * i + 3]
-  local held_of_key, held_of_account, charges = KEYS[6 * i + 4], KEYS[6 * i + 5], KEYS[6 * i + 6]
-  local id, amount, at = ARGV[5 * i + 3], ARGV[5 * i + 4], tonumber(ARGV[5 * i + 5])
-  local day, note = ARGV[5 * i + 6], ARGV[5 * i + 7]
+for i = 0, #KEYS / 8 - 1 do
+  local event, account, charges, spending = unpack(KEYS, 8 * i + 1, 8 * i + 4)
+  local id, amount, at, day, note = unpack(ARGV, 5 * i + 3, 5 * i + 7)
   if id ~= '' then
-    redis.call('HDEL', held_of_key, id)
-    redis.call('HDEL', held_of_account, id)
+    release(KEYS[8 * i + 5], KEYS[8 * i + 6], id)
+    release(KEYS[8 * i + 7], KEYS[8 * i + 8], id)
   end
   -- A day more than events are charged for, as clocks differ.
-  if amount ~= '' and at > now - retention
+  if amount ~= '' and tonumber(at) > now - retention
       and redis.call('SET', event, 1, 'NX', 'PX', math.ceil(retention / 1000) + 86400000) then
     local usd = read(amount)
     note_spending(spending, day, usd)

@@ -34,27 +34,40 @@ local function is_less(one, other)
   return false
 end
 
--- What requests have reserved, but one; those that lapsed are forgotten.
-local function held(key, but)
-  local sum = {0, 0, 0}
-  local found = redis.call('HGETALL', key)
-  for i = 1, #found, 2 do
-    local lapses, usd = string.match(found[i + 1], '^(%S+) (.*)$')
-    if tonumber(lapses) < now then
-      redis.call('HDEL', key, found[i])
-    elseif found[i] ~= but then
-      sum = add(sum, read(usd), 1)
+-- What requests have reserved of a key or an account: a hash of amounts by generation id, their sum
+-- among them, and a set of the ids by when they lapse.
+local function release(held, lapses, id)
+  local usd = redis.call('HGET', held, id)
+  if usd then
+    redis.call('HDEL', held, id)
+    redis.call('ZREM', lapses, id)
+    redis.call('HSET', held, 'sum', write(add(read(redis.call('HGET', held, 'sum')), read(usd), -1)))
+  end
+end
+
+local function hold(held, lapses, id, usd, at)
+  redis.call('HSET', held, id, write(usd),
+    'sum', write(add(read(redis.call('HGET', held, 'sum')), usd, 1)))
+  redis.call('ZADD', lapses, string.format('%.0f', at), id)
+  for _, key in ipairs({held, lapses}) do -- both go when the last one has lapsed
+    if redis.call('PTTL', key) < (at - now) / 1000 then
+      redis.call('PEXPIREAT', key, math.ceil(at / 1000))
     end
   end
-  return sum
+end
+
+local function sum_of(held, lapses)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', lapses, '-inf', string.format('%.0f', now))) do
+    release(held, lapses, id)
+  end
+  return read(redis.call('HGET', held, 'sum'))
 end
 
 -- Bought, used and reserved; nothing of an account that pays later.
-local function balance(account, held_key)
+local function balance(account, held, lapses)
   local bought = redis.call('HGET', account, 'bought')
   if not bought then
     return false
   end
-  local used = read(redis.call('HGET', account, 'used'))
-  return {bought, write(used), write(held(held_key))}
+  return {bought, redis.call('HGET', account, 'used'), write(sum_of(held, lapses))}
 end

@@ -1,13 +1,15 @@
 -- Sets money aside for a request if it is there.
 --
--- KEYS: the account, the key's spending by days, and what requests hold of the key and of the
---   account. ARGV: generation id, USD, microseconds until it lapses, the key's limit in USD ('' for
---   none), when that begins anew ('', daily, weekly, monthly), 1 if there is an account.
+-- KEYS: the account, the key's spending by days, what requests hold of the key, when that lapses,
+--   and both of the account.
+-- ARGV: generation id, USD, microseconds until it lapses, the key's limit in USD ('' for none), when
+--   that begins anew ('', daily, weekly, monthly), 1 if there is an account.
 -- Returns the answer (reserved, later, or what refused: key, account), what the key has used since
 --   which day, and what the account has bought and used.
 local DAY = 86400 * 1000000
-local account, spending, held_of_key, held_of_account = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, usd, lapses = ARGV[1], read(ARGV[2]), now + tonumber(ARGV[3])
+local account, spending = KEYS[1], KEYS[2]
+local of_key, of_account = {KEYS[3], KEYS[4]}, {KEYS[5], KEYS[6]}
+local id, usd, until_then = ARGV[1], read(ARGV[2]), now + tonumber(ARGV[3])
 local reset = ARGV[5]
 local today = math.floor(now / DAY) -- since 1970-01-01, a Thursday
 
@@ -28,6 +30,9 @@ local function spent(first_day)
   return sum
 end
 
+release(of_key[1], of_key[2], id) -- of an answer that was lost on its way
+release(of_account[1], of_account[2], id)
+
 local is_limited = ARGV[4] ~= ''
 local used, since = {0, 0, 0}, ''
 if is_limited then
@@ -43,7 +48,7 @@ if is_limited then
     end
     used = spent(since)
   end
-  local left = add(add(limit, used, -1), held(held_of_key, id), -1)
+  local left = add(add(limit, used, -1), sum_of(of_key[1], of_key[2]), -1)
   if is_less(left, usd) or not is_less({0, 0, 0}, left) then
     return {'key'}
   end
@@ -55,7 +60,7 @@ if ARGV[6] == '1' then
 end
 local account_used = read(bought and redis.call('HGET', account, 'used'))
 if bought then
-  local left = add(add(read(bought), account_used, -1), held(held_of_account, id), -1)
+  local left = add(add(read(bought), account_used, -1), sum_of(of_account[1], of_account[2]), -1)
   if is_less(left, usd) or is_less(left, {0, 0, 0}) then
     return {'account'}
   end
@@ -64,18 +69,10 @@ if not (is_limited or bought) then
   return {'later'}
 end
 
-local entry = string.format('%.0f ', lapses) .. write(usd)
-local holders = {}
 if is_limited then
-  holders[1] = held_of_key
+  hold(of_key[1], of_key[2], id, usd, until_then)
 end
 if bought then
-  holders[#holders + 1] = held_of_account
-end
-for _, key in ipairs(holders) do
-  redis.call('HSET', key, id, entry)
-  if redis.call('PTTL', key) < tonumber(ARGV[3]) / 1000 then
-    redis.call('PEXPIRE', key, math.ceil(tonumber(ARGV[3]) / 1000))
-  end
+  hold(of_account[1], of_account[2], id, usd, until_then)
 end
 return {'reserved', write(used), tostring(since), bought or '', write(account_used)}
