@@ -165,7 +165,7 @@ def _describe(folder: Path, file: OnnxFile) -> DecoderIO:
 
 
 def resolve_beneath(folder: Path, name: str, *, what: str) -> Path:
-    """A file inside `folder`, reached without links.
+    """A file inside `folder`, reached without links but those of huggingface_hub's cache.
 
     Raises:
         ConfigurationError: The name is absolute, climbs, goes through a link, or is no file.
@@ -176,13 +176,35 @@ def resolve_beneath(folder: Path, name: str, *, what: str) -> Path:
     if ".." in parts or "\\" in name or "\0" in name or PureWindowsPath(name).drive:
         raise ConfigurationError(f"{what} {name!r} must not leave the model's folder")
     path = folder.joinpath(*parts)
-    if Path(os.path.realpath(path)) != Path(os.path.realpath(folder)).joinpath(*parts):
+    beneath = Path(os.path.realpath(folder)).joinpath(*parts)
+    if Path(os.path.realpath(path)) != beneath and not _is_cached_blob(path, beneath):
         raise ConfigurationError(
             f"{what} {name!r} is a link; copy the model into a folder of plain files"
         )
     if not path.is_file():
         raise ConfigurationError(f"{what} {name!r} is not a file in {folder}")
     return path
+
+
+def _is_cached_blob(path: Path, beneath: Path) -> bool:
+    """Whether a link of huggingface_hub's cache leads to the blobs of its own repository.
+
+    `models--org--name/snapshots/<commit>/` holds links to files of `models--org--name/blobs/`. The
+    runtime follows them as long as a model and its weights are in one folder in the end.
+
+    Args:
+        path: As it was asked for.
+        beneath: Where it is, if no part of its folder is a link.
+    """
+    if Path(os.path.realpath(path.parent)) != beneath.parent:
+        return False
+    blobs = Path(os.path.realpath(path)).parent
+    return any(
+        above.name == "snapshots"
+        and above.parent.name.startswith("models--")
+        and above.parent / "blobs" == blobs
+        for above in beneath.parents
+    )
 
 
 def check_operators(file: OnnxFile) -> None:

@@ -80,9 +80,10 @@ class HubRepository:
             found = [snapshots / self._revision]
             if self._revision == "main" and snapshots.is_dir():
                 found = list(snapshots.iterdir())
-        if len(found) != 1 or not any(found[0].rglob("*.onnx")):
-            return None
-        return found[0]
+        models = [] if len(found) != 1 else list(found[0].rglob("*.onnx"))
+        blobs = (folder / "blobs").resolve()
+        # Blobs that several repositories share are in folders apart, as no runtime takes them.
+        return found[0] if models and all(m.resolve().parent == blobs for m in models) else None
 
     def list_files(self) -> Sequence[RemoteFile]:
         """What a backend can run of it, with the checksums that the Hub keeps of large files."""

@@ -143,10 +143,15 @@ def test_what_the_platform_fetched_is_served_from_there(
 def test_another_revision_than_the_platform_has_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As is one of which it has no model."""
-    cache = tmp_path / "platform"
+    """As is one of which it has no model, or one that it shares with another repository."""
+    cache, shared = tmp_path / "platform", tmp_path / "shared"
     write_snapshot(cache, {"config.json": b"{}"}, reference="main")
-    monkeypatch.setattr(hugging_face, "PLATFORM_CACHES", (cache,))
+    snapshot = write_snapshot(shared, FILES, reference="main")
+    blob = (snapshot / "onnx/model.onnx").resolve()
+    (shared / "blobs").mkdir()
+    blob.rename(shared / "blobs" / blob.name)
+    blob.symlink_to(f"../../blobs/{blob.name}")
+    monkeypatch.setattr(hugging_face, "PLATFORM_CACHES", (cache, shared))
     for revision in ("main", "v1"):
         with hub(FILES, monkeypatch, revision=revision):
             folder = fetch(f"hf://{REPO}@{revision}", tmp_path / "own")

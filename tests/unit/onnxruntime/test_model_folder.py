@@ -161,6 +161,44 @@ def test_a_linked_model_file_is_refused(folder: Path) -> None:
         load(folder)
 
 
+def cache_as_the_hub_does(folder: Path, root: Path) -> Path:
+    """Move a folder's files to blobs, and link to them from a snapshot."""
+    repository = root / "models--acme--tiny"
+    snapshot = repository / "snapshots" / ("a1" * 20)
+    (repository / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        blob = repository / "blobs" / f"{number:064}"
+        path.rename(blob)
+        (snapshot / path.name).symlink_to(f"../../blobs/{blob.name}")
+    return snapshot
+
+
+def test_a_cache_of_the_hub_is_read(folder: Path, tmp_path: Path) -> None:
+    """Its links lead to its own blobs, and platforms fetch models into one (M1)."""
+    (folder / "weights.bin").write_bytes(weight_bytes(folder))
+    write_external(folder, "weights.bin")
+    runner = load(cache_as_the_hub_does(folder, tmp_path / "hub"))
+    assert runner is not None
+    runner.warm_up()
+    runner.close()
+
+
+@pytest.mark.parametrize("where", ["outside", "models--acme--other/blobs"])
+def test_a_cache_of_the_hub_hides_no_other_links(folder: Path, tmp_path: Path, where: str) -> None:
+    """Beyond its blobs it is a folder like any other (M1)."""
+    (folder / "weights.bin").write_bytes(weight_bytes(folder))
+    write_external(folder, "weights.bin")
+    snapshot = cache_as_the_hub_does(folder, tmp_path / "hub")
+    elsewhere = tmp_path / "hub" / where / "weights.bin"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_bytes((snapshot / "weights.bin").read_bytes())
+    (snapshot / "weights.bin").unlink()
+    (snapshot / "weights.bin").symlink_to(elsewhere)
+    with pytest.raises(ConfigurationError, match="link"):
+        load(snapshot)
+
+
 def test_custom_operators_are_refused(folder: Path) -> None:
     """An operator of an unknown domain would need a library (M3)."""
     model = onnx.load(folder / "model.onnx")
