@@ -23,8 +23,11 @@ from provider_core.model_settings import (
 )
 from provider_core.platforms import ProbeSettings
 from provider_core.settings import Settings, load_settings
+from provider_lambda.settings import LambdaSettings
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 from provider_redis.settings import RedisSettings
+from provider_runpod.settings import RunPodSettings
+from provider_sagemaker.settings import SageMakerSettings
 from provider_tensorrt.settings import TensorRtSettings
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +91,9 @@ ROWS = [
     *table_rows(PriceWindowSettings, "pricing.windows."),
     *table_rows(ProbeSettings, "probes."),
     *plugin_rows("PROVIDER_ONNXRUNTIME_", OnnxRuntimeSettings),
+    *plugin_rows("PROVIDER_RUNPOD_", RunPodSettings),
+    *plugin_rows("PROVIDER_SAGEMAKER_", SageMakerSettings),
+    *plugin_rows("PROVIDER_LAMBDA_", LambdaSettings),
     *plugin_rows("PROVIDER_REDIS_", RedisSettings),
     *plugin_rows("PROVIDER_TENSORRT_", TensorRtSettings),
 ]
