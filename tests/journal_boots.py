@@ -2,17 +2,19 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 
@@ -31,6 +33,11 @@ def session_of_key() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"})
 
 
+def is_whole(stream: str) -> bool:
+    """Whether a stream came to its end, and to no error."""
+    return stream.endswith("data: [DONE]\n\n") and '"error"' not in stream
+
+
 @dataclass
 class Boots:
     """One folder, one log, and the processes that served from it one after the other."""
@@ -45,20 +52,25 @@ class Boots:
 
     @contextmanager
     def process(
-        self, point: str = "", stdout: int | None = None, **settings: Any
+        self,
+        point: str = "",
+        stdout: int | None = None,
+        tracer: Sequence[str] = (),
+        **settings: Any,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run one; whoever is left at the end is killed.
 
         Args:
             point: Where it dies by itself; see `tests/journal_process.py`.
             stdout: Takes its output; by default the log does.
+            tracer: A command that runs it.
             settings: Further ones.
         """
         (self.folder / "port").unlink(missing_ok=True)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "tests.journal_process"),
+                    *(*tracer, sys.executable, "-m", "tests.journal_process"),
                     *(str(self.folder), point, json.dumps(settings)),
                 ],
                 stdout=log if stdout is None else stdout,
@@ -119,7 +131,7 @@ class Boots:
                 text = await response.text()
         except aiohttp.ClientError:
             return None
-        if response.status == 200 and (not stream or text.endswith("data: [DONE]\n\n")):
+        if response.status == 200 and (not stream or is_whole(text)):
             self.completed.add(response.headers["X-Generation-Id"])
         return response.status
 
@@ -171,6 +183,37 @@ class Boots:
             assert sorted(numbers) == list(range(1, len(numbers) + 1))
         assert [found for found in self.reconcile() if found.is_discrepancy] == []
         return list(by_id.values())
+
+
+class Reader:
+    """Reads what a process writes into the log, unless it is told not to.
+
+    Attributes:
+        reads: Cleared while the reader stalls.
+    """
+
+    def __init__(self, pipe: IO[bytes], log: Path) -> None:
+        self.reads = threading.Event()
+        self.reads.set()
+        self._pipe = pipe
+        self._log = log
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Read to the end."""
+        self.reads.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._log.open("ab") as log:
+            while True:
+                self.reads.wait()
+                chunk = os.read(self._pipe.fileno(), 65536)
+                if not chunk:
+                    break
+                log.write(chunk)
+                log.flush()
 
 
 async def kill_at_random(boots: Boots, times: int, seed: int) -> None:

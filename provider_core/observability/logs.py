@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from provider_core.errors import ConfigurationError
 from provider_core.json_lines import encode_line, format_timestamp, sanitize
 from provider_core.observability.line_writer import LineWriter
 from provider_core.observability.pretty import PrettyLines
@@ -42,8 +43,14 @@ def start_logging(settings: LoggingSettings, fd: int | None = None) -> LineWrite
 
     Returns:
         The writer of all lines. Give it to the ledger as its sink; `close` it last.
+
+    Raises:
+        ConfigurationError: There is no standard output, and its number may be any file's by now.
     """
-    fd = sys.stdout.fileno() if fd is None else fd
+    if fd is None:
+        if sys.stdout is None:
+            raise ConfigurationError("standard output is closed; logs and bills go there")
+        fd = sys.stdout.fileno()
     is_pretty = settings.format == "pretty" or (settings.format == "auto" and os.isatty(fd))
     writer = LineWriter(fd, render=PrettyLines(colors=os.isatty(fd)) if is_pretty else bytes)
     level = _LEVELS[settings.level]

@@ -2,13 +2,17 @@
 
 import asyncio
 import os
+import resource
+import shutil
 import signal
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tests.journal_boots import Boots, kill_at_random
+from tests.journal_boots import CHAT, Boots, Reader, is_whole, kill_at_random, session_of_key
 from tests.journal_process import AWAIT, MID_FINAL, MID_TERMINATOR
 
 POINTS = [
@@ -132,32 +136,97 @@ async def test_b7_a_log_that_nobody_reads(tmp_path: Path, reader: str) -> None:
     assert len(events) == len({event["event_id"] for event in events})
 
 
-async def test_b3_sigterm_under_load(tmp_path: Path) -> None:
-    """A drain settles all, says its totals at last, and leaves nothing to recover."""
+@pytest.mark.parametrize("grace_s", [3.2, 10, 30])
+async def test_b3_sigterm_under_load(tmp_path: Path, grace_s: float) -> None:
+    """A drain settles all, says its totals at last, and leaves nothing to recover.
+
+    A stream that outlasts the grace is cut and costs nothing (R7); else it ends as ever.
+    """
     boots = Boots(tmp_path)
-    with boots.process() as process:
+    with boots.process(server={"grace_s": grace_s}) as process:
         port = await boots.port(process)
         assert port is not None
         loading = asyncio.create_task(boots.load(process, port))
-        while len(boots.completed) < 20:  # noqa: ASYNC110 - what the clients got
-            await asyncio.sleep(0.005)
-        process.send_signal(signal.SIGTERM)
+        async with session_of_key() as session:
+            long = {**CHAT, "stream": True, "ignore_eos": True, "max_tokens": 1000}
+            url = f"http://127.0.0.1:{port}/v1/chat/completions"
+            async with session.post(url, json=long) as streamed:
+                while len(boots.completed) < 20:  # noqa: ASYNC110 - what the clients got
+                    await asyncio.sleep(0.005)
+                process.send_signal(signal.SIGTERM)
+                text = await streamed.text()
         assert await asyncio.to_thread(process.wait, 20) == 0
         await loading
     events = boots.check()
+    (cut,) = [e for e in events if e["generation_id"] == streamed.headers["X-Generation-Id"]]
+    assert cut["billing_rule"] == ("R1" if is_whole(text) else "R7")
+    assert (grace_s > 10) <= (cut["billing_rule"] == "R1")
     *_, last = boots.events()
-    assert (last["event"], last["closing"], last["journal_unemitted"]) == (
-        "usage.heartbeat",
-        True,
-        0,
-    )
-    assert (last["finals"], last["last_seq"], last["open_generations"]) == (
-        len(events),
-        len(events),
-        0,
-    )
+    told = (last["event"], last["closing"], last["journal_unemitted"], last["open_generations"])
+    assert told == ("usage.heartbeat", True, 0, 0)
+    assert last["finals"] == last["last_seq"] == len(events)
     assert last["sum_completion_tokens"] == sum(event["completion_tokens"] for event in events)
     assert {event["delivery"] for event in events} <= {"sent", "failed"}
     before = boots.log.read_bytes()
     await boots.settle()
     assert b"journal.recovered" not in boots.log.read_bytes()[len(before) :]
+
+
+async def test_b4_no_file_may_grow(tmp_path: Path) -> None:
+    """The system's own refusal, amid a frame: 503 and no torn frame, until there is room again."""
+    boots = Boots(tmp_path)
+    with boots.process(stdout=subprocess.PIPE) as process:  # a file's size would be limited, too
+        assert process.stdout is not None
+        reader = Reader(process.stdout, boots.log)
+        port = await boots.port(process)
+        assert port is not None
+        async with session_of_key() as session:
+
+            async def until(status: int) -> None:
+                while await boots.ask(session, port, stream=False) != status:
+                    pass
+
+            limit = 1500  # holds an admission, and a part of a bill
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            await until(503)
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            await until(200)
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 20) == 0
+        reader.join()
+        process.stdout.close()
+    events = boots.check()
+    assert {event["durable"] for event in events} == {True, False}
+    assert b"journal.corrupt" not in boots.log.read_bytes()
+
+
+@pytest.mark.strace
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+async def test_b5_a_sync_that_the_kernel_fails(tmp_path: Path) -> None:
+    """EIO, once: what the segment may not hold is in the next one before an answer ends."""
+    boots = Boots(tmp_path)
+    injected = ("-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=9")
+    tracer = ("strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", *injected)
+    with boots.process(tracer=tracer) as process:
+        port = await boots.port(process)
+        assert port is not None
+        await boots.load(process, port, lambda: len(boots.completed) >= 60)
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    events = boots.check()
+    assert {event["durable"] for event in events} == {True}
+    assert boots.log.read_bytes().count(b'"journal.failed"') == 1
+    assert len({path.name for path in (tmp_path / "data/journal").glob("*.jnl")}) == 2
+
+
+async def test_b7_no_log_at_all(tmp_path: Path) -> None:
+    """Standard output that was closed refuses the start: its number may be any file's by now."""
+    program = "from provider_core.cli import main; main()"
+    script = 'exec "$0" -c "$1" serve --port 0 --data-dir "$2" >&-'
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", script, sys.executable, program, str(tmp_path)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert (process.returncode, said.count(b"\n")) == (2, 1)
+    assert b"standard output is closed" in said

@@ -4,21 +4,19 @@
 """
 
 import asyncio
-import os
 import random
 import resource
 import signal
 import statistics
 import subprocess
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import pytest
 
-from tests.journal_boots import Boots, kill_at_random, session_of_key
+from tests.journal_boots import Boots, Reader, kill_at_random, session_of_key
 
 Fault = Literal["kill", "terminate", "freeze", "stalled log", "full disk"]
 FAULTS: tuple[Fault, ...] = ("kill", "terminate", "freeze", "stalled log", "full disk")
@@ -26,37 +24,6 @@ OFTEN = (1, 1, 3, 3, 3)  # so that processes live for several faults, and what t
 REQUESTS_PER_S = 20
 MAX_GROWTH = 16 * 2**20  # bytes of resident memory, from the first third of a life to the last
 UNLIMITED = resource.RLIM_INFINITY
-
-
-class Reader:
-    """Reads what a process writes into the log, unless it is told not to.
-
-    Attributes:
-        reads: Cleared while the reader stalls.
-    """
-
-    def __init__(self, pipe: IO[bytes], log: Path) -> None:
-        self.reads = threading.Event()
-        self.reads.set()
-        self._pipe = pipe
-        self._log = log
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def join(self) -> None:
-        """Read to the end."""
-        self.reads.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with self._log.open("ab") as log:
-            while True:
-                self.reads.wait()
-                chunk = os.read(self._pipe.fileno(), 65536)
-                if not chunk:
-                    break
-                log.write(chunk)
-                log.flush()
 
 
 class Soak:
