@@ -82,7 +82,8 @@ def choose_weights(
             run it.
     """
     stored = decoder.precision
-    wanted = asked or (decoder.runs_as if decoder.runs_as in DERIVED else None)
+    is_float32 = decoder.io.cache_dtype == "float32"  # what weights are derived for
+    wanted = asked or (decoder.runs_as if decoder.runs_as in DERIVED and is_float32 else None)
     if wanted is None and is_deterministic and stored == "int4" and provider == "cpu":
         wanted = "int4"
     if wanted is None or (wanted == stored and wanted not in DERIVED):

@@ -47,6 +47,16 @@ class ShapeProfile:
     values: Mapping[str, Range]
 
 
+@dataclass(frozen=True, slots=True)
+class ParsedDecoder:
+    """A decoder as TensorRT's network, and what has to live as long; objects of the library."""
+
+    messages: Any  # what `make_log` makes
+    builder: Any  # trt.Builder
+    network: Any  # trt.INetworkDefinition
+    parser: Any  # trt.OnnxParser: holds the weights
+
+
 class Cancelled(Exception):
     """The build was told to stop."""
 
@@ -79,14 +89,9 @@ def build_engine(
         ConfigurationError: The library cannot build this graph, or not for that GPU.
         Cancelled: `cancelled` was set.
     """
-    trt = library.module
-    messages = make_log(trt)
-    model = fit_decoder(decoder, limits.max_model_len)
     check_capability(library, compute_capability)
-    builder = trt.Builder(messages)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _let_attention_decompose(model)
-    _parse(trt, network, messages, model.SerializeToString(), decoder)
+    trt, parsed = library.module, parse_decoder(library, decoder, limits.max_model_len)
+    builder = parsed.builder
     config = builder.create_builder_config()
     for wanted in make_profiles(decoder.io, limits):
         profile = builder.create_optimization_profile()
@@ -105,15 +110,44 @@ def build_engine(
     else:
         cache = config.create_timing_cache(timing_cache)
         config.set_timing_cache(cache, ignore_mismatch=False)
-    engine = builder.build_serialized_network(network, config)
+    engine = builder.build_serialized_network(parsed.network, config)
     if engine is None:
         if stop.is_set():
             raise Cancelled
-        reason = messages.last_error or "it does not say why"
+        reason = parsed.messages.last_error or "it does not say why"
         raise ConfigurationError(
             f"{library.name} cannot build an engine of {decoder.path}: {reason}"
         )
     return memoryview(engine), b"" if cache is None else bytes(cache.serialize())
+
+
+def parse_decoder(library: TensorRt, decoder: ExportedDecoder, max_model_len: int) -> ParsedDecoder:
+    """Read a decoder into a network, which takes no longer than reading its weights.
+
+    Args:
+        library: That parses.
+        decoder: As exported.
+        max_model_len: Positions of each cache.
+
+    Raises:
+        ConfigurationError: The parser refuses it; says which node, and why.
+    """
+    trt = library.module
+    model = fit_decoder(decoder, max_model_len)
+    _let_attention_decompose(model)
+    messages = make_log(trt)
+    builder = trt.Builder(messages)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, messages)
+    if parser.parse(model.SerializeToString(), str(decoder.path)):
+        return ParsedDecoder(messages, builder, network, parser)
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    complaints = dict.fromkeys(
+        f"node {error.node_name()!r} ({error.node_operator()}): {error.desc()}" for error in errors
+    )
+    raise ConfigurationError(
+        f"TensorRT's parser refuses {decoder.path}: {'; '.join(complaints) or messages.last_error}"
+    )
 
 
 def check_capability(library: TensorRt, compute_capability: str) -> None:
@@ -183,27 +217,3 @@ def _let_attention_decompose(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type == "Attention":
             node.attribute.append(onnx.helper.make_attribute("TRT_decomposable", 1))
-
-
-def _parse(
-    trt: Any,  # as `TensorRt.module`
-    network: Any,  # trt.INetworkDefinition
-    messages: Any,  # what `make_log` made
-    model: bytes,
-    decoder: ExportedDecoder,
-) -> None:
-    """Read the graph into the network.
-
-    Raises:
-        ConfigurationError: Says which node is refused, and why.
-    """
-    parser = trt.OnnxParser(network, messages)
-    if parser.parse(model, str(decoder.path)):
-        return
-    errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    complaints = dict.fromkeys(
-        f"node {error.node_name()!r} ({error.node_operator()}): {error.desc()}" for error in errors
-    )
-    raise ConfigurationError(
-        f"TensorRT's parser refuses {decoder.path}: {'; '.join(complaints) or messages.last_error}"
-    )

@@ -20,6 +20,9 @@ from provider_tensorrt.device import DeviceArray, MemoryInfo, Profile
 
 PROVIDER = "CPUExecutionProvider"
 DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+ACCURACY_LEVEL, FLOAT32 = "session.qdq_matmulnbits_accuracy_level", "1"
+"""Quantised weights meet float activations, as in an engine; ONNX Runtime would quantise these."""
+
 LOG_ERRORS = 3  # ONNX Runtime's severity
 MEMORY_FILE = Path("/proc/meminfo")
 
@@ -77,11 +80,18 @@ class HostDevice:
         ctypes.memset(array.pointer, 0, array.num_bytes)
 
     def copy_rows(
-        self, target: int, source: int, *, num_rows: int, row_bytes: int, pitch_bytes: int
+        self,
+        target: int,
+        source: int,
+        *,
+        num_rows: int,
+        row_bytes: int,
+        target_pitch: int,
+        source_pitch: int,
     ) -> None:
         """Copy."""
-        for offset in range(0, num_rows * pitch_bytes, pitch_bytes):
-            ctypes.memmove(target + offset, source + offset, row_bytes)
+        for row in range(num_rows):
+            ctypes.memmove(target + row * target_pitch, source + row * source_pitch, row_bytes)
 
     def make_execution(self, profile: Profile) -> "HostExecution":  # noqa: ARG002 - it has but one
         """A way to run the decoder.
@@ -144,6 +154,7 @@ def _open_session(decoder: ExportedDecoder, max_model_len: int) -> ort.Inference
     options.enable_mem_pattern = False  # each shape of step would keep one
     options.log_severity_level = LOG_ERRORS
     options.add_session_config_entry(DATA_FOLDER, str(decoder.path.parent))
+    options.add_session_config_entry(ACCURACY_LEVEL, FLOAT32)
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDER])
     except Exception as error:  # the runtime raises a class of its own per status code

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from provider_core import ConfigurationError
-from provider_export.export import export_decoder
+from provider_export.export import Activations, export_decoder
 from provider_starter import MODEL_DIR
 from provider_tensorrt import register_commands
 from provider_tensorrt.artefact import (
@@ -237,13 +237,16 @@ with open_folder(model / FOLDER, read_decoder(model)) as engines:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_builds(family: str, tmp_path: Path, library: TensorRt) -> None:
+@pytest.mark.parametrize(("capability", "floats"), [("8.9", "fp32"), ("12.0", "bf16")])
+def test_every_family_builds(
+    family: str, capability: str, floats: Activations, tmp_path: Path, library: TensorRt
+) -> None:
     """Two or three layers, for Ada and for Blackwell."""
     source = write_checkpoint(tmp_path / "source", family, max_position_embeddings=128)
-    export_decoder(source, tmp_path / "model", target="tensorrt")
-    decoder = read_decoder(tmp_path / "model")
+    out = tmp_path / "model"
+    export_decoder(source, out, target="tensorrt", precision=floats, activations=floats)
 
-    for capability in ("8.9", "12.0"):
-        engine, times = build_engine(library, decoder, LIMITS, capability)
-        assert engine.nbytes > 1000
-        assert times == b""  # this library has no timing cache
+    engine, times = build_engine(library, read_decoder(out), LIMITS, capability)
+
+    assert engine.nbytes > 1000
+    assert times == b""  # this library has no timing cache

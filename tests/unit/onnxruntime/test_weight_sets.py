@@ -20,6 +20,7 @@ def choose(
     runs_as: str | None = None,
     provider: str = "cpu",
     is_deterministic: bool = False,
+    cache_dtype: str = "float32",
 ) -> WeightPlan:
     """The plan for a decoder of these weights."""
     io = DecoderIO(
@@ -27,7 +28,7 @@ def choose(
         inputs={},
         logits=TensorSpec("logits", "float32", (None, None, 8)),
         caches=(CacheTensor("past", "present", 1, 8),),
-        cache_dtype="float32",
+        cache_dtype=cache_dtype,
         vocab_size=8,
         batch_size=None,
         max_cache_len=None,
@@ -46,6 +47,11 @@ def test_weights_are_served_as_supplied_unless_more_is_asked(stored: str | None)
     """No precision, no word in the file: nothing is derived."""
     assert choose(stored) == WeightPlan(stored, (None,))
     assert choose(stored, runs_as="fp16") == WeightPlan(stored, (None,))
+
+
+def test_a_graph_in_half_precision_is_served_as_supplied() -> None:
+    """What it was exported as is derived for float32."""
+    assert choose("int4", runs_as="int4", cache_dtype="float16") == WeightPlan("int4", (None,))
 
 
 def test_asking_for_floats_as_they_are_is_as_supplied() -> None:
