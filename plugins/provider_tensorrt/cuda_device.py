@@ -132,14 +132,21 @@ class CudaDevice:
         _check(cuda.cudaMemsetAsync(array.pointer, 0, array.num_bytes, self._stream))
 
     def copy_rows(
-        self, target: int, source: int, *, num_rows: int, row_bytes: int, pitch_bytes: int
+        self,
+        target: int,
+        source: int,
+        *,
+        num_rows: int,
+        row_bytes: int,
+        target_pitch: int,
+        source_pitch: int,
     ) -> None:
         """Queue one strided copy."""
         self._enter()
         kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         _check(
             cuda.cudaMemcpy2DAsync(
-                target, pitch_bytes, source, pitch_bytes, row_bytes, num_rows, kind, self._stream
+                target, target_pitch, source, source_pitch, row_bytes, num_rows, kind, self._stream
             )
         )
 

@@ -118,7 +118,14 @@ class Device(Protocol):
         ...
 
     def copy_rows(
-        self, target: int, source: int, *, num_rows: int, row_bytes: int, pitch_bytes: int
+        self,
+        target: int,
+        source: int,
+        *,
+        num_rows: int,
+        row_bytes: int,
+        target_pitch: int,
+        source_pitch: int,
     ) -> None:
         """Queue a copy within the device, of rows whose beginnings lie a pitch apart.
 
@@ -127,7 +134,8 @@ class Device(Protocol):
             source: As target; the two do not overlap.
             num_rows: At least one.
             row_bytes: Of each row, copied.
-            pitch_bytes: From row to row, on both sides.
+            target_pitch: Bytes from row to row.
+            source_pitch: As target.
         """
         ...
 

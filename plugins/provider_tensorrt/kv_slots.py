@@ -40,23 +40,25 @@ class KvSlots:
         self._max_model_len = max_model_len
         self._ends = np.zeros(num_slots, np.int64)  # behind the last position written
         self._unchecked: set[int] = set()  # written, and no logits yet that would show NaN
+        self._caches = caches
         self._buffers = [
-            (
-                cache,
-                device.allocate((num_slots, cache.num_heads, max_model_len, cache.head_dim), dtype),
-            )
+            device.allocate((num_slots, cache.num_heads, max_model_len, cache.head_dim), dtype)
             for cache in caches
         ]
 
     def tensors(self, first: int, count: int) -> dict[str, DeviceArray]:
         """The caches of slots `first` to `first + count - 1`, by the decoder's names."""
         tensors = {}
-        for cache, buffer in self._buffers:
-            num_slots, *shape = buffer.shape
-            offset = first * (buffer.num_bytes // num_slots)
-            slots = buffer.part(offset, (count, *shape))
-            tensors[cache.past] = tensors[cache.present] = slots
+        for cache, slot in zip(self._caches, self.buffers(first), strict=True):
+            tensors[cache.past] = tensors[cache.present] = slot.part(0, (count, *slot.shape))
         return tensors
+
+    def buffers(self, slot: int) -> list[DeviceArray]:
+        """A slot's part of each buffer, `[heads, positions, head_dim]`."""
+        return [
+            buffer.part(slot * (buffer.num_bytes // buffer.shape[0]), buffer.shape[1:])
+            for buffer in self._buffers
+        ]
 
     def begin(self, slot: int) -> None:
         """Make a slot ready for a text from its start on."""
@@ -91,24 +93,23 @@ class KvSlots:
 
     def clear(self, slot: int) -> None:
         """Queue zeros over a slot."""
-        tensors = self.tensors(slot, 1)
-        for cache, _ in self._buffers:
-            self._device.clear(tensors[cache.past])
+        for buffer in self.buffers(slot):
+            self._device.clear(buffer)
         self._ends[slot] = 0
         self._unchecked.discard(slot)
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Queue a copy of the first `num_tokens` positions of a slot into another."""
-        for _, buffer in self._buffers:
-            num_slots, num_heads, num_positions, _ = buffer.shape
-            slot_size = buffer.num_bytes // num_slots
-            pitch = slot_size // num_heads
+        for to_slot, from_slot in zip(self.buffers(target), self.buffers(source), strict=True):
+            num_heads, num_positions, head_dim = from_slot.shape
+            position_bytes = head_dim * from_slot.dtype.itemsize
             self._device.copy_rows(
-                buffer.pointer + target * slot_size,
-                buffer.pointer + source * slot_size,
+                to_slot.pointer,
+                from_slot.pointer,
                 num_rows=num_heads,
-                row_bytes=pitch // num_positions * num_tokens,
-                pitch_bytes=pitch,
+                row_bytes=num_tokens * position_bytes,
+                target_pitch=num_positions * position_bytes,
+                source_pitch=num_positions * position_bytes,
             )
         self._ends[target] = num_tokens
         if source in self._unchecked:

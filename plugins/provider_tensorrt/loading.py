@@ -118,6 +118,7 @@ def _make_runner(
             max_model_len=model.max_model_len,
             precision=precision,
             memory_reserve_bytes=settings.memory_reserve_mib * 2**20,
+            prefix_cache_bytes=model.prefix_cache_mib * 2**20,
             verify_margin=verify_margin,
         )
     except BaseException:

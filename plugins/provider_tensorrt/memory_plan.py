@@ -35,8 +35,7 @@ class MemoryPlan:
         Raises:
             ConfigurationError: Not even one fits; with all the numbers.
         """
-        fixed = self.activation_bytes + self.step_bytes + self.reserve_bytes
-        fitting = (self.memory.free_bytes - fixed) // self.slot_bytes
+        fitting = self._spare_bytes // self.slot_bytes
         if fitting < 1:
             raise ConfigurationError(
                 f"no slot fits: one takes {_mib(self.slot_bytes)} beside activations of "
@@ -46,6 +45,16 @@ class MemoryPlan:
                 "Lower max_model_len, or memory_reserve_mib"
             )
         return min(wanted, fitting)
+
+    def count_blocks(self, wanted_bytes: int, block_bytes: int, num_slots: int) -> int:
+        """Blocks of prompts for which there is room beside the slots, in no more than is wanted."""
+        left_bytes = self._spare_bytes - num_slots * self.slot_bytes
+        return max(0, min(wanted_bytes, left_bytes) // block_bytes)
+
+    @property
+    def _spare_bytes(self) -> int:
+        fixed = self.activation_bytes + self.step_bytes + self.reserve_bytes
+        return self.memory.free_bytes - fixed
 
 
 def slot_bytes(caches: Sequence[CacheTensor], dtype: str, max_model_len: int) -> int:

@@ -1,5 +1,6 @@
 """The model runner: slots, two profiles, and steps of few shapes over any device."""
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -9,6 +10,7 @@ import structlog
 from provider_core import Batch, RunnerInfo
 from provider_core.decoder_io import DecoderIO
 from provider_tensorrt.artefact import EngineLimits
+from provider_tensorrt.block_store import BLOCK_SIZE, DeviceBlockStore
 from provider_tensorrt.decoder_graph import WINDOW
 from provider_tensorrt.device import Device, DeviceArray, Execution
 from provider_tensorrt.kv_slots import KvSlots
@@ -34,6 +36,7 @@ class TensorRtRunner:
         max_model_len: Positions that texts may have, at most the decoder's.
         precision: Of the weights, in OpenRouter's vocabulary.
         memory_reserve_bytes: Memory to leave free.
+        prefix_cache_bytes: Memory for blocks of prompts, at most, if it is left beside the slots.
         verify_margin: See `RunnerInfo`.
 
     Raises:
@@ -50,6 +53,7 @@ class TensorRtRunner:
         max_model_len: int,
         precision: str | None = None,
         memory_reserve_bytes: int = 0,
+        prefix_cache_bytes: int = 0,
         verify_margin: float | None = None,
     ) -> None:
         self._device, self._io, self._limits = device, io, limits
@@ -72,6 +76,9 @@ class TensorRtRunner:
         self._logits = device.allocate(logits_shape, io.logits.dtype)
         self._host_logits = device.allocate_staging(logits_shape, io.logits.dtype)
         self._slots = KvSlots(device, io.caches, io.cache_dtype, num_slots, limits.max_model_len)
+        block_bytes = slot_bytes(io.caches, io.cache_dtype, BLOCK_SIZE)
+        num_blocks = plan.count_blocks(prefix_cache_bytes, block_bytes, num_slots)
+        self._store = DeviceBlockStore(device, self._slots, num_blocks) if num_blocks else None
         self._prefill: Execution = device.make_execution("prefill")
         self._decodes: dict[tuple[int, int], _DecodeStep] = {}
         self._info = RunnerInfo(
@@ -82,6 +89,8 @@ class TensorRtRunner:
             max_model_len=max_model_len,
             vocab_size=io.vocab_size,
             precision=precision,
+            num_cache_blocks=num_blocks,
+            cache_block_size=BLOCK_SIZE,
             verify_margin=verify_margin,
         )
 
@@ -117,6 +126,17 @@ class TensorRtRunner:
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
         self._slots.move(source, target, num_tokens)
+
+    def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
+        """Copy consecutive blocks of a slot, from position `first_token` on, into the store."""
+        if self._store is not None:
+            self._store.save(slot, first_token, block_ids)
+
+    def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
+        """Copy stored blocks into a slot, one behind the other from position 0 on."""
+        self._slots.begin(slot)
+        if self._store is not None:
+            self._store.load(slot, block_ids)
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""

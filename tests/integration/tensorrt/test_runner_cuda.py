@@ -64,7 +64,9 @@ def make_device(cuda: ScriptedCuda, folder: Path, **options: Any) -> CudaDevice:
 def make_runner(device: CudaDevice, folder: Path) -> TensorRtRunner:
     """A runner over it."""
     io = read_decoder(folder).io
-    return TensorRtRunner(device, io, LIMITS, max_num_seqs=4, max_model_len=256)
+    return TensorRtRunner(
+        device, io, LIMITS, max_num_seqs=4, max_model_len=256, prefix_cache_bytes=2**20
+    )
 
 
 class TestScriptedGpu(RunnerContract):

@@ -38,6 +38,14 @@ def test_refuses_what_does_not_fit_with_every_number() -> None:
         assert f"{number} MiB" in refusal.value.message
 
 
+@pytest.mark.parametrize(
+    ("wanted_mib", "num_slots", "expected"), [(64, 4, 16), (1000, 4, 150), (1000, 10, 0), (0, 4, 0)]
+)
+def test_blocks_take_what_slots_leave(wanted_mib: int, num_slots: int, expected: int) -> None:
+    """In no more than is wanted, and never in the place of a slot."""
+    assert PLAN.count_blocks(wanted_mib * MIB, 4 * MIB, num_slots) == expected
+
+
 def test_a_slot_holds_keys_and_values_of_all_layers() -> None:
     """Of every position it may have."""
     caches = [CacheTensor(f"past.{i}", f"present.{i}", 2, 64) for i in range(4)]
