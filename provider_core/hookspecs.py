@@ -80,6 +80,25 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Engine | Enco
     """
 
 
+@hookspec
+def before_snapshot() -> None:
+    """Let go of what copies of this process must not share. All.
+
+    Called on the main thread after all models are loaded and before any socket, file of bills or
+    key store is open, where `server.checkpoint_url` says that the platform takes a snapshot. Close
+    connections; drop what is large and quickly made again. Raising stops the start.
+    """
+
+
+@hookspec
+def after_restore() -> None:
+    """Take up again what was let go; in the first process and in each copy of it. All.
+
+    Called on the main thread before anything else goes on: another machine, another time and the
+    same memory. Draw new seeds, read credentials anew. Raising stops the start.
+    """
+
+
 @hookspec(firstresult=True)
 def load_tokenizer(model: ModelSpec, model_dir: Path) -> Tokenizer | None:
     """Load a tokenizer. First. The core's own, tried last, reads `tokenizer.json`.

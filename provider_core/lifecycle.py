@@ -82,6 +82,10 @@ class Lifecycle:
         finally:
             self.add_phase(name, self._monotonic() - started_s)
 
+    def restart(self) -> None:
+        """Count from now: this is a copy of the process that began, made from a snapshot of it."""
+        self.started_s = self._monotonic()
+
     def add_phase(self, name: str, duration_s: float) -> None:
         """Count time that was measured elsewhere, such as imports before this object existed."""
         self._phases_s[name] = self._phases_s.get(name, 0.0) + duration_s

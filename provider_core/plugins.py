@@ -10,6 +10,7 @@ it. Hooks are called through their specifications, so that a type checker sees b
 
 import inspect
 import os
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -25,8 +26,8 @@ from provider_core import hookimpl, hookspecs
 from provider_core.errors import ConfigurationError, PluginError
 from provider_core.platforms import GROUP as PLATFORMS
 from provider_core.settings import Settings
-
 from provider_core.sources import FetchProgress, fetch_folder
+
 GROUP = "provider_core"
 """Name of the entry-point group, the pluggy project and both markers."""
 
@@ -76,6 +77,11 @@ class CoreHooks:
 
             return fetch_repository(uri, cache_dir, progress)
         return None
+
+    @hookimpl
+    def after_restore(self) -> None:
+        """Draw a new seed for what need not be secret: copies must not wait in step."""
+        random.seed()
 
     @hookimpl(trylast=True)
     def load_secret(self, uri: str) -> bytes | None:
@@ -202,10 +208,6 @@ def make_plugin_manager(settings: Settings) -> PluginManager:
     return manager
 
 
-def _by_name(found: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
-    installed: dict[str, EntryPoint] = {}
-    for entry_point in found:
-        other = installed.setdefault(entry_point.name, entry_point)
 def _local_folder(uri: str) -> Path:
     path = Path(unquote(urlsplit(uri).path)) if "://" in uri else Path(uri).expanduser()
     if not path.is_dir():
@@ -214,6 +216,10 @@ def _local_folder(uri: str) -> Path:
     return path
 
 
+def _by_name(found: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
+    installed: dict[str, EntryPoint] = {}
+    for entry_point in found:
+        other = installed.setdefault(entry_point.name, entry_point)
         if other is not entry_point:
             raise PluginError(
                 f"plugin {entry_point.name!r} comes with both {_origin(other)} and "

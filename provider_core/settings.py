@@ -7,7 +7,6 @@ stop start-up. A nested table is `PROVIDER_LIMITS__MAX_BODY_BYTES` in the enviro
 """
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,18 +31,13 @@ from provider_core.billing_settings import (
 from provider_core.errors import ConfigurationError
 from provider_core.model_settings import ModelSettings, SecretUri, Table
 from provider_core.platforms import ProbeSettings, platform_settings, suggest_platform
+from provider_core.settings_file import read_settings_file, split_names
 
 DEFAULT_FILE = Path("provider.toml")
 """Read from the working directory when no other file is named."""
 
 
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
 """A list in the file, comma-separated in the environment."""
 
 
@@ -121,6 +115,9 @@ class ServerSettings(Table):
     reasoning_content: bool = Field(
         False,  # noqa: FBT003
         description="Name reasoning `reasoning_content`, too.",
+    )
+    checkpoint_url: str | None = Field(
+        None, pattern="^http://", description="POST here for a snapshot once models are loaded."
     )
     watchdog_s: float = Field(60, gt=0, description="A step longer than this ends the process.")
     region: str = Field("local", max_length=32, description="Region id in the usage event.")
@@ -284,9 +281,9 @@ def load_settings(**overrides: object) -> Settings:
     except SettingsError as error:
         raise ConfigurationError(f"the environment holds invalid JSON: {error}") from error
     path = overrides.get("config") or environment.get("config")
-    file = _read_file(Path(str(path))) if path else {}
+    file = read_settings_file(Path(str(path))) if path else {}
     if not path and DEFAULT_FILE.exists():
-        path, file = DEFAULT_FILE, _read_file(DEFAULT_FILE)
+        path, file = DEFAULT_FILE, read_settings_file(DEFAULT_FILE)
     sources: list[tuple[str, Mapping[str, object]]] = [
         ("the command line", overrides),
         ("the environment", environment),
@@ -311,42 +308,6 @@ def load_settings(**overrides: object) -> Settings:
 def suggested_platform(settings: Settings) -> str | None:
     """The platform that the environment looks like, if the settings name none."""
     return suggest_platform(os.environ) if settings.platform == "local" else None  # noqa: TID251
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    """Read the file; `[[model]]` becomes `models`, relative folders are relative to the file."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the configuration file {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
-    for reserved in {"config", "models"} & values.keys():
-        raise ConfigurationError(f"{reserved} in {path}: unknown key")
-    model = _split(values.pop("model", ()))
-    if isinstance(model, dict):
-        raise ConfigurationError(f"model in {path}: write [[model]], in double brackets")
-    if isinstance(model, list) and any(isinstance(item, dict) for item in model):
-        values["models"] = [_resolve(item, path.parent) for item in model]
-    elif model:
-        items = model if isinstance(model, list | tuple) else [model]
-        values["model"] = [_resolve(item, path.parent) for item in items]
-    if "data_dir" in values:
-        values["data_dir"] = _resolve(values["data_dir"], path.parent)
-    journal = values.get("journal")
-    if isinstance(journal, dict) and "dir" in journal:
-        values["journal"] = {**journal, "dir": _resolve(journal["dir"], path.parent)}
-    access = values.get("access")
-    if isinstance(access, dict) and "keys_file" in access:
-        values["access"] = {**access, "keys_file": _resolve(access["keys_file"], path.parent)}
-    return values
-
-
-def _resolve(value: object, folder: Path) -> object:
-    """A folder named in the file, or a table's `source`, relative to the file; URIs stay."""
-    if isinstance(value, dict) and "source" in value:
-        return {**value, "source": _resolve(value["source"], folder)}
-    return str(folder / value) if isinstance(value, str) and "://" not in value else value
 
 
 def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,15 @@ class BackendLoader:
         """Start to load a model that will be asked for."""
         self._begun.append(self._start(spec))
 
+    def wait(self) -> None:
+        """Wait for everything that was begun.
+
+        Raises:
+            ProviderError: A model cannot be loaded.
+        """
+        for loading in self._begun:
+            loading.backend.result()
+
     def load(self, spec: ModelSpec) -> Loading:
         """Load a model, or take up what was begun."""
         for loading in self._begun:

@@ -51,6 +51,13 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
         loader.begin(specs[0])
         with lifecycle.phase("import"):
             from provider_core.server.serving import serve_until_stopped  # noqa: PLC0415 - see above
+        if settings.server.checkpoint_url is not None:
+            from provider_core.server.snapshot import take_snapshot  # noqa: PLC0415 - for few
+
+            for spec in specs[1:]:
+                loader.begin(spec)
+            loader.wait()
+            take_snapshot(settings.server.checkpoint_url, plugins, lifecycle)
         gc.freeze()  # modules stay: no collection looks at them again
         gc.enable()
         code = serve_until_stopped(settings, plugins, specs, loader, lifecycle, writer, exit_now)

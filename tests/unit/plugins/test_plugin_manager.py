@@ -77,7 +77,7 @@ def test_the_core_describes_itself() -> None:
     (core,) = make_plugin_manager(Settings(plugins=())).describe()
 
     assert (core.name, core.distribution, core.version) == ("core", "provider-core", __version__)
-    assert core.hooks == ("fetch_model", "load_secret")
+    assert core.hooks == ("after_restore", "fetch_model", "load_secret")
 
 
 def test_all_installed_plugins_load_unless_some_are_named(install: Install) -> None:

@@ -1,0 +1,100 @@
+"""The hooks around a snapshot, asked as the core asks them."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+from structlog.testing import capture_logs
+
+from provider_core import hookimpl
+from provider_core.lifecycle import Lifecycle
+from provider_core.plugins import CoreHooks, PluginManager
+from provider_core.server.snapshot import take_snapshot
+
+
+class Diary:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    @hookimpl
+    def before_snapshot(self) -> None:
+        """Let go."""
+        self.heard.append("before_snapshot")
+
+    @hookimpl
+    def after_restore(self) -> None:
+        """Take up."""
+        self.heard.append("after_restore")
+
+
+@contextmanager
+def platform(diary: Diary, *, is_copy: bool) -> Iterator[str]:
+    """Takes a snapshot when it is asked, and answers the first process, or cuts a copy off."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            diary.heard.append("snapshot")
+            if not is_copy:
+                self.send_response(200)
+                self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/checkpoint"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def diary() -> Diary:
+    """A plugin."""
+    return Diary()
+
+
+def snapshot_at(url: str, diary: Diary, lifecycle: Lifecycle) -> list[str]:
+    """Ask for one; the events that were logged."""
+    plugins = PluginManager()
+    plugins.register(CoreHooks())
+    plugins.register(diary)
+    with capture_logs() as logs:
+        take_snapshot(url, plugins, lifecycle)
+    return [line["event"] for line in logs]
+
+
+def test_before_snapshot(diary: Diary) -> None:
+    """It comes before the platform is asked."""
+    with platform(diary, is_copy=False) as url:
+        assert snapshot_at(url, diary, Lifecycle()) == ["snapshot.taken"]
+    assert diary.heard == ["before_snapshot", "snapshot", "after_restore"]
+
+
+def test_after_restore(diary: Diary) -> None:
+    """A copy hears it, too; its start is counted from there, and it draws other numbers."""
+    lifecycle = Lifecycle(started_s=-1e6)
+    random.seed(1)
+    expected = random.Random(1).random()  # noqa: S311 - what the copied state would give
+    with platform(diary, is_copy=True) as url:
+        assert snapshot_at(url, diary, lifecycle) == ["snapshot.restored"]
+    assert diary.heard == ["before_snapshot", "snapshot", "after_restore"]
+    assert lifecycle.timings_ms()["total_ms"] < 1e6
+    assert random.random() != expected  # noqa: S311 - as above
+
+
+def test_a_platform_that_takes_none_does_not_stop_the_start(diary: Diary) -> None:
+    """It is said, and what was let go is taken up."""
+    with platform(diary, is_copy=False) as url:
+        pass
+    assert snapshot_at(url, diary, Lifecycle()) == ["snapshot.failed"]
+    assert diary.heard == ["before_snapshot", "after_restore"]
