@@ -17,7 +17,9 @@ def serve(
     backend: Annotated[
         str | None, typer.Option(help="Plugin that loads the models that name none.")
     ] = None,
-    platform: Annotated[str | None, typer.Option(help="Platform name in the usage event.")] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="Where this runs, by name; see docs/deploy.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind; 0 picks a free one.")] = None,
     config: Annotated[
