@@ -1,10 +1,13 @@
-"""`provider plugins`: what is loaded, from where, with which hooks."""
+"""`provider plugins`: what is loaded, from where, with which hooks; and packages for new ones."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List the plugins that are loaded.", invoke_without_command=True)
+from provider_core.cli.new_plugin import Kind
+
+app = typer.Typer(help="List plugins, or begin a new one.", invoke_without_command=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")]
 
@@ -14,6 +17,27 @@ def plugins(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the plugins that are loaded, in the order they are asked."""
     if context.invoked_subcommand is None:
         list_plugins(as_json=as_json)
+
+
+@app.command("new")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="Of the plugin, as --backend will say it.")],
+    *,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="backend: a runner, which the core batches for; engine: it batches by itself."
+        ),
+    ] = "backend",
+    parent: Annotated[
+        Path, typer.Option("--in", metavar="FOLDER", help="Where the package's folder is made.")
+    ] = Path(),
+) -> None:
+    """Write the package of a new plugin, which works and is tested, to be filled."""
+    from provider_core.cli.new_plugin import write_plugin
+
+    folder = write_plugin(name, kind, parent)
+    typer.echo(f"{folder} is written; now: pip install -e '{folder}[test]' && pytest {folder}")
 
 
 @app.command("list")
