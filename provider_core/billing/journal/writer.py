@@ -234,6 +234,8 @@ class JournalWriter:
         return group, False
 
     def _write_group(self, group: list[_Append]) -> None:
+        if self._failure is not None and any(append.done is not None for append in group):
+            self._renew()  # a process that is about to end has no later chance
         is_durable = self._failure is None and self._store(
             [append.frame for append in group if append.frame],
             must_sync=any(append.is_urgent for append in group),

@@ -1,30 +1,23 @@
-"""The journal on disks that fill up, fail, lie, lose power and flip bits."""
+"""The journal on disks that fill up, fail and lie."""
 
 import errno
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from provider_core.billing.journal import frames, usage_journal
+from provider_core.billing.journal import usage_journal, writer
 from provider_core.billing.journal.frames import (
     Damage,
-    encode_frame,
     read_frames,
-    split_frames,
 )
 from tests.unit.billing.journals import (
     SETTINGS,
     TIMEOUT_S,
     Boot,
     FailingDisk,
-    LockingDisk,
     Log,
-    QuickDisk,
     boot,
     recovered,
     until,
@@ -80,6 +73,22 @@ def test_b4_a_full_disk_refuses_work_and_loses_no_bill(tmp_path: Path, code: int
         settle(server)
     assert [event["seq"] for event in log.events()] == [1, 2, 3]
     assert finals(tmp_path) == [1, 2, 3]
+    assert recovered(tmp_path) == []
+
+
+def test_b4_a_disk_that_works_again_at_the_end_has_every_bill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that stops does not wait for the next look at its disk, and leaves no doubt."""
+    monkeypatch.setattr(writer, "_TICK_S", 3600.0)
+    disk, log = FailingDisk(), Log()
+    with boot(tmp_path, log, disk=disk) as server:
+        disk.write_errno = errno.ENOSPC
+        settle(server)
+        until(lambda: server.journal.problem is not None)
+        disk.write_errno = None
+    assert [event["durable"] for event in log.events()] == [False]
+    assert finals(tmp_path) == [1]
     assert recovered(tmp_path) == []
 
 
@@ -202,149 +211,3 @@ async def test_a_thread_that_dies_lets_nobody_wait(tmp_path: Path, point: str) -
         await settlement.until_durable()
         settlement.conclude(is_sent=True)
         until(lambda: server.journal.problem == "the journal has died")
-
-
-@pytest.fixture
-def crashed(tmp_path: Path) -> Path:
-    """The only file of a boot that crashed with three bills, one of them in doubt."""
-    with boot(tmp_path / "crashed", Log(), is_crashing=True) as server:
-        server.serve(2)
-        server.settle()
-        server.journal.flush(TIMEOUT_S)
-    (path,) = (tmp_path / "crashed").glob("*.jnl")
-    return path
-
-
-def read(data: bytes) -> list[bytes | Damage]:
-    """What a file of these bytes would hold."""
-    return list(split_frames(data.splitlines(keepends=True)))
-
-
-def test_b8_a_torn_tail_costs_the_torn_frame_only(crashed: Path) -> None:
-    """Cut at every byte of the last three frames, a file yields the whole frames before it."""
-    data = crashed.read_bytes()
-    lines = data.splitlines(keepends=True)
-    payloads = [payload for payload in read_frames(crashed) if isinstance(payload, bytes)]
-    assert len(payloads) == len(lines)
-    whole = len(lines)
-    for end in range(len(data), len(data) - sum(map(len, lines[-3:])) - 1, -1):
-        whole -= end < sum(map(len, lines[:whole]))
-        found = read(data[:end])
-        assert found[:whole] == payloads[:whole]
-        assert all(isinstance(item, Damage) and item.is_tail for item in found[whole:])
-        assert len(found) == whole + (end > sum(map(len, lines[:whole])))
-
-
-def test_b8_no_flipped_bit_is_believed(crashed: Path) -> None:
-    """Whatever bit of a bill flips, the bill is damage and its neighbours are not."""
-    lines = crashed.read_bytes().splitlines(keepends=True)
-    number, victim = next((n, line) for n, line in enumerate(lines) if b'"rec":"F"' in line)
-    before, after = b"".join(lines[:number]), b"".join(lines[number + 1 :])
-    for bit in range(len(victim) * 8):
-        broken = bytearray(victim)
-        broken[bit // 8] ^= 1 << bit % 8
-        assert frames.decode_frame(bytes(broken)) is None
-        if bit % 101 == 0:
-            found = [item for item in read(before + broken + after) if isinstance(item, bytes)]
-            # A newline that flips takes the next line along, and no more.
-            assert len(found) >= len(lines) - 2
-
-
-def test_b8_recovery_reports_damage_and_bills_the_rest(crashed: Path) -> None:
-    """What a disk changed amid a file is kept aside; the others are billed as ever."""
-    lines = crashed.read_bytes().splitlines(keepends=True)
-    number, victim = next((n, line) for n, line in enumerate(lines) if b'"rec":"F"' in line)
-    lines[number] = victim[:100] + b"#" + victim[101:]
-    crashed.write_bytes(b"".join(lines))
-    events = recovered(crashed.parent)
-    (aside,) = crashed.parent.glob("*.corrupt")
-    assert aside.read_bytes() == lines[number]
-    seqs = sorted(event["seq"] for event in events)
-    assert len(seqs) == len(set(seqs))
-    assert {event["status"] for event in events if "status" in event} == {"ok", "interrupted"}
-
-
-class PowerLossDisk(LockingDisk):
-    """Remembers every write and sync, so that a test can lose what was not synced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.history: list[tuple[str, Any, bytes]] = []
-        self._paths: dict[int, Path] = {}
-
-    def create(self, path: Path) -> int:
-        """Note a new file."""
-        fd = super().create(path)
-        self._paths[fd] = path
-        return fd
-
-    def write(self, fd: int, data: bytes | memoryview) -> int:
-        """Note a write."""
-        self.history.append(("write", self._paths[fd].name, bytes(data)))
-        return super().write(fd, data)
-
-    def sync(self, fd: int) -> None:
-        """Note a sync, once it is over."""
-        super().sync(fd)
-        self.history.append(("sync", self._paths[fd].name, b""))
-
-    def reach(self, point: str) -> None:
-        """Note that the bills written so far were acknowledged."""
-        if point == "after sync":
-            self.history.append(("acknowledge", None, b""))
-
-
-@pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Any, bytes]]:
-    """Of a journal with several segments."""
-    disk = PowerLossDisk()
-    small = SETTINGS.model_copy(update={"segment_bytes": 65536})
-    folder = tmp_path_factory.mktemp("powered")
-    with boot(folder, Log(), disk=disk, settings=small, is_crashing=True) as server:
-        for _ in range(40):
-            server.serve(1)
-            server.settle()
-    return disk.history
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_b9_power_loss_takes_no_acknowledged_bill(
-    data: st.DataObject,
-    history: list[tuple[str, Any, bytes]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    """Whatever a disk keeps of what was not synced, P1 holds for what was (an ALICE-like model)."""
-    moment = data.draw(st.integers(1, len(history)), label="moment")
-    synced: dict[str, bytes] = {}
-    pending: dict[str, bytes] = {}
-    acknowledged: set[int] = set()
-    written: set[int] = set()
-    for kind, name, content in history[:moment]:
-        if kind == "write":
-            pending[name] = pending.get(name, b"") + content
-            written |= {
-                json.loads(line[9:])["body"]["seq"]
-                for line in content.splitlines()
-                if b'"rec":"F"' in line
-            }
-        elif kind == "sync":
-            synced[name] = synced.get(name, b"") + pending.pop(name, b"")
-        else:
-            acknowledged = set(written)
-    folder = tmp_path_factory.mktemp("lost")
-    for name in synced.keys() | pending.keys():
-        unsynced = pending.get(name, b"")
-        kept = data.draw(st.integers(0, len(unsynced)), label="kept of what was not synced")
-        hole = data.draw(st.integers(0, kept), label="zeros before it")
-        if name.endswith(".jnl"):
-            tail = b"\x00" * hole + unsynced[hole:kept]
-            (folder / name).write_bytes(synced.get(name, b"") + tail)
-    with boot(folder, Log(), disk=QuickDisk(), settings=SETTINGS):
-        pass
-    assert acknowledged <= set(finals(folder))
-
-
-def test_frames_are_lines_that_anybody_can_check() -> None:
-    """The form is that of the specification: eight digits, a space, JSON, a newline."""
-    assert encode_frame(b'{"rec":"X"}') == b'414bf344 {"rec":"X"}\n'

@@ -312,6 +312,25 @@ def test_an_unknown_start_was_at_the_first_token_at_the_latest(
     assert (event["started_at"], event["queue_ms"]) == (None, 500)
 
 
+def test_b20_a_clock_set_forward_and_back_harms_neither(
+    open_settlement: Open, clock: HandClock, sink: ListSink
+) -> None:
+    """An hour too far, the next lines wait at its time until the clock has caught up."""
+    first = open_settlement()
+    clock.wall_s += 3600
+    clock.advance(1)
+    first.settle(status="ok", usage=USED, finish_reason="stop")
+    for _ in range(2):
+        settlement = open_settlement()
+        clock.advance(2)
+        settlement.settle(status="ok", usage=USED, finish_reason="stop")
+        clock.wall_s -= 1800
+    times = [event["timestamp"] for event in sink.events]
+    assert times == sorted(times)
+    assert [event["latency_ms"] for event in sink.events] == [1000, 2000, 2000]
+    assert [event.get("clock_adjusted", False) for event in sink.events] == [False, False, True]
+
+
 def test_b20_a_clock_set_back_harms_neither_durations_nor_order(
     open_settlement: Open, clock: HandClock, sink: ListSink
 ) -> None:
