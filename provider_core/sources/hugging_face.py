@@ -80,7 +80,7 @@ class HubRepository:
             found = [snapshots / self._revision]
             if self._revision == "main" and snapshots.is_dir():
                 found = list(snapshots.iterdir())
-        models = [] if len(found) != 1 else list(found[0].rglob("*.onnx"))
+        models = [] if len(found) != 1 else list(found[0].rglob("*.onnx*"))
         blobs = (folder / "blobs").resolve()
         # Blobs that several repositories share are in folders apart, as no runtime takes them.
         return found[0] if models and all(m.resolve().parent == blobs for m in models) else None
