@@ -1,9 +1,8 @@
 """What a plugin can fill: the protocols between the floors.
 
 Two sockets take a model that writes. Give a `ModelRunner` and the core batches, samples and streams
-for you. Give an `Engine` when your runtime already does that. Text starts above both: `Tokenizer`
-and `ChatTemplate` come from the model's folder unless a hook brings others. For models that only
-read there is `encoders.Encoder`.
+for you. Give an `Engine` when your runtime does that. Text starts above both: `Tokenizer` and
+`ChatTemplate` come from the model's folder or a hook. Models that only read: `encoders.Encoder`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -72,9 +71,8 @@ class RunnerInfo:
             `ROUNDING_MARGIN` later choices may differ too, and drafts are tried only on request.
         mixes_phases: Whether it computes a piece of a prompt and a decode in one call, as a
             `MixedRunner`.
-        unsupported_params: What an `Engine` cannot do: names of fields of `SamplingParams`, and
-            `grammar` if it constrains no text. Requests that ask for them are refused by name
-            before anything is reserved, and no listing shows them.
+        unsupported_params: What an `Engine` lacks: fields of `SamplingParams`, or `grammar`. Who
+            asks for them is refused by name, and no listing shows them.
     """
 
     backend: str
@@ -95,9 +93,8 @@ class RunnerInfo:
 class ModelRunner(Protocol):
     """Turns batches of token ids into logits. Called from one thread only, after `warm_up`.
 
-    Raise `errors.StepFailed` when only this batch is lost; anything else raised from
-    `execute_model` is treated so too, until it repeats. Raise `errors.EngineDead` when the device
-    or the session is gone.
+    Raise `errors.StepFailed` when only this batch is lost; anything else raised from a step counts
+    as that, until it repeats. Raise `errors.EngineDead` when the device or the session is gone.
     """
 
     @property
