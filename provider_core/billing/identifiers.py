@@ -56,4 +56,4 @@ def digest_of_key(value: str | None) -> str | None:
     """The digest of a client's name for its request, in hexadecimal; the name may say anything."""
     if value is None:
         return None
-    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

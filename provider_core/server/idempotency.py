@@ -212,10 +212,11 @@ class Claim:
         self._keys.release(self._name)
 
 
-def digest_of(*parts: bytes) -> bytes:
-    """Of everything that decides an answer."""
+def digest_of(*parts: bytes | str) -> bytes:
+    """Of everything that decides an answer; texts may be of any characters."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
     return digest.digest()

@@ -150,7 +150,7 @@ class Pipeline:
         if key is None or not self._keys.is_enabled:
             return await answer()
         form = request.query.get("alt", "")  # of Google's streams; bodies and paths say the rest
-        question = digest_of(request.path.encode(), form.encode(), orjson.dumps(body))
+        question = digest_of(request.path, form, orjson.dumps(body))
         claim = self._keys.claim(call.principal.api_key_id, key, question)
         if isinstance(claim, StoredAnswer):
             self.dispatcher.quotas.forgive(call)

@@ -60,7 +60,11 @@ def settle(open_settlement: Open, sink: ListSink, **facts: Any) -> dict[str, Any
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize(
-    "field", ["user_id", "app_title", "app_referer", "session_id", "client_request_id"]
+    "field",
+    [
+        *("user_id", "app_title", "app_referer"),
+        *("session_id", "client_request_id", "idempotency_key"),
+    ],
 )
 def test_b19_hostile_client_strings(
     open_settlement: Open, sink: ListSink, field: str, text: str
@@ -98,7 +102,7 @@ def test_no_string_loses_a_bill(
         boot_id="b", service_version=region, instance_id=region, region=region, platform=region
     )
     clock = HandClock()
-    settlement = Ledger(sink, clock, process).open(
+    settlement = Ledger(sink, clock, process, logs_open=True).open(
         generation_id=GENERATION_ID,
         request_id=REQUEST_ID,
         principal=Principal(api_key_id=api_key_id, account_id=account_id),
@@ -120,10 +124,11 @@ def test_no_string_loses_a_bill(
         app_referer=app_referer,
     )
     settlement.settle(status="error", usage=Usage(), native_finish_reason=native, error_code=native)
-    [line] = sink.lines
-    assert line.isascii()
-    assert len(line) <= MAX_LINE_BYTES
-    assert json.loads(line)["generation_id"] == GENERATION_ID
+    assert [event["event"] for event in sink.events] == ["usage.open", "usage.final"]
+    for line in sink.lines:
+        assert line.isascii()
+        assert len(line) <= MAX_LINE_BYTES
+        assert json.loads(line)["generation_id"] == GENERATION_ID
 
 
 @given(any_text, st.integers(1, 300))

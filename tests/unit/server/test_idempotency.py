@@ -149,3 +149,4 @@ def test_what_is_no_key_is_refused(key: str) -> None:
 def test_digests_tell_where_parts_end() -> None:
     """What moves from one part to the next is another question."""
     assert digest_of(b"ab", b"c") != digest_of(b"a", b"bc") != digest_of(b"abc")
+    assert digest_of("a", "\ud800") != digest_of("a", "\ud801")
