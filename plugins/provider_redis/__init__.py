@@ -1,5 +1,6 @@
 """Limits and credits that replicas share, in Redis or Valkey: the plugin `redis`."""
 
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:  # nothing is imported where Redis is not used
 @hookimpl
 def make_store(kind: StoreKind) -> "RedisLimitStore | RedisCreditLedger | None":
     """Keep them in the Redis of `PROVIDER_REDIS_URL`, if that is set."""
+    if not any(name.upper().startswith(b"PROVIDER_REDIS_") for name in os.environb):
+        return None  # pydantic is asked where there is an answer only: that is 3 ms of each start
     from provider_redis.settings import read_settings
 
     settings = read_settings()
