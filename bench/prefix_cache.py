@@ -40,7 +40,7 @@ async def load_engine(model_dir: Path, *, max_model_len: int, prefix_cache_mib: 
     )
     spec = complete_spec(spec, model_dir)
     runner = make_plugin_manager(Settings()).first(
-        hookspecs.load_model, model=spec, model_dir=model_dir
+        hookspecs.load_model, model=spec, model_dir=model_dir, report=lambda _: None
     )
     if not isinstance(runner, ModelRunner):
         raise ConfigurationError(f"no plugin loads {model_dir} as a model runner")

@@ -97,7 +97,10 @@ def specs_from_settings(settings: Settings, plugins: PluginManager) -> list[Mode
             "no model to serve: name one with --model FOLDER, PROVIDER_MODEL or a [[model]] table"
         )
     _check_names(specs)
-    return [replace(spec, backend=spec.backend or settings.backend) for spec in specs]
+    return [
+        replace(spec, backend=spec.backend or settings.backend, may_build=settings.build)
+        for spec in specs
+    ]
 
 
 def default_id(source: str) -> str:

@@ -7,7 +7,7 @@ Implementations name only the arguments they use, and may be `async` only where 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,12 +71,15 @@ def make_store(kind: StoreKind, settings: Settings) -> LimitStore | CreditLedger
 
 
 @hookspec(firstresult=True)
-def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Engine | Encoder | None:
+def load_model(
+    model: ModelSpec, model_dir: Path, report: Callable[[str], None]
+) -> ModelRunner | Engine | Encoder | None:
     """Load a model. First.
 
     Called at start-up in a worker thread, once per model; import your runtime here and not at the
     top of your module. `None` means that this folder, or `model.backend`, is not yours. Raising
-    stops the loading of this model with your message.
+    stops the loading of this model with your message. What takes minutes, such as building an
+    engine where `model.may_build` allows it, is told to `report`: `/readyz` says it.
     """
 
 

@@ -231,6 +231,7 @@ class Settings(BaseSettings):
         (), description="Model folders or URIs to serve beside the file's; comma-separated."
     )
     backend: str | None = Field(None, description="Backend of models that name none.")
+    build: bool = Field(False, description="Let backends build what they lack before serving.")  # noqa: FBT003
     platform: str = Field(
         "local", max_length=32, description="Where this runs: its profile, its name in events."
     )

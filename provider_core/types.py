@@ -71,6 +71,7 @@ class ModelSpec:
         capacity: What listings say it can take.
         rate_limits: How fast each key may use it, beside the key's own limits.
         card: What its page says of it.
+        may_build: Its backend may build what it lacks, such as an engine, before it is ready.
         options: Backend-specific settings, passed through untouched.
     """
 
@@ -110,6 +111,7 @@ class ModelSpec:
     rate_limits: RateLimits = field(default_factory=RateLimits)
     card: ModelCard = field(default_factory=ModelCard)
     prices: Prices = field(default_factory=Prices)
+    may_build: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -1,5 +1,6 @@
 """Decoders on TensorRT and TensorRT for RTX: the plugin `tensorrt`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -10,7 +11,9 @@ NAME = "tensorrt"
 
 
 @hookimpl(tryfirst=True)  # before `onnxruntime`, which takes any folder with a model.onnx
-def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
+def load_model(
+    model: ModelSpec, model_dir: Path, report: Callable[[str], None]
+) -> ModelRunner | None:
     """Load a folder that holds engines, or any exported one if this backend is named for it."""
     if model.backend not in {None, NAME}:
         return None
@@ -18,7 +21,7 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | None:
         return None
     from provider_tensorrt.loading import load_runner
 
-    return load_runner(model, model_dir)
+    return load_runner(model, model_dir, report)
 
 
 @hookimpl

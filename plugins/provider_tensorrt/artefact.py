@@ -23,6 +23,10 @@ RECIPE = 1
 """Counts how engines are built here; another number outdates all that exist."""
 
 
+class EngineMissing(ConfigurationError):
+    """There is no engine that fits, and building one helps."""
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -146,7 +150,8 @@ def find_engine(
         trusted: SHA-256 digests of engines that may be opened; `None` trusts the manifest.
 
     Raises:
-        ConfigurationError: There is none; says why, and which command builds it.
+        EngineMissing: Says why, and which command builds it.
+        ConfigurationError: The manifest is damaged, or the engine not among the trusted.
     """
     folder = folder or model_dir / FOLDER
     command = (
@@ -158,9 +163,9 @@ def find_engine(
         command += f" --out {shlex.quote(str(folder))}"
     manifest = read_manifest(folder)
     if manifest is None:
-        raise ConfigurationError(f"{folder} holds no engines; run: {command}")
+        raise EngineMissing(f"{folder} holds no engines; run: {command}")
     if changed := find_changed_file(model_dir, manifest):
-        raise ConfigurationError(
+        raise EngineMissing(
             f"the engines in {folder} were built of another {changed}; run: {command}"
         )
     problems = []
@@ -175,7 +180,7 @@ def find_engine(
                 )
             return FoundEngine(folder / record.file, record, manifest)
         problems.append(problem)
-    raise ConfigurationError(
+    raise EngineMissing(
         f"no engine in {folder} fits: {'; '.join(problems) or 'it holds none'}; run: {command}"
     )
 

@@ -1,32 +1,39 @@
 """From a model's folder to a runner: the device, what it executes, and what that allows."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from provider_core import ConfigurationError, ModelSpec
 from provider_core.decoder_io import DecoderIO
-from provider_tensorrt.artefact import EngineLimits, find_engine
+from provider_tensorrt.artefact import EngineLimits, EngineMissing, FoundEngine, find_engine
+from provider_tensorrt.commands import DEFAULT_MAX_PREFILL_TOKENS
 from provider_tensorrt.decoder_graph import EXPORT_COMMAND, read_decoder
 from provider_tensorrt.device import Device
-from provider_tensorrt.library import INSTALL_COMMAND, find_capability, find_library
+from provider_tensorrt.library import INSTALL_COMMAND, TensorRt, find_capability, find_library
 from provider_tensorrt.runner import TensorRtRunner
 from provider_tensorrt.settings import TensorRtSettings, read_settings
 
-HOST_PREFILL_TOKENS = 512
 HOST_VERIFY_MARGIN = 0.02
 """Natural-log units. The host computes in float32; what engines round otherwise with several new
 tokens than with one is not measured, so no drafts are tried on them. See `RunnerInfo`."""
 
 
-def load_runner(model: ModelSpec, model_dir: Path) -> TensorRtRunner:
+def load_runner(model: ModelSpec, model_dir: Path, report: Callable[[str], None]) -> TensorRtRunner:
     """Load a decoder onto the device that the settings name.
+
+    Args:
+        model: With every limit filled in.
+        model_dir: Its folder.
+        report: Told how far an engine is that has to be built first.
 
     Raises:
         ConfigurationError: There is no such device, no engine for it, or no room in its memory, or
             the model asks for what this backend does not do.
     """
     settings = read_settings(model.options)
-    load = _load_on_host if settings.device == "host" else _load_on_gpu
-    return load(model, model_dir, settings)
+    if settings.device == "host":
+        return _load_on_host(model, model_dir, settings)
+    return _load_on_gpu(model, model_dir, settings, report)
 
 
 def _load_on_host(model: ModelSpec, model_dir: Path, settings: TensorRtSettings) -> TensorRtRunner:
@@ -37,7 +44,7 @@ def _load_on_host(model: ModelSpec, model_dir: Path, settings: TensorRtSettings)
     limits = EngineLimits(
         max_model_len=model.max_model_len,
         max_num_seqs=model.max_num_seqs,
-        max_prefill_tokens=HOST_PREFILL_TOKENS,
+        max_prefill_tokens=DEFAULT_MAX_PREFILL_TOKENS,
     )
     device = HostDevice(decoder, limits.max_model_len)
     return _make_runner(
@@ -51,7 +58,58 @@ def _load_on_host(model: ModelSpec, model_dir: Path, settings: TensorRtSettings)
     )
 
 
-def _load_on_gpu(model: ModelSpec, model_dir: Path, settings: TensorRtSettings) -> TensorRtRunner:
+def find_or_build_engine(
+    model: ModelSpec,
+    model_dir: Path,
+    settings: TensorRtSettings,
+    library: TensorRt,
+    compute_capability: str,
+    report: Callable[[str], None],
+) -> FoundEngine:
+    """The engine for this GPU; one that is missing is built if `model.may_build`.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be built.
+    """
+
+    def find() -> FoundEngine:
+        return find_engine(
+            model_dir,
+            library=library.name,
+            version=library.version,
+            compute_capability=compute_capability,
+            max_model_len=model.max_model_len,
+            max_num_seqs=model.max_num_seqs,
+            folder=settings.engine_dir,
+            trusted=settings.trusted_engines,
+        )
+
+    try:
+        return find()
+    except EngineMissing:
+        if not model.may_build:
+            raise
+    from provider_tensorrt.building import build_engines  # noqa: PLC0415 - rarely needed
+
+    build_engines(
+        model_dir,
+        library,
+        compute_capabilities=[compute_capability],
+        max_model_len=model.max_model_len,
+        max_num_seqs=model.max_num_seqs,
+        max_prefill_tokens=DEFAULT_MAX_PREFILL_TOKENS,
+        folder=settings.engine_dir,
+        on_progress=lambda _, part: report(f"building engine, {100 * part:.0f} %"),
+    )
+    return find()
+
+
+def _load_on_gpu(
+    model: ModelSpec,
+    model_dir: Path,
+    settings: TensorRtSettings,
+    report: Callable[[str], None],
+) -> TensorRtRunner:
     library = find_library(settings.library)
     capability = find_capability(settings.device_id)
     if capability is None:
@@ -59,16 +117,7 @@ def _load_on_gpu(model: ModelSpec, model_dir: Path, settings: TensorRtSettings) 
             f"there is no GPU {settings.device_id} or no driver for it; without one set the "
             "option device to host"
         )
-    engine = find_engine(
-        model_dir,
-        library=library.name,
-        version=library.version,
-        compute_capability=capability,
-        max_model_len=model.max_model_len,
-        max_num_seqs=model.max_num_seqs,
-        folder=settings.engine_dir,
-        trusted=settings.trusted_engines,
-    )
+    engine = find_or_build_engine(model, model_dir, settings, library, capability, report)
     _check(model, engine.manifest.decoder, engine.manifest.precision)
     if model.deterministic:
         raise ConfigurationError(

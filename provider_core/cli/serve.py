@@ -17,6 +17,9 @@ def serve(
     backend: Annotated[
         str | None, typer.Option(help="Plugin that loads the models that name none.")
     ] = None,
+    build: Annotated[
+        bool, typer.Option("--build", help="Build engines that are missing before serving.")
+    ] = False,
     platform: Annotated[
         str | None, typer.Option(help="Where this runs, by name; see docs/deploy.")
     ] = None,
@@ -44,6 +47,7 @@ def serve(
     options = {
         "model": model or None,
         "backend": backend,
+        "build": build or None,
         "platform": platform,
         "host": host,
         "port": port,

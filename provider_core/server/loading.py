@@ -166,6 +166,10 @@ class BackendLoader:
         except BaseException as error:  # noqa: BLE001 - as above
             loading.backend.set_exception(error)
 
+    def _report(self, text: str) -> None:
+        """Let `/readyz` say what the start waits for; once it is over, nothing waits."""
+        self._lifecycle.advance(State.STARTING, text)
+
     def _load(self, spec: ModelSpec, model_dir: Path) -> Backend:
         """Ask the plugins, and run what the first request must not pay for.
 
@@ -173,7 +177,12 @@ class BackendLoader:
             PluginError: No plugin loads it.
         """
         with self._lifecycle.phase("backend"):
-            backend = self._plugins.first(hookspecs.load_model, model=spec, model_dir=model_dir)
+            backend = self._plugins.first(
+                hookspecs.load_model,
+                model=spec,
+                model_dir=model_dir,
+                report=lambda text: self._report(f"model {spec.id}: {text}"),
+            )
         if backend is None:
             asked = f" by backend {spec.backend!r}" if spec.backend else ""
             names = ", ".join(info.name for info in self._plugins.describe())

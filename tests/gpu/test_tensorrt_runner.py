@@ -51,7 +51,7 @@ def load_on_gpu(folder: Path) -> ModelRunner:
         max_num_seqs=MAX_NUM_SEQS,
         max_model_len=MAX_MODEL_LEN,
     )
-    runner = load_model(spec, folder)
+    runner = load_model(spec, folder, print)
     assert isinstance(runner, ModelRunner)
     assert runner.info.device == "cuda:0"
     return runner

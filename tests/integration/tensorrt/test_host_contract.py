@@ -29,7 +29,7 @@ def load_on_host(folder: Path, *, max_num_seqs: int, max_model_len: int) -> Mode
         max_model_len=max_model_len,
         options={"device": "host", "memory_reserve_mib": 0},
     )
-    runner = load_model(spec, folder)
+    runner = load_model(spec, folder, print)
     assert isinstance(runner, ModelRunner)
     return runner
 

@@ -27,7 +27,8 @@ import pytest
 
 import provider_onnxruntime
 import provider_tensorrt
-from provider_core import ModelRunner, ModelSpec
+from provider_core import ModelRunner, ModelSpec, hookspecs
+from provider_core.plugins import PluginManager
 from provider_core.testing import prefill_batch
 from provider_export.export import Activations, Precision, TargetName, export_decoder
 from provider_tensorrt.artefact import EngineLimits
@@ -114,7 +115,9 @@ def answer(backend: ModuleType, folder: Path, **options: object) -> Answer:
         max_model_len=LIMITS.max_model_len,
         options=options,
     )
-    runner = backend.load_model(spec, folder)
+    plugins = PluginManager()
+    plugins.register(backend)
+    runner = plugins.first(hookspecs.load_model, model=spec, model_dir=folder, report=print)
     assert isinstance(runner, ModelRunner)
     try:
         logits = runner.execute_model(prefill_batch(0, PROMPT, num_logits=len(PROMPT))).copy()

@@ -66,7 +66,7 @@ def test_prompts_longer_than_the_engine_takes_at_once_are_cut(
     """One prefill of 100 tokens is seven of at most 16, with the same logits at every position."""
     prompt = np.random.default_rng(3).integers(0, 96, 100).tolist()
     runner = make_runner(device, folder)
-    whole = load_model(SPEC, folder)
+    whole = load_model(SPEC, folder, print)
     assert isinstance(whole, ModelRunner)
     for num_logits in (0, 1, 40, 100):
         batch = prefill_batch(1, prompt, num_logits=num_logits)
@@ -145,7 +145,7 @@ def test_a_text_that_came_to_nan_does_not_reach_the_next_in_its_slot(tmp_path: P
     write_checkpoint(tmp_path)
     export_decoder(tmp_path, tmp_path, target="tensorrt")
     poison(tmp_path / "model.onnx")
-    runner = load_model(SPEC, tmp_path)
+    runner = load_model(SPEC, tmp_path, print)
     assert isinstance(runner, ModelRunner)
     expected = generate_greedily(runner, [PROMPT, PROMPT[::-1]], 10)
     for slot in range(2):
@@ -177,8 +177,8 @@ def poison(model_file: Path) -> None:
 
 def test_folders_of_others_are_left_to_them(folder: Path, tmp_path: Path) -> None:
     """Without engines beside the model, it has to be named."""
-    assert load_model(replace(SPEC, backend=None), folder) is None
-    assert load_model(replace(SPEC, backend="onnxruntime"), folder) is None
+    assert load_model(replace(SPEC, backend=None), folder, print) is None
+    assert load_model(replace(SPEC, backend="onnxruntime"), folder, print) is None
 
 
 def test_a_folder_with_engines_is_taken(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_folder_with_engines_is_taken(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
     export_decoder(tmp_path, tmp_path, target="tensorrt")
     (tmp_path / artefact.FOLDER).mkdir()
-    runner = load_model(replace(SPEC, backend=None), tmp_path)
+    runner = load_model(replace(SPEC, backend=None), tmp_path, print)
     assert runner is not None
     assert runner.info.backend == provider_tensorrt.NAME
     runner.close()
@@ -195,13 +195,13 @@ def test_a_folder_with_engines_is_taken(tmp_path: Path) -> None:
 def test_without_a_gpu_it_says_what_to_do(folder: Path) -> None:
     """CUDA is the default, and never falls back."""
     with pytest.raises(ConfigurationError, match="no GPU 0 or no driver"):
-        load_model(replace(SPEC, options={}), folder)
+        load_model(replace(SPEC, options={}), folder, print)
 
 
 def test_a_precision_that_the_weights_are_not_in_is_refused(folder: Path) -> None:
     """Nothing is derived here."""
     with pytest.raises(ConfigurationError, match="int4 is asked for and the weights are fp32"):
-        load_model(replace(SPEC, precision="int4"), folder)
+        load_model(replace(SPEC, precision="int4"), folder, print)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_options_that_are_wrong_are_named(
 ) -> None:
     """As the file spells them."""
     with pytest.raises(ConfigurationError, match=complaint):
-        load_model(replace(SPEC, options=options), folder)
+        load_model(replace(SPEC, options=options), folder, print)
 
 
 def test_a_variable_that_does_not_exist_is_named(
@@ -225,12 +225,12 @@ def test_a_variable_that_does_not_exist_is_named(
     """A slip in a name is no silent default."""
     monkeypatch.setenv("PROVIDER_TENSORRT_DEVISE", "host")
     with pytest.raises(ConfigurationError, match="PROVIDER_TENSORRT_DEVISE is no variable"):
-        load_model(SPEC, folder)
+        load_model(SPEC, folder, print)
 
 
 def test_it_says_that_it_runs_on_the_cpu(folder: Path) -> None:
     """Whoever reads /v1/models or a usage line is not told of a GPU."""
-    runner = load_model(SPEC, folder)
+    runner = load_model(SPEC, folder, print)
     assert runner is not None
     assert runner.info.device == "cpu"
     assert runner.info.backend_version.startswith("onnxruntime ")

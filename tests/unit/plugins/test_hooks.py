@@ -203,7 +203,11 @@ def test_load_model(
     """A plugin declines a model that names another backend."""
     model = ModelSpec(id="tiny", source="x", backend=backend)
 
-    assert plugins.first(hookspecs.load_model, model=model, model_dir=tmp_path) is expected
+    found = plugins.first(
+        hookspecs.load_model, model=model, model_dir=tmp_path, report=lambda _: None
+    )
+
+    assert found is expected
 
 
 def test_load_tokenizer(plugins: PluginManager, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, current_thread
 
@@ -10,7 +10,7 @@ import pytest
 
 from provider_core import ModelRunner, ModelSpec, hookimpl
 from provider_core.errors import ConfigurationError, PluginError
-from provider_core.lifecycle import Lifecycle
+from provider_core.lifecycle import Lifecycle, State
 from provider_core.plugins import make_plugin_manager
 from provider_core.server.loading import BackendLoader
 from provider_core.settings import Settings
@@ -181,3 +181,30 @@ def _imported_by(code: str, names: str = "sys.modules") -> set[str]:
         timeout=50,
     )
     return set(done.stdout.splitlines()[-1].split())
+
+
+def test_a_backend_says_what_its_start_waits_for(tmp_path: Path, lifecycle: Lifecycle) -> None:
+    """`/readyz` repeats it while the server starts, and nothing goes back to starting after."""
+    reports: list[Callable[[str], None]] = []
+
+    class Builder:
+        @hookimpl
+        def load_model(self, model: ModelSpec, report: Callable[[str], None]) -> ModelRunner:
+            reports.append(report)
+            report("building engine, 40 %")
+            return WarmedRunner(max_num_seqs=1, max_model_len=model.max_model_len, vocab_size=8)
+
+    settings = Settings(plugins=(), data_dir=tmp_path / "data")
+    plugins = make_plugin_manager(settings)
+    plugins.register(Builder(), "builder")
+    source = str(make_model_dir(tmp_path / "tiny", max_model_len=64))
+    said: list[str] = []
+    lifecycle.observe(lambda _, reason: said.append(reason))
+
+    loading = BackendLoader(plugins, settings, lifecycle).load(ModelSpec(id="tiny", source=source))
+    loading.backend.result(WAIT_S)
+
+    assert said == ["loading model tiny", "model tiny: building engine, 40 %"]
+    lifecycle.advance(State.READY, "ready")
+    reports[0]("building engine, 50 %")
+    assert lifecycle.reason == "ready"

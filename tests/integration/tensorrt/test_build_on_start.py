@@ -1,0 +1,61 @@
+"""Engines that are missing when a server starts: named, or built if the operator asked for it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from provider_core import ConfigurationError, ModelSpec
+from provider_tensorrt.artefact import FOLDER, FoundEngine
+from provider_tensorrt.library import TensorRt
+from provider_tensorrt.loading import find_or_build_engine
+from provider_tensorrt.settings import read_settings
+
+SPEC = ModelSpec(id="tiny", source="", max_num_seqs=2, max_model_len=64, may_build=True)
+
+
+def find(
+    spec: ModelSpec, folder: Path, library: TensorRt, **options: object
+) -> tuple[FoundEngine, list[str]]:
+    """The engine for a GPU of compute capability 8.9, and what was reported on the way."""
+    said: list[str] = []
+    settings = read_settings(options)
+    return find_or_build_engine(spec, folder, settings, library, "8.9", said.append), said
+
+
+def test_nothing_is_built_unless_it_was_asked_for(tiny_model: Path, library: TensorRt) -> None:
+    """The message names the command."""
+    with pytest.raises(ConfigurationError, match="run: provider build-engine"):
+        find(replace(SPEC, may_build=False), tiny_model, library)
+
+    assert not (tiny_model / FOLDER).exists()
+
+
+def test_a_missing_engine_is_built_once(tiny_model: Path, library: TensorRt) -> None:
+    """For what the server is configured to hold; `/readyz` hears how far it is."""
+    built, said = find(SPEC, tiny_model, library)
+
+    assert said[-1] == "building engine, 100 %"
+    assert len(said) > 2
+    limits = built.record.key.limits
+    assert (limits.max_model_len, limits.max_num_seqs) == (64, 2)
+    smaller = replace(SPEC, max_num_seqs=1, max_model_len=32)
+    assert find(smaller, tiny_model, library) == (built, [])
+
+
+def test_an_engine_that_is_not_trusted_is_not_built_again(
+    tiny_model: Path, library: TensorRt
+) -> None:
+    """The new one would not be trusted, either."""
+    find(SPEC, tiny_model, library)
+
+    with pytest.raises(ConfigurationError, match="is not among the trusted engines"):
+        find(SPEC, tiny_model, library, trusted_engines=("0" * 64,))
+
+
+def test_engines_can_lie_elsewhere(tiny_model: Path, tmp_path: Path, library: TensorRt) -> None:
+    """For a folder of models that cannot be written."""
+    built, _ = find(SPEC, tiny_model, library, engine_dir=tmp_path / "elsewhere")
+
+    assert built.path.parent == tmp_path / "elsewhere"
+    assert not (tiny_model / FOLDER).exists()
