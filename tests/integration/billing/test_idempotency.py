@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import aiohttp
+import openai
 import pytest
 
 from provider_core.errors import StepFailed
@@ -13,7 +15,7 @@ from provider_core.testing import ScriptedEncoder
 from tests.integration.keys.test_credits import add, make_key
 from tests.integration.keys.test_limits import CHATS
 from tests.pause import Pause
-from tests.serving import Serving, saying, serving
+from tests.serving import KEY, Serving, saying, serving
 
 NAMED = {"Idempotency-Key": "order-7f3a"}
 BODY: dict[str, Any] = {"model": "test-model", "prompt": "abc", "max_tokens": 8}
@@ -97,6 +99,37 @@ async def test_p25_while_the_first_runs_the_second_is_told_so() -> None:
         pause.may_go_on.set()
         answered = await (await first).text()
         assert await (await complete(served)).text() == answered
+        assert len(served.usage.lines) == 1
+
+
+class Impatient(openai.AsyncOpenAI):
+    """The package's client, which comes back at once, and notes that it does."""
+
+    num_retries = 0
+
+    def _calculate_retry_timeout(self, *_args: Any, **_options: Any) -> float:
+        self.num_retries += 1
+        return 0.01
+
+
+async def test_a_published_client_comes_back_by_itself_and_not_for_a_conflict() -> None:
+    """OpenAI's retries a 409, unless it is told that there is no use."""
+    pause = Pause(1)
+    async with (
+        serving(saying("Hello!", on_execute=pause)) as served,
+        Impatient(api_key=KEY, base_url=f"{served.url}/v1", max_retries=500) as client,
+    ):
+        make = partial(client.completions.create, **BODY, extra_headers=NAMED)
+        first = asyncio.create_task(make())
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        second = asyncio.create_task(make())
+        await served.wait_until(lambda: client.num_retries > 0)
+        pause.may_go_on.set()
+        assert (await first).id == (await second).id
+        client.num_retries = 0
+        with pytest.raises(openai.ConflictError, match="another request"):
+            await make(n=2)
+        assert client.num_retries == 0
         assert len(served.usage.lines) == 1
 
 
