@@ -18,7 +18,7 @@ from provider_core.diagnosis import Finding
 from provider_core.encoders import Encoder
 from provider_core.interfaces import ChatTemplate, Engine, ModelRunner, Tokenizer
 from provider_core.settings import Settings
-from provider_core.sources import FetchProgress
+from provider_core.sources.remote import FetchProgress
 from provider_core.stores import CreditLedger, LimitStore, StoreKind
 from provider_core.tool_calling import ToolParser
 from provider_core.types import Constraint, Grammar, ModelSpec, Principal, Tool, UsageRecord
@@ -43,8 +43,8 @@ def fetch_model(uri: str, cache_dir: Path, progress: FetchProgress) -> Path | No
     """Bring a model source to a local folder. First.
 
     Called at start-up in a worker thread, once per model, and by `provider pull`. Describe a
-    `provider_core.sources.RemoteFolder` and give it to `fetch_folder`, which does the rest. `None`
-    means that the scheme is not yours. Raise `ConfigurationError` for a source that cannot be had.
+    `provider_core.sources.remote.RemoteFolder` and give it to `fetch_folder`. `None` means that the
+    scheme is not yours. Raise `ConfigurationError` for a source that cannot be had.
     """
 
 

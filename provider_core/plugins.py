@@ -26,7 +26,7 @@ from provider_core import hookimpl, hookspecs
 from provider_core.errors import ConfigurationError, PluginError
 from provider_core.platforms import GROUP as PLATFORMS
 from provider_core.settings import Settings
-from provider_core.sources import FetchProgress, fetch_folder
+from provider_core.sources.remote import FetchProgress
 
 GROUP = "provider_core"
 """Name of the entry-point group, the pluggy project and both markers."""
@@ -69,9 +69,9 @@ class CoreHooks:
         if scheme == "file":
             return _local_folder(uri)
         if scheme in {"http", "https"}:
-            from provider_core.sources.https import HttpsFolder  # noqa: PLC0415 - few need it
+            from provider_core.sources.https import fetch_web_folder  # noqa: PLC0415 - few need it
 
-            return fetch_folder(HttpsFolder(uri), cache_dir, progress)
+            return fetch_web_folder(uri, cache_dir, progress)
         if scheme == "hf":
             from provider_core.sources.hugging_face import fetch_repository  # noqa: PLC0415
 

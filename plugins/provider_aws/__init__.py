@@ -7,7 +7,7 @@ are. `docs/models.md` and `docs/keys.md` are the pages for operators.
 from pathlib import Path
 
 from provider_core import hookimpl
-from provider_core.sources import FetchProgress, fetch_folder
+from provider_core.sources.remote import FetchProgress
 
 
 @hookimpl
@@ -16,6 +16,7 @@ def fetch_model(uri: str, cache_dir: Path, progress: FetchProgress) -> Path | No
     if not uri.startswith("s3://"):
         return None
     from provider_aws.s3 import S3Folder
+    from provider_core.sources.fetch import fetch_folder
 
     return fetch_folder(S3Folder(uri), cache_dir, progress)
 

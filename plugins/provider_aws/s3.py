@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from provider_aws.missing_packages import needing_extra
 from provider_core import ConfigurationError
-from provider_core.sources import RemoteFile, SourceUnavailable
+from provider_core.sources.remote import RemoteFile, SourceUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from provider_core.sources import FetchProgress
+    from provider_core.sources.remote import FetchProgress
 
 _STDERR = 2  # the folder's name alone is on stdout
 

@@ -2,14 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from provider_core.errors import ConfigurationError
 from provider_core.sources.checksums import MAX_SUMS_BYTES, SUMS_FILE, parse_sums
+from provider_core.sources.fetch import fetch_folder
 from provider_core.sources.http_ranges import check_scheme, open_range, read_pieces, request
-from provider_core.sources.remote import RemoteFile, SourceUnavailable
+from provider_core.sources.remote import FetchProgress, RemoteFile, SourceUnavailable
 
 _NUM_CONNECTIONS = 8
+
+
+def fetch_web_folder(uri: str, cache_dir: Path, progress: FetchProgress) -> Path:
+    """Bring such a folder here.
+
+    Raises:
+        ConfigurationError: It cannot be had.
+    """
+    return fetch_folder(HttpsFolder(uri), cache_dir, progress)
 
 
 class HttpsFolder:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from provider_core.sources import RemoteFile, SourceUnavailable
+from provider_core.sources.remote import RemoteFile, SourceUnavailable
 
 RANGE = 1000
 

@@ -10,8 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from provider_core.errors import ConfigurationError
-from provider_core.sources import RemoteFile, SourceUnavailable, fetch_folder
 from provider_core.sources import download as download_module
+from provider_core.sources.fetch import fetch_folder
+from provider_core.sources.remote import RemoteFile, SourceUnavailable
 from tests.source_progress import NotedProgress
 from tests.unit.sources.scripted_folder import RANGE, ScriptedFolder, failing
 
