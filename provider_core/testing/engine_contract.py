@@ -1,13 +1,18 @@
 """`EngineContract`: what every `Engine` must do, as tests to inherit."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import fields, replace
 from typing import ClassVar
 
-from provider_core.errors import EngineDead
-from provider_core.interfaces import Engine
+from provider_core.errors import DeadlineExceeded, EngineDead, InvalidRequest
+from provider_core.interfaces import Engine, RunnerInfo
 from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
 from provider_core.types import SamplingParams
+
+_PARAMS = {field.name for field in fields(SamplingParams)} - {"max_tokens"} | {"grammar"}
+"""What an engine may leave out."""
 
 
 class EngineContract:
@@ -20,7 +25,7 @@ class EngineContract:
                 return MyEngine(...)
 
     Every test makes an engine on an event loop of its own, and closes it. Prompts are short and
-    made of any ids of the vocabulary.
+    made of any ids of the vocabulary. What `info.unsupported_params` names is not tested.
 
     Attributes:
         num_new_tokens: Ids each sequence makes.
@@ -33,6 +38,10 @@ class EngineContract:
     def make_engine(self) -> Engine:
         """A new engine. Called on a running event loop."""
         raise NotImplementedError
+
+    def test_info_is_possible(self) -> None:
+        """Facts that a server can work with."""
+        self.run(self._check_info)
 
     def test_batched_equals_alone(self) -> None:
         """Greedy text does not depend on what runs beside it."""
@@ -57,6 +66,18 @@ class EngineContract:
     def test_abort_in_the_turn_of_submission(self) -> None:
         """A client that leaves at once still gets exactly one last output."""
         self.run(self._check_abort_at_once)
+
+    def test_a_deadline_ends_a_sequence(self) -> None:
+        """With `DeadlineExceeded`, whatever was made before."""
+        self.run(self._check_deadline)
+
+    def test_logprobs_are_one_for_each_id(self) -> None:
+        """In the order of the ids, at most 0, with the likeliest that were asked for."""
+        self.run(self._check_logprobs)
+
+    def test_a_refused_sequence_hurts_no_other(self) -> None:
+        """A prompt that is too long is refused or ends with an error; its neighbour goes on."""
+        self.run(self._check_refusal)
 
     def test_close_is_idempotent_and_ends_everything(self) -> None:
         """Open sequences end with `abort`; later requests are refused."""
@@ -104,7 +125,12 @@ class EngineContract:
     async def _check_batched_equals_alone(self, engine: Engine) -> None:
         await self._compare_together(engine, self.greedy(), "greedy")
 
+    async def _check_info(self, engine: Engine) -> None:
+        check_info(engine.info)
+
     async def _check_seed_repeats(self, engine: Engine) -> None:
+        if "seed" in engine.info.unsupported_params:
+            return
         sampling = SamplingParams(max_tokens=self.num_new_tokens, seed=7, ignore_eos=True)
         await self._compare_together(engine, sampling, "seeded")
 
@@ -197,6 +223,59 @@ class EngineContract:
             raise ContractViolation(f"sequences aborted at once ended with {reasons}")
         self.check_empty(engine)
 
+    async def _check_deadline(self, engine: Engine) -> None:
+        prompt = self.prompts(engine)[0]
+        deadline_s = time.monotonic() - 1
+        late = submit(engine, "late", prompt, self.greedy(), deadline_s=deadline_s)
+        last = await late.result()
+        if last.finish_reason != "error" or not isinstance(last.error, DeadlineExceeded):
+            raise ContractViolation(
+                f"past its deadline a sequence ended with {last.finish_reason!r}: {last.error!r},"
+                " not with DeadlineExceeded"
+            )
+        self.check_empty(engine)
+
+    async def _check_logprobs(self, engine: Engine) -> None:
+        if "logprobs" in engine.info.unsupported_params:
+            return
+        sampling = replace(self.greedy(), logprobs=2)
+        recorder = submit(engine, "logprobs", self.prompts(engine)[2], sampling)
+        token_ids = succeeded(recorder, await recorder.result())
+        entries = [entry for output in recorder.outputs for entry in output.logprobs]
+        if [entry.token_id for entry in entries] != token_ids:
+            raise ContractViolation(
+                f"log probabilities are of {[entry.token_id for entry in entries]},"
+                f" and the ids are {token_ids}"
+            )
+        for entry in entries:
+            logprobs = [logprob for _, logprob in entry.top]
+            is_ordered = logprobs == sorted(logprobs, reverse=True) and len(logprobs) == 2
+            if not is_ordered or entry.logprob is None or entry.logprob > 0:
+                raise ContractViolation(f"with logprobs=2 an id's entry is {entry}")
+
+    async def _check_refusal(self, engine: Engine) -> None:
+        prompt = self.prompts(engine)[0]
+        expected = await generate(engine, "before", prompt, self.greedy())
+        beside = submit(engine, "beside", prompt, self.greedy())
+        too_long = prompt[:1] * (engine.info.max_model_len + 1)
+        try:
+            refused = submit(engine, "refused", too_long, self.greedy())
+        except InvalidRequest:
+            pass
+        else:
+            last = await refused.result()
+            if last.finish_reason != "error":
+                raise ContractViolation(
+                    f"a prompt of {len(too_long)} tokens ended with {last.finish_reason!r}"
+                )
+        actual = succeeded(beside, await beside.result())
+        if actual != expected:
+            raise ContractViolation(
+                f"beside a sequence that was refused the text is {actual}, and alone {expected}"
+            )
+        engine.check_health()
+        self.check_empty(engine)
+
     async def _check_close(self, engine: Engine) -> None:
         prompt = self.prompts(engine)[0]
         sampling = SamplingParams(
@@ -224,3 +303,22 @@ class EngineContract:
         load = engine.load()
         if load.num_running or load.num_waiting or load.num_waiting_prompt_tokens:
             raise ContractViolation(f"every sequence ended, and the load is {load}")
+
+
+def check_info(info: RunnerInfo) -> None:
+    """Look for facts that cannot be.
+
+    Raises:
+        ContractViolation: A limit is none, nothing says what runs, or a name is no parameter's.
+    """
+    for name in ("max_num_seqs", "max_model_len", "vocab_size"):
+        if getattr(info, name) < 1:
+            raise ContractViolation(f"info.{name} is {getattr(info, name)}")
+    if not (info.backend and info.backend_version and info.device):
+        raise ContractViolation(f"info does not say what runs, and where: {info}")
+    unknown = info.unsupported_params - _PARAMS
+    if unknown:
+        raise ContractViolation(
+            f"info.unsupported_params names {', '.join(sorted(unknown))}, which is none of"
+            f" {', '.join(sorted(_PARAMS))}"
+        )

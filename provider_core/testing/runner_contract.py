@@ -9,7 +9,7 @@ import numpy.typing as npt
 from provider_core.engine import LLMEngine
 from provider_core.interfaces import BlockStore, Engine, MixedRunner, ModelRunner, RunnerInfo
 from provider_core.testing.batches import decode_batch, prefill_batch, prefill_batches
-from provider_core.testing.engine_contract import EngineContract
+from provider_core.testing.engine_contract import EngineContract, check_info
 from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
 from provider_core.testing.wrapped_runners import BlockingRunner, FailingRunner
 
@@ -43,11 +43,11 @@ class RunnerContract(EngineContract):
         runner = self.make_runner()
         info = runner.info
         runner.close()
-        for name in ("max_num_seqs", "max_model_len", "vocab_size"):
-            if getattr(info, name) < 1:
-                raise ContractViolation(f"info.{name} is {getattr(info, name)}")
-        if not (info.backend and info.backend_version and info.device):
-            raise ContractViolation(f"info does not say what runs, and where: {info}")
+        check_info(info)
+        if info.unsupported_params:
+            raise ContractViolation(
+                "info.unsupported_params is for engines: the core samples for a runner"
+            )
 
     def test_logits_have_the_promised_shape(self) -> None:
         """For no, one and all positions of a prefill, and for a decode: float32 and finite."""
@@ -222,13 +222,16 @@ class RunnerContract(EngineContract):
 
     def test_runner_close_is_idempotent(self) -> None:
         """Twice, also without having run."""
-        unused = self.make_runner()
-        unused.close()
-        unused.close()
-        runner = self._warm_runner()
-        runner.execute_model(prefill_batch(0, [1], num_logits=1))
-        runner.close()
-        runner.close()
+        unused, used = self.make_runner(), self._warm_runner()
+        used.execute_model(prefill_batch(0, [1], num_logits=1))
+        for runner, what in ((unused, "that never ran"), (used, "that ran")):
+            runner.close()
+            try:
+                runner.close()
+            except Exception as error:
+                raise ContractViolation(
+                    f"the second close of a runner {what} raised {error!r}"
+                ) from error
 
     def _warm_runner(self) -> ModelRunner:
         runner = self.make_runner()

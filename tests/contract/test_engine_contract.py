@@ -8,7 +8,7 @@ import pytest
 
 from provider_core.engine import LLMEngine
 from provider_core.errors import EngineDead
-from provider_core.interfaces import Engine, EngineLoad
+from provider_core.interfaces import Engine, EngineLoad, RunnerInfo
 from provider_core.testing import ContractViolation, EngineContract, ScriptedRunner
 from provider_core.types import EngineOutput, GenerationRequest
 
@@ -78,24 +78,86 @@ class _ServesAfterClose(LLMEngine):
             asyncio.get_running_loop().call_soon(on_output, EngineOutput((), "abort"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "test"),
-    [
-        (_IgnoresAborts, "test_abort_in_the_turn_of_submission"),
-        (_EndsTwice, "test_seed_repeats"),
-        (_KeepsWhatEnded, "test_abort_ends_a_sequence_and_frees_its_place"),
-        (_IgnoresSeeds, "test_seed_repeats"),
-        (_MakesOneTooMany, "test_token_limit_and_stop_tokens_end_a_sequence"),
-        (_ForgetsStopTokens, "test_token_limit_and_stop_tokens_end_a_sequence"),
-        (_ServesAfterClose, "test_close_is_idempotent_and_ends_everything"),
-    ],
-)
-def test_a_careless_engine_violates_the_contract(kind: type[LLMEngine], test: str) -> None:
-    """The test meant for a mistake finds it."""
+class _NamesWhatIsNone(LLMEngine):
+    @property
+    def info(self) -> RunnerInfo:
+        """Lack what nobody has."""
+        return replace(super().info, unsupported_params=frozenset({"seed", "telepathy"}))
+
+
+class _RunsOneMoreBeside(LLMEngine):
+    """Lets the number of those that run into the text."""
+
+    def submit(self, request: GenerationRequest, on_output: Callable[[EngineOutput], None]) -> None:
+        """Change the prompt's last id."""
+        beside = min(self.load().num_running + self.load().num_waiting, 1)
+        *first, last = request.prompt_token_ids
+        prompt = (*first, (last + beside) % self.info.vocab_size)
+        super().submit(replace(request, prompt_token_ids=prompt), on_output)
+
+
+class _HasAllTheTime(LLMEngine):
+    def submit(self, request: GenerationRequest, on_output: Callable[[EngineOutput], None]) -> None:
+        """Forget the deadline."""
+        super().submit(replace(request, deadline_s=None), on_output)
+
+
+class _MixesLogprobsUp(LLMEngine):
+    def submit(self, request: GenerationRequest, on_output: Callable[[EngineOutput], None]) -> None:
+        """Give those of another token."""
+
+        def mixed(output: EngineOutput) -> None:
+            entries = tuple(replace(one, token_id=one.token_id + 1) for one in output.logprobs)
+            on_output(replace(output, logprobs=entries))
+
+        super().submit(request, mixed)
+
+
+class _TakesTooMuch(LLMEngine):
+    def submit(self, request: GenerationRequest, on_output: Callable[[EngineOutput], None]) -> None:
+        """Cut a prompt that does not fit."""
+        prompt = request.prompt_token_ids[: self.info.max_model_len - 20]
+        super().submit(replace(request, prompt_token_ids=prompt), on_output)
+
+
+MISTAKES: list[tuple[type[LLMEngine], str, str]] = [
+    (_NamesWhatIsNone, "test_info_is_possible", "unsupported_params names telepathy"),
+    (_RunsOneMoreBeside, "test_batched_equals_alone", "the greedy text of prompt 1 in a batch is"),
+    (_RunsOneMoreBeside, "test_staggered_admission_equals_alone", "admitted while others ran"),
+    (_EndsTwice, "test_seed_repeats", "an output came after the last one"),
+    (_IgnoresSeeds, "test_seed_repeats", "the seeded text of prompt 0 in a batch is"),
+    (_MakesOneTooMany, "test_token_limit_and_stop_tokens_end_a_sequence", "made 13 ids"),
+    (_ForgetsStopTokens, "test_token_limit_and_stop_tokens_end_a_sequence", "with stop token"),
+    (
+        _KeepsWhatEnded,
+        "test_abort_ends_a_sequence_and_frees_its_place",
+        "every sequence ended, and the load is",
+    ),
+    (_IgnoresAborts, "test_abort_in_the_turn_of_submission", "aborted at once ended with"),
+    (_HasAllTheTime, "test_a_deadline_ends_a_sequence", "not with DeadlineExceeded"),
+    (_MixesLogprobsUp, "test_logprobs_are_one_for_each_id", "log probabilities are of"),
+    (_TakesTooMuch, "test_a_refused_sequence_hurts_no_other", "a prompt of 129 tokens ended with"),
+    (_ServesAfterClose, "test_close_is_idempotent_and_ends_everything", "took a request"),
+]
+"""What an engine does wrong, the test that is there for it, and what that says."""
+
+
+@pytest.mark.parametrize(("kind", "test", "says"), MISTAKES)
+def test_a_careless_engine_violates_the_contract(
+    kind: type[LLMEngine], test: str, says: str
+) -> None:
+    """The test meant for a mistake finds it, and says what it saw."""
 
     class Contract(EngineContract):
         def make_engine(self) -> Engine:
             return _make_engine(kind)
 
-    with pytest.raises(ContractViolation):
+    with pytest.raises(ContractViolation, match=says):
         getattr(Contract(), test)()
+
+
+def test_every_promise_can_be_broken() -> None:
+    """A test that nothing fails is none."""
+    promises = {name for name in vars(EngineContract) if name.startswith("test_")}
+
+    assert promises == {test for _, test, _ in MISTAKES}

@@ -4,7 +4,8 @@ A contract that a broken runner passes proves nothing, so each mistake that the 
 for is made once here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,84 @@ class _PrefersSlots(_Careless):
         return logits
 
 
+class _ClaimsNoSlots(_Careless):
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = replace(self.info, max_num_seqs=0)
+
+
+class _ClaimsToLackSomething(_Careless):
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = replace(self.info, unsupported_params=frozenset({"seed"}))
+
+
+class _GivesNothingFinite(_Careless):
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Divide by zero somewhere."""
+        return super().execute_model(batch) * np.float32("nan")
+
+
+class _RemembersTheLongest(_Careless):
+    """Attends to whatever a slot has ever held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._longest = np.zeros(3, np.int64)
+
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Let the length of what was there into the logits."""
+        logits = super().execute_model(batch)
+        slots, ends = batch.slots, batch.num_computed_tokens + batch.token_ids.shape[1]
+        np.maximum.at(self._longest, slots, ends)
+        for row in np.flatnonzero(self._longest[slots] > ends):
+            logits[row * batch.num_logits : (row + 1) * batch.num_logits, ends[row] :: 5] += 9
+        return logits
+
+    def move_slot(self, source: int, target: int, num_tokens: int) -> None:
+        """Move that, too."""
+        super().move_slot(source, target, num_tokens)
+        self._longest[target] = self._longest[source]
+
+
+class _SpoilsBlocks(_Careless):
+    def __init__(self) -> None:
+        super().__init__()
+        runner = ScriptedRunner(num_cache_blocks=8, cache_block_size=4)
+        self.info = replace(self.info, num_cache_blocks=8, cache_block_size=4)
+        self._blocks = runner._blocks
+
+    def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
+        """Put them a place too far."""
+        super().load_blocks(slot, block_ids)
+        self._hashes[slot, 2:] = self._hashes[slot, 1:-1].copy()
+
+
+class _ExpectsADecode(_Careless):
+    """Counts on a sequence that has begun to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: set[int] = set()
+
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Give up where another begins in its place."""
+        if batch.phase == "prefill" and batch.num_computed_tokens[0] == 0:
+            slot = int(batch.slots[0])
+            if slot in self._begun:
+                raise RuntimeError("this slot has not been finished")
+            self._begun.add(slot)
+        return super().execute_model(batch)
+
+
+class _ClosesOnce(_Careless):
+    def close(self) -> None:
+        """Free what is freed already."""
+        if self.is_closed:
+            raise RuntimeError("double free")
+        super().close()
+
+
 class _PutsRowsFirst(_Careless):
     def execute_mixed(self, prefill: Batch, decode: Batch) -> npt.NDArray[np.float32]:
         """Return the prompt's logits last."""
@@ -111,26 +190,44 @@ class _StoresNoRows(_Careless):
         return logits
 
 
-@pytest.mark.parametrize(
-    ("make_runner", "test"),
-    [
-        (_ForgetsMoves, "test_move_slot_moves_the_text"),
-        (_MovesTooLittle, "test_move_slot_moves_the_text"),
-        (_ForgetsMoves, "test_staggered_admission_equals_alone"),
-        (_ConfusesRows, "test_batched_equals_alone"),
-        (_ConfusesRows, "test_logits_of_all_positions_agree_with_those_of_the_last"),
-        (_DependsOnNeighbours, "test_batched_equals_alone"),
-        (_DependsOnNeighbours, "test_seed_repeats"),
-        (_IgnoresPositions, "test_chunked_prefill_equals_whole"),
-        (_GivesAllLogits, "test_logits_have_the_promised_shape"),
-        (_GivesDoubles, "test_logits_have_the_promised_shape"),
-        (_PrefersSlots, "test_every_slot_is_alike"),
-        (_PutsRowsFirst, "test_a_mixed_call_does_what_two_do"),
-        (_StoresNoRows, "test_a_mixed_call_does_what_two_do"),
-    ],
-)
+MISTAKES: list[tuple[type[_Careless], str, str]] = [
+    (_ClaimsNoSlots, "test_info_is_possible", r"info\.max_num_seqs is 0"),
+    (_ClaimsToLackSomething, "test_info_is_possible", "unsupported_params is for engines"),
+    (_GivesAllLogits, "test_logits_have_the_promised_shape", r"num_logits=0 gave .* not float32"),
+    (_GivesDoubles, "test_logits_have_the_promised_shape", "gave float64 logits"),
+    (_GivesNothingFinite, "test_logits_have_the_promised_shape", "that are not finite"),
+    (
+        _ConfusesRows,
+        "test_logits_of_all_positions_agree_with_those_of_the_last",
+        "the last of all positions is .* and the last alone",
+    ),
+    (_IgnoresPositions, "test_chunked_prefill_equals_whole", "after chunks of 3 it is"),
+    (_RemembersTheLongest, "test_a_reused_slot_forgets", "in a used slot it is"),
+    (_RemembersTheLongest, "test_a_slot_goes_back", "with a wrong draft tried at each id"),
+    (_PrefersSlots, "test_every_slot_is_alike", "the first id of one prompt by slot is"),
+    (_ForgetsMoves, "test_move_slot_moves_the_text", "after the move it is"),
+    (_MovesTooLittle, "test_move_slot_moves_the_text", "after the move it is"),
+    (_SpoilsBlocks, "test_loaded_blocks_have_the_bits_that_were_saved", "filled from blocks"),
+    (_PutsRowsFirst, "test_a_mixed_call_does_what_two_do", "in one call it is"),
+    (_StoresNoRows, "test_a_mixed_call_does_what_two_do", "in one call it is"),
+    (
+        _ExpectsADecode,
+        "test_a_failed_step_hurts_only_its_batch",
+        "sequence after ended with 'error'",
+    ),
+    (_ExpectsADecode, "test_abort_within_a_step", "aborted within its first step, it ended with"),
+    (_ClosesOnce, "test_runner_close_is_idempotent", "the second close of a runner that never ran"),
+    (_ConfusesRows, "test_batched_equals_alone", "the greedy text of prompt .* in a batch is"),
+    (_DependsOnNeighbours, "test_batched_equals_alone", "and alone it is"),
+    (_ForgetsMoves, "test_staggered_admission_equals_alone", "admitted while others ran, made"),
+    (_DependsOnNeighbours, "test_seed_repeats", "the seeded text of prompt .* in a batch is"),
+]
+"""What a runner does wrong, the test that is there for it, and what that says."""
+
+
+@pytest.mark.parametrize(("make_runner", "test", "says"), MISTAKES)
 def test_a_careless_runner_violates_the_contract(
-    make_runner: Callable[[], ModelRunner], test: str
+    make_runner: Callable[[], ModelRunner], test: str, says: str
 ) -> None:
     """The test meant for a mistake finds it, and says what it saw."""
 
@@ -138,5 +235,12 @@ def test_a_careless_runner_violates_the_contract(
         def make_runner(self) -> ModelRunner:
             return make_runner()
 
-    with pytest.raises(ContractViolation):
+    with pytest.raises(ContractViolation, match=says):
         getattr(Contract(), test)()
+
+
+def test_every_promise_of_a_runner_can_be_broken() -> None:
+    """A test that nothing fails is none. What is asked of engines is broken in their own test."""
+    own = {name for name in vars(RunnerContract) if name.startswith("test_")}
+
+    assert own <= {test for _, test, _ in MISTAKES}

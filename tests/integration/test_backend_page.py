@@ -1,0 +1,86 @@
+"""The listings of docs/writing-a-backend.md, run as they stand on the page."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from provider_core import ModelRunner, ModelSpec
+from provider_core.plugins import PluginManager
+from provider_core.testing import RunnerContract
+from tests.serving import Serving, serving
+
+PAGE = (Path(__file__).parents[2] / "docs/writing-a-backend.md").read_text(encoding="utf-8")
+LISTINGS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SPEC = ModelSpec(id="copy", source="copy", backend="example", max_num_seqs=3, max_model_len=128)
+
+
+def run_listing() -> ModuleType:
+    """The first listing, as the module that a reader makes of it."""
+    module = ModuleType("provider_example")
+    exec(LISTINGS[0], module.__dict__)  # noqa: S102 - our own page
+    return module
+
+
+BACKEND = run_listing()
+
+
+class TestListing(RunnerContract):
+    """It keeps every promise that the page asks for."""
+
+    def make_runner(self) -> ModelRunner:
+        """Three slots of 128 positions."""
+        runner = BACKEND.load_model(SPEC)
+        assert isinstance(runner, ModelRunner)
+        return runner
+
+
+def test_a_complete_backend_is_short() -> None:
+    """Fewer than 100 lines, and a plugin as it is."""
+    manager = PluginManager()
+    manager.register(BACKEND, "example")
+    manager.check_pending()
+
+    assert LISTINGS[0].count("\n") < 100
+    assert [info.hooks for info in manager.describe()] == [("load_model",)]
+    assert BACKEND.load_model(ModelSpec(id="copy", source="copy")) is None
+
+
+async def stream(served: Serving, prompt: str, max_tokens: int) -> list[str]:
+    """The pieces of a streamed completion."""
+    body = {"model": "test-model", "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+    async with served.session.post(
+        served.url + "/v1/completions", json={**body, "stream": True}
+    ) as response:
+        events = (await response.read()).split(b"\n\n")
+    chunks = [json.loads(event[6:]) for event in events if event.startswith(b"data: {")]
+    return [choice["text"] for chunk in chunks for choice in chunk["choices"]]
+
+
+async def test_it_is_served() -> None:
+    """In pieces, whole, and in chats."""
+    async with serving(
+        lambda model: BACKEND.load_model(replace(model, backend="example"))
+    ) as served:
+        pieces = await stream(served, "abc abc", 8)
+        chat = await (await served.chat("again and", max_tokens=4)).json()
+
+    assert "".join(pieces) == " abc abc"
+    assert len([piece for piece in pieces if piece]) > 1
+    assert chat["usage"]["completion_tokens"] == 4
+
+
+def test_the_page_shows_the_contract() -> None:
+    """Every promise is named, and no other."""
+    told = set(re.findall(r"^\| `(test_\w+)` \|", PAGE, re.MULTILINE))
+
+    assert told == {name for name in dir(RunnerContract) if name.startswith("test_")}
+
+
+@pytest.mark.parametrize("listing", range(len(LISTINGS)))
+def test_every_listing_is_python(listing: int) -> None:
+    """What a reader pastes compiles."""
+    compile(LISTINGS[listing], "writing-a-backend.md", "exec")
