@@ -7,6 +7,7 @@ import pytest
 
 from bench import gpu
 from bench.gpu_page import ROWS, Machine, Measurement, Workload, render
+from provider_core.testing import ScriptedRunner
 
 MACHINE = Machine(
     date="2026-01-02",
@@ -74,6 +75,21 @@ def test_what_is_missing_is_named_with_the_reason() -> None:
         FIRST, missing={"TensorRT": "it is not installed"}
     )
     assert "## Not measured" not in page(FIRST)
+
+
+def test_any_runner_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number of sequences, the phases of its start, and the memory it took."""
+    monkeypatch.setattr(gpu, "ROWS", (1, 3))
+    used = iter([100, 350])
+    measured = gpu.measure(
+        "Scripted",
+        lambda: ScriptedRunner(max_num_seqs=3, max_model_len=1024, vocab_size=64),
+        lambda: next(used),
+    )
+    assert measured.tokens_per_s.keys() == {1, 3}
+    assert min(measured.tokens_per_s.values()) > 0
+    assert list(measured.cold_start_s) == ["load", "warm-up", "first prompt"]
+    assert measured.memory_bytes == 250
 
 
 def test_without_a_gpu_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
