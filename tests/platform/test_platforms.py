@@ -4,12 +4,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from provider_core.settings import load_settings
 from tests.platform.contracts import CONTRACTS
 from tests.platform.replicas import as_process
-from tests.platform.simulator import check_settings, examine
+from tests.platform.simulator import check_settings, examine, talk
 
 _AT_A_TIME = 4  # they wait more than they work
 
@@ -39,6 +40,39 @@ def test_a_server_fits_the_platform(name: str, failures: dict[str, BaseException
     failure = failures[name]
     if failure is not None:
         raise failure
+
+
+async def test_a_stream_ends_before_the_platform_cuts_it(tmp_path: Path) -> None:
+    """By itself, with an error that says why, and settled; here after a second."""
+    contract = CONTRACTS["azure"]
+    further = {"PROVIDER_LIMITS__REQUEST_TIMEOUT_S": "1"}
+    cut = aiohttp.ClientTimeout(total=5)
+    async with (
+        as_process("azure", contract, tmp_path, **further) as replica,
+        aiohttp.ClientSession(timeout=cut) as session,
+    ):
+        replica.finish_loading()
+        url = f"http://127.0.0.1:{replica.port}"
+        while not await is_ready(session, url):  # noqa: ASYNC110 - as a platform does
+            await asyncio.sleep(0.02)
+        stream = await talk(session, url, 10_000)
+        replica.send(contract.stop_signal)
+        replica.send(contract.stop_signal)  # do not serve on
+        assert await replica.ended(contract.grace_s) == 0
+    assert stream.error is not None
+    assert stream.error["code"] == "deadline_exceeded"
+    (final,) = [line for line in replica.lines() if line["event"] == "usage.final"]
+    assert (final["status"], final["error_code"]) == ("error", "deadline_exceeded")
+    assert final["completion_tokens"] == len(stream.text)
+
+
+async def is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether it wants requests."""
+    try:
+        async with session.get(f"{url}/readyz") as reply:
+            return reply.status == 200
+    except aiohttp.ClientConnectionError:
+        return False
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
