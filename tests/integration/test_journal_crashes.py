@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import resource
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_core.billing import journal
 from tests.journal_boots import CHAT, Boots, Reader, is_whole, kill_at_random, session_of_key
 from tests.journal_process import AWAIT, MID_FINAL, MID_TERMINATOR
 
@@ -34,6 +36,16 @@ async def test_b1_kill_9_under_load(tmp_path: Path) -> None:
     events = boots.check()
     assert len(boots.completed) > 10
     assert "interrupted" in {event.get("status") for event in events}
+
+
+def test_b2_every_labelled_point_is_tried() -> None:
+    """A label that is added to the protocol is a place to die at."""
+    sources = Path(journal.__file__).parent.glob("*.py")
+    labels = {
+        label for path in sources for label in re.findall(r'reach\("([^"]+)"\)', path.read_text())
+    }
+    tried = {point.partition(":")[0] for point in POINTS + RECOVERY_POINTS}
+    assert tried - {MID_FINAL, MID_TERMINATOR} == labels
 
 
 @pytest.mark.parametrize("point", POINTS)
