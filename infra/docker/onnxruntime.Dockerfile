@@ -1,0 +1,45 @@
+# provider-core on ONNX Runtime. Built from the repository's root:
+#
+#   docker build --file infra/docker/onnxruntime.Dockerfile --tag provider .
+#   docker build --file infra/docker/onnxruntime.Dockerfile --build-arg EXTRAS=onnxruntime-gpu,aws --tag provider .
+#
+# The built-in model is in the package; others stay outside: PROVIDER_MODEL names a mounted folder,
+# s3://, hf:// or https://. PROVIDER_PLATFORM says where it runs.
+
+ARG PYTHON=3.13
+
+FROM python:${PYTHON}-slim AS build
+ARG EXTRAS=onnxruntime
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+# Layers in the order of a start, and of change: the interpreter, what the project needs, itself.
+COPY pyproject.toml infra/docker/requirements.py ./
+RUN python -m venv /opt/provider \
+    && python requirements.py > requirements.txt \
+    && /opt/provider/bin/pip install --requirement requirements.txt
+COPY README.md LICENSE ./
+COPY provider_core provider_core
+COPY plugins plugins
+COPY handlers handlers
+RUN /opt/provider/bin/pip install --no-deps --target /opt/project . \
+    && /opt/provider/bin/python -m compileall -q /opt/project
+
+FROM python:${PYTHON}-slim
+LABEL org.opencontainers.image.title="provider-core" \
+      org.opencontainers.image.description="An ONNX model as a listed, billable LLM provider" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --uid 10001 --create-home provider && install -d -o provider /data
+COPY --from=build /opt/provider /opt/provider
+COPY --from=build /opt/project /opt/project
+COPY infra/docker/healthcheck.py /opt/healthcheck.py
+ENV PATH=/opt/project/bin:/opt/provider/bin:$PATH \
+    PYTHONPATH=/opt/project \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PROVIDER_HOST=0.0.0.0 \
+    PROVIDER_DATA_DIR=/data
+USER 10001
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "/opt/healthcheck.py"]
+ENTRYPOINT ["provider"]
+CMD ["serve"]
