@@ -4,27 +4,24 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from provider_core import ConfigurationError, StoreKind, hookimpl
+from provider_core import ConfigurationError, Finding, StoreKind, hookimpl
 
 if TYPE_CHECKING:  # nothing is imported where Redis is not used
     from provider_redis.credit_ledger import RedisCreditLedger
     from provider_redis.limit_store import RedisLimitStore
+    from provider_redis.settings import RedisSettings
+
+_REMEDY = 'pip install "provider-core[redis]"'
 
 
 @hookimpl
 def make_store(kind: StoreKind) -> "RedisLimitStore | RedisCreditLedger | None":
     """Keep them in the Redis of `PROVIDER_REDIS_URL`, if that is set."""
-    if not any(name.upper().startswith(b"PROVIDER_REDIS_") for name in os.environb):
-        return None  # pydantic is asked where there is an answer only: that is 3 ms of each start
-    from provider_redis.settings import read_settings
-
-    settings = read_settings()
-    if settings.url is None or (kind == "credits" and not settings.credits):
+    settings = _settings()
+    if settings is None or (kind == "credits" and not settings.credits):
         return None
     if find_spec("redis") is None:
-        raise ConfigurationError(
-            'PROVIDER_REDIS_URL needs the package redis: pip install "provider-core[redis]"'
-        )
+        raise ConfigurationError(f"PROVIDER_REDIS_URL needs the package redis: {_REMEDY}")
     from provider_redis.connection import RedisConnection
 
     connection = RedisConnection(settings)
@@ -35,3 +32,28 @@ def make_store(kind: StoreKind) -> "RedisLimitStore | RedisCreditLedger | None":
     from provider_redis.credit_ledger import RedisCreditLedger
 
     return RedisCreditLedger(connection, event_retention_days=settings.event_retention_days)
+
+
+@hookimpl
+def diagnose() -> list[Finding] | None:
+    """Say whether that Redis answers, and keeps what it is given."""
+    settings = _settings()
+    if settings is None:
+        return None
+    if find_spec("redis") is None:
+        return [Finding(name="redis", status="failed", detail="not installed", remedy=_REMEDY)]
+    import asyncio
+
+    from provider_redis.diagnosis import look
+
+    return [asyncio.run(look(settings))]
+
+
+def _settings() -> "RedisSettings | None":
+    """The settings, if they name a Redis."""
+    if not any(name.upper().startswith(b"PROVIDER_REDIS_") for name in os.environb):
+        return None  # pydantic is asked where there is an answer only: that is 3 ms of each start
+    from provider_redis.settings import read_settings
+
+    settings = read_settings()
+    return None if settings.url is None else settings

@@ -157,6 +157,9 @@ class Charges:
                         await self._connection.run("note_segments", segments, [keep_s, *words])
             except RedisFailedError as error:
                 await self._wait(error)
+            except OSError:  # the next start tries it again
+                log.exception("credits.journals_unread")
+                return
             else:
                 return
 

@@ -36,7 +36,7 @@ class RedisConnection:
         return self._settings.timeout_s
 
     def key(self, kind: str, name: str = "") -> str:
-        """The name of a key. All of a deployment are in one slot of a cluster."""
+        """The name of a key. Braces put all of a deployment into one slot of a cluster's proxy."""
         return f"{{{self._settings.prefix}}}:{kind}:{name}"
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[object]) -> Any:

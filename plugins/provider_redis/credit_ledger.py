@@ -22,6 +22,7 @@ from provider_core import (
 from provider_redis.amounts import to_text, to_usd
 from provider_redis.charges import Charge, Charges, charge_of
 from provider_redis.connection import RedisConnection, RedisFailedError
+from provider_redis.diagnosis import may_lose
 
 log = structlog.get_logger()
 
@@ -162,14 +163,9 @@ class RedisCreditLedger:
     async def _check_keeping(self) -> None:
         """Tell the operator of a Redis that may lose money."""
         with suppress(RedisFailedError):  # not there yet, or it does not say
-            facts = await self._connection.command("INFO")
-            policy = facts.get("maxmemory_policy", "noeviction")
-            if policy != "noeviction" or facts.get("aof_enabled") == 0:
-                log.warning(
-                    "credits.may_be_lost",
-                    maxmemory_policy=policy,
-                    appendonly=bool(facts.get("aof_enabled")),
-                )
+            reason = may_lose(await self._connection.command("INFO"))
+            if reason:
+                log.warning("credits.may_be_lost", reason=reason)
 
     async def _ask(self, script: str, keys: Sequence[str], arguments: Sequence[object]) -> Any:
         """Run a script when everything that waits has been charged.

@@ -25,6 +25,8 @@ from provider_core.access.database import AccessDatabase
 from provider_core.cli import make_cli
 from provider_redis.amounts import to_text, to_usd
 from provider_redis.credit_ledger import RedisCreditLedger
+from provider_redis.diagnosis import look
+from provider_redis.settings import RedisSettings
 from tests.redis_server import RedisServer, needs_redis, redis_server
 
 pytestmark = needs_redis
@@ -342,6 +344,23 @@ async def test_a_redis_that_may_lose_money_is_named(redis: RedisServer) -> None:
                 await ledger._check_keeping()
             assert [line["event"] for line in logs] == expected
         await ledger._connection.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+async def test_doctor_says_how_redis_is(redis: RedisServer) -> None:
+    """Well, forgetful, or gone; never with its password."""
+    settings = RedisSettings(url=redis.url)
+    assert (await look(settings)).status == "ok"
+    connection = redis.connect("doctor")
+    await connection.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    forgetful = await look(settings)
+    without_credits = await look(RedisSettings(url=redis.url, credits=False))
+    await connection.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await connection.close()
+    assert (forgetful.status, without_credits.status) == ("failed", "ok")
+    assert "may lose credits: maxmemory-policy allkeys-lru" in forgetful.detail
+    gone = await look(RedisSettings(url="redis://:a-secret@127.0.0.1:1/0"))
+    assert gone.status == "failed"
+    assert "a-secret" not in repr(gone)
 
 
 def test_the_command_line_credits_accounts_there(

@@ -20,6 +20,7 @@ def test_without_a_url_it_declines() -> None:
     code = """
 import sys, provider_redis
 assert provider_redis.make_store("limits") is provider_redis.make_store("credits") is None
+assert provider_redis.diagnose() is None
 print(*sorted(name for name in sys.modules if name.startswith(("redis", "provider_redis"))))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -47,6 +48,7 @@ def test_a_missing_client_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(provider_redis, "find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"provider-core\[redis\]"):
         provider_redis.make_store("limits")
+    assert [finding.status for finding in provider_redis.diagnose() or ()] == ["failed"]
     assert importlib.util.find_spec("redis") is not None
 
 
