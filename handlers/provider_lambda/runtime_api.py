@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
@@ -31,13 +31,13 @@ class Invocation:
     Attributes:
         deadline_s: When Lambda ends it, in Unix time.
         trace_id: Of AWS X-Ray; empty if there is none.
-        event: Parsed JSON.
+        event: JSON.
     """
 
     request_id: str
     deadline_s: float
     trace_id: str
-    event: Any
+    event: bytes
 
 
 class RuntimeApi:
@@ -78,7 +78,7 @@ class RuntimeApi:
                 request_id=headers["Lambda-Runtime-Aws-Request-Id"],
                 deadline_s=int(headers["Lambda-Runtime-Deadline-Ms"]) / 1000,
                 trace_id=headers.get("Lambda-Runtime-Trace-Id", ""),
-                event=json.loads(body),
+                event=body,
             )
 
     async def respond(self, invocation: Invocation, body: bytes) -> None:

@@ -1,10 +1,11 @@
 """Taking invocations: as many at a time as Lambda says, one where it does not.
 
-Between invocations Lambda freezes the process, and may end it without a word. So every bill is in
-the log before the next invocation is asked for.
+When nothing runs Lambda freezes the process, and may end it without a word. So every bill is in the
+log before the last one that runs asks for the next.
 """
 
 import asyncio
+import json
 import time
 from functools import partial
 
@@ -15,7 +16,6 @@ from provider_core import Unavailable
 from provider_core.server.in_process import InProcess, Worker
 from provider_lambda.events import (
     EventCall,
-    UnknownEvent,
     read_event,
     write_answer,
     write_prelude,
@@ -99,15 +99,18 @@ class Invocations:
         self._session = session
         self._process = process
         self._is_buffered = settings.invoke_mode == "buffered"
+        self._num_running = 0
 
     async def run(self) -> None:
         """Take and answer until the server stops."""
         while (invocation := await self._next()) is not None:
+            self._num_running += 1
             try:
                 await self._answer(invocation)
             except (aiohttp.ClientError, OSError, RuntimeApiError) as error:
                 log.warning("lambda.unanswered", request_id=invocation.request_id, error=str(error))
-            if not await self._process.until_logged(_LOG_S):
+            self._num_running -= 1
+            if self._num_running == 0 and not await self._process.until_logged(_LOG_S):
                 log.warning("lambda.log_is_slow")
 
     async def _next(self) -> Invocation | None:
@@ -122,8 +125,8 @@ class Invocations:
 
     async def _answer(self, invocation: Invocation) -> None:
         try:
-            call = read_event(invocation.event)
-        except UnknownEvent as error:
+            call = read_event(json.loads(invocation.event))
+        except (ValueError, RecursionError) as error:
             await self._api.fail(invocation, "Provider.UnknownEvent", str(error))
             return
         left_s = invocation.deadline_s - time.time() - _MARGIN_S

@@ -19,8 +19,8 @@ class Facts:
 
     socket_path: str
     model: str
-    api_key: str | None = None
-    concurrency: int = 1
-    stream_window_s: float = 0.1
-    stream_window_bytes: int = 16384
-    progress_s: float = 0.0
+    api_key: str | None
+    concurrency: int
+    stream_window_s: float
+    stream_window_bytes: int
+    progress_s: float

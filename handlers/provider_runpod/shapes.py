@@ -18,6 +18,18 @@ from typing import Any
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _CHAT = "/v1/chat/completions"
 _COMPLETIONS = "/v1/completions"
+_OF_THE_CONNECTION = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
 _MARKS = ("openai_input", "openai_route", "route", "messages", "prompt")  # in order
 
 
@@ -109,14 +121,9 @@ def _headers(headers: object) -> dict[str, str]:
         for each in pair
     ):
         raise MalformedJob("headers must be an object of strings of printable ASCII")
-    return {name: value for name, value in headers.items() if name.lower() not in _FRAMING}
-
-
-_FRAMING = {
-    "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding",
-    "upgrade",
-}  # fmt: skip
-"""Headers that are the connection's own."""
+    return {
+        name: value for name, value in headers.items() if name.lower() not in _OF_THE_CONNECTION
+    }
 
 
 def _kind(value: object) -> str:

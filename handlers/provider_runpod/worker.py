@@ -37,6 +37,7 @@ async def _take_jobs(settings: RunPodSettings, process: InProcess) -> None:
     """
     sdk = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # a folder named runpod in the working directory is not the SDK
         "-m",
         "provider_runpod.sdk_process",
         settings.log_level,

@@ -86,9 +86,9 @@ class RuntimeApiServer:
         }
 
     def invoke(self, event: object, *, timeout_s: float = 60) -> str:
-        """Have an invocation waiting; its id."""
+        """Have an invocation waiting, of an object or of bytes; its id."""
         request_id = f"invocation-{next(self._ids)}"
-        body = json.dumps(event).encode()
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
         self._events.put_nowait((request_id, body, time.time() + timeout_s))
         return request_id
 

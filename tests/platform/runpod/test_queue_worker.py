@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from provider_core.server.app import EXIT_WORKER_FAILED
 from tests.platform.runpod.control_plane import ControlPlane, control_plane
 from tests.platform.scripted_process import PlatformProcess, platform_process
 from tests.serving import KEY
@@ -224,6 +227,20 @@ async def test_a_model_that_cannot_be_loaded_ends_both_processes(tmp_path: Path)
         assert await worker.process.wait() == 2
         assert plane.batch_sizes == []
     assert "no such weights" in worker.stderr
+
+
+async def test_the_server_does_not_outlive_the_sdk(tmp_path: Path) -> None:
+    """Without it nobody would take jobs: the platform starts another worker."""
+    async with (
+        control_plane() as plane,
+        platform_process(tmp_path, "runpod", plane.environment) as worker,
+    ):
+        assert (await plane.run("only", openai(CHAT)))["output"]
+        sdk, heartbeat = worker.descendants
+        os.kill(sdk, signal.SIGKILL)
+        assert await worker.process.wait() == EXIT_WORKER_FAILED
+        await worker.until(lambda: not Path(f"/proc/{heartbeat}").exists())
+    assert len(worker.usage) == 1
 
 
 async def test_the_sdk_does_not_outlive_the_server(tmp_path: Path) -> None:
