@@ -156,8 +156,7 @@ class BlockStore(Protocol):
 
     A block is `info.cache_block_size` positions of a slot, and there is room for
     `info.num_cache_blocks`. The core decides what is stored where and when; it stores only what
-    prefill computed, and loads before a slot's first prefill. Loaded, a block must have the bits
-    that were saved, at the same positions.
+    prefill computed, and loads before a slot's first prefill: the bits saved, where they were.
     """
 
     def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
@@ -185,7 +184,8 @@ class Monitored(Protocol):
         """Return if it can serve.
 
         Raises:
-            EngineDead: It cannot; the message says why.
+            EngineDead: It never will again: the process ends, for its platform to start another.
+            Unavailable: It cannot now; probes keep the traffic away until it can.
         """
         ...
 

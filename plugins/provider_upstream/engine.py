@@ -37,6 +37,8 @@ NEVER = frozenset({"grammar", "prompt_logprobs", "top_a"})
 KEEP_ALIVE_S = 4.0
 """For idle connections: less than the 5 s of uvicorn, under vLLM, so that we let go first."""
 
+UNREACHABLE = "the upstream cannot be reached"
+
 PROBE_S = 1.0
 RETRY_S = 1.0
 
@@ -94,7 +96,7 @@ class UpstreamEngine:
         self._encoder = encoder
         self._open: dict[str, _Open] = {}
         self._session: aiohttp.ClientSession | None = None  # from the first request on
-        self._problem: str | None = None
+        self._is_unreachable = False
         self._probe: asyncio.Task[None] | None = None
         self._is_closed = False
         self._num_steps = 0
@@ -159,12 +161,13 @@ class UpstreamEngine:
         """Return if it can serve.
 
         Raises:
-            EngineDead: It is closed, or the upstream was not reached the last time.
+            EngineDead: It is closed.
+            Unavailable: The upstream was not reached the last time.
         """
         if self._is_closed:
             raise EngineDead("the engine is closed")
-        if self._problem is not None:
-            raise EngineDead(self._problem)
+        if self._is_unreachable:
+            raise Unavailable(UNREACHABLE)
 
     async def close(self) -> None:
         """Abort everything and close all connections. Idempotent."""
@@ -214,9 +217,7 @@ class UpstreamEngine:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             self._note_unreachable()
             raise Unavailable(
-                "the upstream cannot be reached",
-                code="upstream_unreachable",
-                retry_after_s=RETRY_S,
+                UNREACHABLE, code="upstream_unreachable", retry_after_s=RETRY_S
             ) from None
         except TimeoutError:
             if limit.expired():
@@ -296,17 +297,17 @@ class UpstreamEngine:
 
     def _note_unreachable(self) -> None:
         """Be unhealthy until the upstream lists its models again."""
-        self._problem = "the upstream cannot be reached"
+        self._is_unreachable = True
         if self._probe is None and not self._is_closed:
             self._probe = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
-        while self._problem is not None:
+        while self._is_unreachable:
             await asyncio.sleep(PROBE_S)
             try:
                 async with self._connected().get(self._settings.url("models")) as response:
                     if response.status == 200:
-                        self._problem = None
+                        self._is_unreachable = False
             except (aiohttp.ClientError, TimeoutError):
                 continue
         self._probe = None

@@ -238,7 +238,11 @@ class Server:
                 self.lifecycle.advance(State.STARTING, error.message)
                 raise
         watchdog = Watchdog(
-            lambda: self.models.loaded, self.settings.server.watchdog_s, self._engine_hung
+            lambda: self.models.loaded,
+            self.settings.server.watchdog_s,
+            self._engine_hung,
+            listed=lambda: self.models,
+            on_dead=self._engine_died,
         )
         self._tasks.append(asyncio.create_task(watchdog.run()))
         if self.journal is not None:
@@ -349,6 +353,8 @@ class Server:
 
     def _engine_died(self, cause: Exception) -> None:
         """An engine cannot go on: its sequences have ended with errors; end the process."""
+        if self.exit_code == EXIT_ENGINE_HUNG:  # it ends already
+            return
         log.critical("engine.dead", exc_info=cause)
         self.exit_code = EXIT_ENGINE_HUNG
         self.stop()

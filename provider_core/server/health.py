@@ -6,7 +6,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from provider_core.billing.journal import UsageJournal
-from provider_core.errors import EngineDead
+from provider_core.errors import EngineDead, Unavailable
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.platforms import ProbeSettings
 from provider_core.server.models import Models
@@ -99,6 +99,6 @@ class Health:
         for model in self._models:
             try:
                 model.engine.check_health()
-            except EngineDead as exc:
+            except (EngineDead, Unavailable) as exc:
                 return f"model {model.spec.id}: {exc.message}"
         return None if self._journal is None else self._journal.problem

@@ -4,14 +4,18 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
+import pytest
 from structlog.testing import capture_logs
 
-from provider_core.interfaces import Batch
+from provider_core.errors import EngineDead, ProviderError, Unavailable
+from provider_core.interfaces import Batch, EngineLoad
 from provider_core.server.watchdog import EXIT_ENGINE_HUNG, Watchdog
-from tests.serving import saying, serving
+from provider_core.types import EngineOutput, GenerationRequest, ModelSpec
+from tests.serving import saying, scripted_runner, serving
 
 BODY = {"model": "test-model", "prompt": "hi"}
 LIMIT_S = 5.0
@@ -97,3 +101,75 @@ async def test_m9_a_process_whose_engine_hangs_ends_by_itself() -> None:
     assert process.returncode == EXIT_ENGINE_HUNG
     assert b"['error']" in stdout
     assert b"execute_model" in stderr
+
+
+class PluginEngine:
+    """An engine of a plugin, which nobody tells the server about when it dies."""
+
+    def __init__(self, model: ModelSpec) -> None:
+        self.info = scripted_runner()(model).info
+        self.problem: ProviderError | None = None
+
+    def submit(self, request: GenerationRequest, on_output: Callable[[EngineOutput], None]) -> None:
+        """Take nothing."""
+
+    def abort(self, request_id: str) -> None:
+        """Nothing runs."""
+
+    def load(self) -> EngineLoad:
+        """Idle."""
+        return EngineLoad(
+            num_running=0,
+            num_waiting=0,
+            num_waiting_prompt_tokens=0,
+            num_slots=1,
+            num_kv_tokens=0,
+            num_steps=0,
+            num_prompt_tokens=0,
+            num_generated_tokens=0,
+            step_started_s=None,
+        )
+
+    def check_health(self) -> None:
+        """Whatever the test says."""
+        if self.problem is not None:
+            raise self.problem
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+async def test_a_plugins_dead_engine_ends_the_process() -> None:
+    """One that cannot serve now only turns traffic away, as long as that lasts."""
+    made: list[PluginEngine] = []
+
+    def make(model: ModelSpec) -> PluginEngine:
+        made.append(PluginEngine(model))
+        return made[-1]
+
+    async with serving(make, server={"watchdog_s": 0.05}) as served:
+        server = served.server
+        watchdog = Watchdog(
+            tuple,
+            LIMIT_S,
+            lambda model: pytest.fail(model.spec.id),
+            listed=lambda: server.models,
+            on_dead=server._engine_died,
+        )
+        probe = served.url + "/readyz"
+
+        made[0].problem = Unavailable("somebody else restarts")
+        watchdog.look(monotonic())
+        assert (await served.session.get(probe)).status == 503
+        made[0].problem = None
+        assert (await served.session.get(probe)).status == 200
+        assert not server.stopping.is_set()
+
+        made[0].problem = EngineDead("the device is gone")
+        with capture_logs() as lines:
+            watchdog.look(monotonic())
+            watchdog.look(monotonic())
+        assert [line["event"] for line in lines if line["log_level"] == "critical"] == [
+            "engine.dead"
+        ]
+        assert (server.stopping.is_set(), server.exit_code) == (True, EXIT_ENGINE_HUNG)
