@@ -80,7 +80,8 @@ def load(runtime: str, folder: Path) -> ModelRunner:
         max_model_len=MAX_MODEL_LEN,
         options={"provider": "cuda"} if runtime == "onnxruntime" else {},
     )
-    runner: ModelRunner = plugin.load_model(spec, folder)
+    further = {"report": print} if runtime == "tensorrt" else {}
+    runner: ModelRunner = plugin.load_model(spec, folder, **further)
     return runner
 
 

@@ -13,6 +13,8 @@ from provider_tensorrt.library import INSTALL_COMMAND, TensorRt, find_capability
 from provider_tensorrt.runner import TensorRtRunner
 from provider_tensorrt.settings import TensorRtSettings, read_settings
 
+LOGITS_DTYPES = frozenset({"float32", "float16"})
+CACHE_DTYPES = LOGITS_DTYPES | {"bfloat16"}  # which `onnx` registers with numpy; only copied here
 HOST_VERIFY_MARGIN = 0.02
 """Natural-log units. The host computes in float32; what engines round otherwise with several new
 tokens than with one is not measured, so no drafts are tried on them. See `RunnerInfo`."""
@@ -181,6 +183,14 @@ def _check(model: ModelSpec, io: DecoderIO, precision: str | None) -> None:
             f"precision {model.precision} is asked for and the weights are {precision}; export "
             f"them so: {EXPORT_COMMAND} --precision {model.precision}"
         )
+    for name, dtype, known in (
+        (io.caches[0].past, io.cache_dtype, CACHE_DTYPES),
+        (io.logits.name, io.logits.dtype, LOGITS_DTYPES),
+    ):
+        if dtype not in known:
+            raise ConfigurationError(
+                f"the decoder's {name!r} is {dtype}, not {' or '.join(sorted(known))}"
+            )
     if "num_logits_to_keep" not in io.inputs:
         raise ConfigurationError(
             f"the decoder makes logits of every position; export it again: {EXPORT_COMMAND}"

@@ -1,5 +1,6 @@
 """What the runner does on any device, and which folders it takes; run on the host device."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,10 @@ import pytest
 from onnx import numpy_helper
 from structlog.testing import capture_logs
 
-import provider_tensorrt
 from provider_core import ConfigurationError, ModelRunner, ModelSpec
 from provider_core.testing import decode_batch, prefill_batch
 from provider_export.export import export_decoder
-from provider_tensorrt import artefact, load_model
+from provider_tensorrt import artefact, load_model, loading
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.decoder_graph import read_decoder
 from provider_tensorrt.device import MemoryInfo
@@ -35,6 +35,7 @@ SPEC = ModelSpec(
 )
 LIMITS = EngineLimits(max_model_len=128, max_num_seqs=8, max_prefill_tokens=16)
 TOKEN_OF_NAN = 77
+KEPT = "num_logits_to_keep"
 PROMPT = [3, 14, 15, 92, 65, 35, 89, 79]
 
 
@@ -175,21 +176,12 @@ def poison(model_file: Path) -> None:
     onnx.save(model, str(model_file))
 
 
-def test_folders_of_others_are_left_to_them(folder: Path, tmp_path: Path) -> None:
-    """Without engines beside the model, it has to be named."""
-    assert load_model(replace(SPEC, backend=None), folder, print) is None
-    assert load_model(replace(SPEC, backend="onnxruntime"), folder, print) is None
-
-
-def test_a_folder_with_engines_is_taken(tmp_path: Path) -> None:
-    """By the folder that engines are in, as the manifest's module calls it."""
-    write_checkpoint(tmp_path)
-    export_decoder(tmp_path, tmp_path, target="tensorrt")
-    (tmp_path / artefact.FOLDER).mkdir()
-    runner = load_model(replace(SPEC, backend=None), tmp_path, print)
-    assert runner is not None
-    assert runner.info.backend == provider_tensorrt.NAME
-    runner.close()
+def test_the_backend_has_to_be_named(folder: Path, tmp_path: Path) -> None:
+    """Engines beside a model are code of whoever put them there: no reason to open them."""
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / artefact.FOLDER).mkdir()
+    for backend in (None, "onnxruntime"):
+        assert load_model(replace(SPEC, backend=backend), tmp_path / "model", print) is None
 
 
 def test_without_a_gpu_it_says_what_to_do(folder: Path) -> None:
@@ -202,6 +194,27 @@ def test_a_precision_that_the_weights_are_not_in_is_refused(folder: Path) -> Non
     """Nothing is derived here."""
     with pytest.raises(ConfigurationError, match="int4 is asked for and the weights are fp32"):
         load_model(replace(SPEC, precision="int4"), folder, print)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("no num_logits_to_keep", "makes logits of every position"),
+        ("float64 caches", "'past_key_values.0.key' is float64, not bfloat16 or float16"),
+    ],
+)
+def test_decoders_that_cannot_be_run_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: str, complaint: str
+) -> None:
+    """Before the device is asked."""
+    decoder = read_decoder(folder)
+    io = replace(decoder.io, cache_dtype="float64")
+    if change == "no num_logits_to_keep":
+        inputs = {role: spec for role, spec in decoder.io.inputs.items() if role != KEPT}
+        io = replace(decoder.io, inputs=inputs)
+    monkeypatch.setattr(loading, "read_decoder", lambda _folder: replace(decoder, io=io))
+    with pytest.raises(ConfigurationError, match=complaint):
+        load_model(SPEC, folder, print)
 
 
 @pytest.mark.parametrize(
