@@ -36,7 +36,7 @@ def pull(
     plugins = make_plugin_manager(settings)
     writer = start_logging(settings.logging, fd=_STDERR)
     try:
-        with _progress(uri.partition("?")[0]) as progress:
+        with show_progress(uri.partition("?")[0]) as progress:
             folder = plugins.first(
                 hookspecs.fetch_model,
                 uri=uri,
@@ -51,7 +51,7 @@ def pull(
 
 
 @contextmanager
-def _progress(source: str) -> Iterator["FetchProgress"]:
+def show_progress(source: str) -> Iterator["FetchProgress"]:
     """A bar on a terminal, lines elsewhere."""
     import sys
 

@@ -15,12 +15,14 @@ from provider_core.sources.remote import (
     RemoteFolder,
     SourceUnavailable,
 )
-from provider_core.sources.retries import retrying
+from provider_core.sources.retries import NUM_ATTEMPTS, retrying
 
 log = structlog.get_logger()
 
 MAX_FILES = 1000
 """More than any model has; a bucket that was named in place of a folder has more."""
+
+_NUM_GLANCES = 2  # at a source of which there is a copy
 
 
 def fetch_folder(source: RemoteFolder, cache_dir: Path, progress: FetchProgress) -> Path:
@@ -58,7 +60,7 @@ def fetch_folder(source: RemoteFolder, cache_dir: Path, progress: FetchProgress)
 
 
 def _fetch(source: RemoteFolder, cache: SourceCache, progress: FetchProgress) -> Path:
-    files = _list_files(source)
+    files = _list_files(source, NUM_ATTEMPTS if cache.latest() is None else _NUM_GLANCES)
     version = cache.version(files)
     if not version.is_whole:
         version.begin()
@@ -69,14 +71,14 @@ def _fetch(source: RemoteFolder, cache: SourceCache, progress: FetchProgress) ->
     return cache.use(version)
 
 
-def _list_files(source: RemoteFolder) -> list[RemoteFile]:
+def _list_files(source: RemoteFolder, num_attempts: int) -> list[RemoteFile]:
     """What a source has, with every checksum it gives.
 
     Raises:
         SourceUnavailable: It does not say.
         ConfigurationError: It has nothing, too much, or something with a name that must not be.
     """
-    for attempt in retrying():
+    for attempt in retrying(num_attempts):
         with attempt:
             files = list(source.list_files())
             files = _with_sums(source, files)

@@ -135,6 +135,8 @@ def test_a_name_means_one_model(second: ModelSettings) -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
+        ("hf://acme/tiny", "tiny"),
+        ("hf://acme/tiny@refs/pr/1", "tiny"),
         ("/models/tiny/", "tiny"),
         ("s3://bucket/models/tiny/?versionId=3", "tiny"),
         ("hf://org/tiny%2B", "tiny+"),

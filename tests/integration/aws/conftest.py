@@ -19,6 +19,6 @@ def aws_port() -> Iterator[int]:
 @pytest.fixture(autouse=True)
 def _no_waiting() -> Iterator[None]:
     """As often as ever, without the waits in between."""
-    stamina.set_testing(True, attempts=NUM_ATTEMPTS)
+    stamina.set_testing(True, attempts=NUM_ATTEMPTS, cap=True)
     yield
     stamina.set_testing(False)
