@@ -10,14 +10,16 @@ from provider_core import ConfigurationError, Finding, ModelRunner, ModelSpec, h
 NAME = "tensorrt"
 
 
-@hookimpl(tryfirst=True)  # before `onnxruntime`, which takes any folder with a model.onnx
+@hookimpl
 def load_model(
     model: ModelSpec, model_dir: Path, report: Callable[[str], None]
 ) -> ModelRunner | None:
-    """Load a folder that holds engines, or any exported one if this backend is named for it."""
-    if model.backend not in {None, NAME}:
-        return None
-    if model.backend is None and not (model_dir / "engines").is_dir():
+    """Load a folder for which this backend is named.
+
+    Engines that lie beside a model are code of whoever put them there, so that they alone are no
+    reason to open them.
+    """
+    if model.backend != NAME:
         return None
     from provider_tensorrt.loading import load_runner
 

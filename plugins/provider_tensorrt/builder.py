@@ -94,12 +94,9 @@ def build_engine(
     builder = parsed.builder
     config = builder.create_builder_config()
     for wanted in make_profiles(decoder.io, limits):
-        profile = builder.create_optimization_profile()
-        for name, shapes in wanted.shapes.items():
-            profile.set_shape(name, *shapes)
-        for name, values in wanted.values.items():
-            profile.set_shape_input(name, *((value,) for value in values))
-        config.add_optimization_profile(profile)
+        config.add_optimization_profile(_fill_profile(wanted, builder))
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # all memory is ours, planned at load
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     stop = cancelled or threading.Event()
     config.progress_monitor = make_monitor(trt, on_progress, stop)
     cache = None
@@ -187,6 +184,18 @@ def make_profiles(io: DecoderIO, limits: EngineLimits) -> list[ShapeProfile]:
     prefill = _make_profile(io, length, (1, 1, 1), (1, most, most), (0, 1, most))
     rows = (1, limits.max_num_seqs, limits.max_num_seqs)
     return [prefill, _make_profile(io, length, rows, (1, 1, 1), (0, 1, 1))]
+
+
+def _fill_profile(
+    wanted: ShapeProfile,
+    builder: Any,  # trt.Builder
+) -> Any:  # trt.IOptimizationProfile
+    profile = builder.create_optimization_profile()
+    for name, shapes in wanted.shapes.items():
+        profile.set_shape(name, *shapes)
+    for name, values in wanted.values.items():
+        profile.set_shape_input(name, *((value,) for value in values))
+    return profile
 
 
 def _make_profile(
