@@ -33,6 +33,11 @@ class Listeners:
         bound: int = sock.getsockname()[1]
         return bound
 
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Those that listen."""
+        return [each for server in self._servers for each in server.sockets]
+
     def close(self) -> None:
         """Take no more connections; those that are open stay. Idempotent."""
         for server in self._servers:

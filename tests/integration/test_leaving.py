@@ -223,9 +223,8 @@ class _Raw:
 
 async def _stalled_stream(served: Serving, **fields: Any) -> _Raw:
     """Ask for a long stream over a connection with a small window, and read nothing."""
-    for listener in served.server._listeners:
-        for listening in listener.sockets:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for listening in served.server._listeners.sockets:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.setblocking(False)  # noqa: FBT003 - the socket module takes no keyword

@@ -14,7 +14,7 @@ TEXT = "".join(f"{index:04d} " for index in range(100))  # 500 tokens
 
 async def read_late(served: Serving, **fields: object) -> bytes:
     """The events of a stream of which nothing is read before the model has finished."""
-    served.server._listeners[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    served.server._listeners.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     sock.connect(("127.0.0.1", served.port))  # the kernel accepts; the loop need not turn
@@ -54,7 +54,7 @@ async def test_a_first_event_that_nobody_reads_is_cut() -> None:
     async with serving(
         saying(TEXT, step_time_s=0.005), max_model_len=101_000, max_num_seqs=1, limits=limits
     ) as served:
-        served.server._listeners[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        served.server._listeners.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             sock.connect(("127.0.0.1", served.port))

@@ -57,7 +57,7 @@ async def test_h26_nothing_rests_on_assertions() -> None:
 @asynccontextmanager
 async def stalled_client(served: Serving, request: bytes) -> AsyncIterator[None]:
     """A client whose window is small and that reads nothing."""
-    served.server._listeners[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    served.server._listeners.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     sock.connect(("127.0.0.1", served.port))  # the kernel accepts; the loop need not turn
