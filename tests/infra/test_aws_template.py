@@ -169,6 +169,18 @@ def test_the_subscription_takes_the_events_of_the_log_schema(translated: dict[st
     assert set(re.findall(r'\(\$\.event = "([\w.]+)"\)', subscription["FilterPattern"])) == names
 
 
+def test_metrics_are_of_lines_that_the_schema_page_names(translated: dict[str, Any]) -> None:
+    """An event or a field that is renamed takes its alarm along."""
+    page = (ROOT / "docs/log-schema.md").read_text()
+    filters = of_type(translated, "AWS::Logs::MetricFilter").values()
+    patterns = " ".join(each["FilterPattern"] for each in filters)
+    events = re.findall(r'\$\.event = "([\w.]+)"', patterns)
+    fields = set(re.findall(r"\$\.(\w+)", patterns)) - {"event"}
+    assert len(events) > 3
+    assert all(f"`{event}`" in page or f"## {event}" in page for event in events)
+    assert all(f"| `{field}` |" in page for field in fields)
+
+
 def test_queries_and_the_table_are_those_of_infra_logs(translated: dict[str, Any]) -> None:
     """So that what is tested there is what is deployed."""
 
