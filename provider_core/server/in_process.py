@@ -133,7 +133,11 @@ class InProcess:
         self._folder = TemporaryDirectory(prefix="provider-")  # for its owner only, says tempfile
         self.socket_path = str(Path(self._folder.name, "http"))
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_unix_server(connection_factory, self.socket_path)
+        self._listener = await loop.create_unix_server(
+            connection_factory,
+            self.socket_path,
+            backlog=self.settings.limits.max_connections,  # beyond it connecting fails at once
+        )
         if self._worker is not None:
             self._task = asyncio.ensure_future(self._worker(self))
             self._task.add_done_callback(self._ended)
@@ -193,6 +197,6 @@ def open_session(socket_path: str) -> aiohttp.ClientSession:
         "http://localhost",
         connector=aiohttp.UnixConnector(socket_path, force_close=True, limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        timeout=aiohttp.ClientTimeout(),
         auto_decompress=False,
     )

@@ -97,6 +97,16 @@ async def test_cancelling_a_request_is_leaving() -> None:
     assert (event["status"], event["cost"]) == ("cancelled", "0")
 
 
+async def test_many_may_come_at_once() -> None:
+    """Before the first is let in: a full queue would turn the others away."""
+    async with (
+        serving(plugins=(Handler(idle),)) as served,
+        served.server.in_process.open_session() as session,
+    ):
+        answers = await asyncio.gather(*(session.get("/livez") for _ in range(400)))
+    assert [answer.status for answer in answers] == [200] * 400
+
+
 async def test_the_socket_is_for_this_user_and_goes_with_the_server() -> None:
     """Nobody else may pass as a platform."""
     async with serving(plugins=(Handler(idle),)) as served:
