@@ -43,6 +43,10 @@ def _load_on_host(model: ModelSpec, model_dir: Path, settings: TensorRtSettings)
 
     decoder = read_decoder(model_dir)
     _check(model, decoder.io, decoder.precision)
+    if decoder.io.cache_dtype == "bfloat16":
+        raise ConfigurationError(
+            "the host device computes no bfloat16; to try it there, export with --activations fp16"
+        )
     limits = EngineLimits(
         max_model_len=model.max_model_len,
         max_num_seqs=model.max_num_seqs,
