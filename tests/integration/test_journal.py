@@ -186,6 +186,17 @@ async def test_a_client_that_leaves_before_its_answer_does_pays_nothing(tmp_path
     )
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_admissions_are_logged_if_the_operator_asks(*, enabled: bool) -> None:
+    """With a journal and without, each before its bill."""
+    async with serving(journal={"enabled": enabled, "min_free_bytes": 0, "log_open": True}) as it:
+        assert (await it.chat()).status == 200
+        await it.wait_until(lambda: len(it.usage.lines) == 2)
+        admission, final = it.usage.events
+    assert (admission["event"], final["event"]) == ("usage.open", "usage.final")
+    assert admission["generation_id"] == final["generation_id"]
+
+
 async def test_a_start_without_a_journal_says_how_to_waive_it(tmp_path: Path) -> None:
     """Nothing is served on a folder that keeps nothing, unless the operator says so."""
     (tmp_path / "file").write_text("")
