@@ -7,7 +7,7 @@ import pytest
 from provider_core import ConfigurationError
 from provider_core.decoder_io import CacheTensor
 from provider_tensorrt.device import MemoryInfo
-from provider_tensorrt.loading import DTYPES
+from provider_tensorrt.loading import CACHE_DTYPES
 from provider_tensorrt.memory_plan import MemoryPlan, slot_bytes
 
 MIB = 2**20
@@ -50,6 +50,6 @@ def test_blocks_take_what_slots_leave(wanted_mib: int, num_slots: int, expected:
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("float16", 2), ("bfloat16", 2)])
 def test_a_slot_holds_keys_and_values_of_all_layers(dtype: str, size: int) -> None:
     """Of every position it may have, in every dtype that is served."""
-    assert dtype in DTYPES
+    assert dtype in CACHE_DTYPES
     caches = [CacheTensor(f"past.{i}", f"present.{i}", 2, 64) for i in range(4)]
     assert slot_bytes(caches, dtype, 1000) == 4 * 2 * 64 * 1000 * size
