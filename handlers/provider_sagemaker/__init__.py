@@ -7,7 +7,7 @@ from provider_core import hookimpl
 
 @hookimpl
 def setup_app(app: web.Application) -> None:
-    """Add POST /invocations; the core has GET /ping."""
+    """Add what SageMaker calls; the core has GET /ping."""
     from provider_core.server.in_process import IN_PROCESS
     from provider_sagemaker.routes import Invocations
     from provider_sagemaker.settings import read_settings

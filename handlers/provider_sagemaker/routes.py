@@ -1,4 +1,7 @@
-"""POST /invocations: passed to the path that it is for, and its answer back as it comes."""
+"""POST /invocations: passed to the path that it is for, and its answer back as it comes.
+
+Batch transforms ask beforehand, on /execution-parameters, how they should send their records.
+"""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +30,7 @@ _INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 
 
 class Invocations:
-    """The route.
+    """The routes.
 
     Args:
         process: The application, for the call behind the call.
@@ -39,8 +42,21 @@ class Invocations:
         self._settings = settings
 
     def add_routes(self, app: web.Application) -> None:
-        """Register the route."""
+        """Register the routes."""
         app.router.add_post("/invocations", self.invoke)
+        app.router.add_get("/execution-parameters", self.tell_parameters)
+
+    async def tell_parameters(self, _: web.Request) -> web.Response:
+        """As many records at a time as the first model has slots, each a request of its own."""
+        specs = self._process.specs
+        mebibytes = self._process.settings.limits.max_body_bytes // 2**20
+        return web.json_response(
+            {
+                "MaxConcurrentTransforms": specs[0].max_num_seqs if specs else 1,
+                "BatchStrategy": "SINGLE_RECORD",
+                "MaxPayloadInMB": max(mebibytes, 1),
+            }
+        )
 
     async def invoke(self, request: web.Request) -> web.StreamResponse:
         """Run the body by the path that it is for."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from botocore.config import Config
@@ -201,6 +202,23 @@ async def test_a_caller_that_leaves_is_seen_behind_the_second_call(
     await container.until(lambda: bool(bills_of(container, "left")))
     (bill,) = bills_of(container, "left")
     assert bill["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/execution-parameters", '"MaxConcurrentTransforms": 4'),
+        ("/openapi.json", '"/v1/chat/completions"'),
+    ],
+)
+async def test_what_needs_no_key_is_told(sagemaker: RuntimeProxy, path: str, expected: str) -> None:
+    """How a batch should be sent, by SageMaker itself; and what the server can do."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{sagemaker.container_url}{path}") as answer,
+    ):
+        assert answer.status == 200
+        assert expected in await answer.text()
 
 
 async def test_a_stop_signal_lets_a_stream_end(tmp_path: Path) -> None:
