@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def environment(port: int, home: Path) -> dict[str, str]:
     }
 
 
+@cache
 def aws_client(service: str, port: int) -> Any:  # made at run time from AWS' descriptions
     """A client of the server itself, to put into it what a test needs."""
     return botocore.session.get_session().create_client(

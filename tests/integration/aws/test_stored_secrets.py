@@ -20,9 +20,14 @@ CANARY = "canary-of-the-vault"
 
 
 @pytest.fixture(autouse=True)
-def _aws(aws_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _aws(aws_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_aws(monkeypatch, aws_port, tmp_path / "home")
-    stored_secrets.make_client.cache_clear()  # whose environment was another test's
+
+
+@pytest.fixture
+def _new_client() -> Iterator[None]:
+    """One that is made in the environment of the test."""
+    stored_secrets.make_client.cache_clear()
     yield
     stored_secrets.make_client.cache_clear()
 
@@ -100,19 +105,19 @@ def test_what_cannot_be_had_is_said(name: str, aws_port: int, uri: str, problem:
     assert CANARY not in "".join(traceback.format_exception(failure.value))
 
 
+@pytest.mark.usefixtures("_new_client")
 def test_an_aws_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a few attempts, by the kind of failure alone."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    stored_secrets.make_client.cache_clear()
     with pytest.raises(ConfigurationError, match=r"cannot be asked in .*: EndpointConnectionError"):
         load("aws-sm://any")
 
 
+@pytest.mark.usefixtures("_new_client")
 def test_nobody_to_be_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No credentials, and no region."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    stored_secrets.make_client.cache_clear()
     with pytest.raises(ConfigurationError, match="NoCredentialsError"):
         load("aws-sm://any")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
