@@ -18,23 +18,23 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bench.gpu_page import ROWS, Machine, Measurement, Workload, render
 from provider_core import ModelRunner, ModelSpec, ProviderError
 from provider_core.testing import decode_batch, prefill_batch, prefill_batches
-from provider_export.export import Precision, export_decoder
+from provider_export.export import export_decoder
 from provider_export.random_source import RandomShape, RandomWeights
 from provider_tensorrt.library import find_capability
 
 PAGE = Path(__file__).parents[1] / "docs/gpu-results.md"
 SHAPE = RandomShape("qwen2.5-0.5b")
-PRECISION: Precision = "fp16"
+PRECISION: Literal["fp16"] = "fp16"
 MAX_MODEL_LEN = 1024
 WORKLOAD = Workload(
-    model=f"{SHAPE.name}, weights stored in {PRECISION}",
+    model=f"{SHAPE.name}, weights and activations in {PRECISION}",
     prompt_tokens=128,
     new_tokens=64,
     ttft_tokens=512,
@@ -44,7 +44,7 @@ RUNTIMES = ("onnxruntime", "tensorrt", "torch")
 NAMES = {
     "onnxruntime": "ONNX Runtime, CUDA",
     "tensorrt": "TensorRT",
-    "torch": "PyTorch, plain loop in fp16",
+    "torch": "PyTorch, plain loop",
 }
 PACKAGES = ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "torch", "cuda-bindings", "numpy")
 TTFT_RUNS = 5
@@ -209,7 +209,7 @@ def measure_all() -> tuple[list[Measurement], Mapping[str, str]]:
     measurements, missing = [], {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        export_decoder(SHAPE, folder, target="tensorrt", precision=PRECISION)
+        export_decoder(SHAPE, folder, target="tensorrt", precision=PRECISION, activations=PRECISION)
         for runtime in RUNTIMES:
             print(f"measuring {NAMES[runtime]}", flush=True)
             try:

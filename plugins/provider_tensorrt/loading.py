@@ -16,8 +16,9 @@ from provider_tensorrt.settings import TensorRtSettings, read_settings
 LOGITS_DTYPES = frozenset({"float32", "float16"})
 CACHE_DTYPES = LOGITS_DTYPES | {"bfloat16"}  # which `onnx` registers with numpy; only copied here
 HOST_VERIFY_MARGIN = 0.02
-"""Natural-log units. The host computes in float32; what engines round otherwise with several new
-tokens than with one is not measured, so no drafts are tried on them. See `RunnerInfo`."""
+"""Natural-log units, where the host computes in float32. What half precision and engines round
+otherwise with several new tokens than with one is not measured: no drafts there, see `RunnerInfo`.
+"""
 
 
 def load_runner(model: ModelSpec, model_dir: Path, report: Callable[[str], None]) -> TensorRtRunner:
@@ -60,7 +61,7 @@ def _load_on_host(model: ModelSpec, model_dir: Path, settings: TensorRtSettings)
         model,
         precision=decoder.precision,
         settings=settings,
-        verify_margin=HOST_VERIFY_MARGIN,
+        verify_margin=HOST_VERIFY_MARGIN if decoder.io.cache_dtype == "float32" else None,
     )
 
 

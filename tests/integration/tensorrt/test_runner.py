@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -194,6 +195,21 @@ def test_a_precision_that_the_weights_are_not_in_is_refused(folder: Path) -> Non
     """Nothing is derived here."""
     with pytest.raises(ConfigurationError, match="int4 is asked for and the weights are fp32"):
         load_model(replace(SPEC, precision="int4"), folder, print)
+
+
+@pytest.mark.parametrize(("activations", "margin"), [("fp32", 0.02), ("fp16", None)])
+def test_drafts_are_tried_where_rounding_is_known(
+    tmp_path: Path, activations: Literal["fp32", "fp16"], margin: float | None
+) -> None:
+    """In float32 only; and half precision is served like any other."""
+    write_checkpoint(tmp_path)
+    export_decoder(tmp_path, tmp_path, target="tensorrt", activations=activations)
+    runner = load_model(SPEC, tmp_path, print)
+    assert runner is not None
+    assert runner.info.verify_margin == margin
+    [ids] = generate_greedily(runner, [PROMPT], 8)
+    assert len(ids) == 8
+    runner.close()
 
 
 @pytest.mark.parametrize(
