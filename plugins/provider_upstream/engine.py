@@ -41,6 +41,7 @@ UNREACHABLE = "the upstream cannot be reached"
 
 PROBE_S = 1.0
 RETRY_S = 1.0
+MAX_RETRY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -49,11 +50,13 @@ class _Open:
 
     Attributes:
         num_tokens: Made so far.
+        num_cached: Prompt tokens that the upstream had, which it says last.
     """
 
     request: GenerationRequest
     task: asyncio.Task[EngineOutput]
     num_tokens: int = 0
+    num_cached: int = 0
 
 
 class UpstreamEngine:
@@ -184,7 +187,11 @@ class UpstreamEngine:
 
     def _end(self, request_id: str, on_output: OnOutput, task: asyncio.Task[EngineOutput]) -> None:
         """Say the last thing of a sequence, however its task ended."""
-        del self._open[request_id]
+        sequence = self._open.pop(request_id)
+        if sequence.num_tokens:
+            num_prompt_tokens = len(sequence.request.prompt_token_ids)
+            self._num_prompt_tokens += num_prompt_tokens - sequence.num_cached
+            self._num_cached_prompt_tokens += sequence.num_cached
         if task.cancelled():
             on_output(EngineOutput((), "abort"))
             return
@@ -209,7 +216,7 @@ class UpstreamEngine:
         try:
             async with (
                 asyncio.timeout(_time_left(request)) as limit,
-                self._connected().post(url, data=body) as response,
+                self._connected().post(url, data=body, allow_redirects=False) as response,
             ):
                 if response.status != 200:
                     raise _refusal(response)
@@ -232,12 +239,11 @@ class UpstreamEngine:
     ) -> EngineOutput:
         sequence = self._open[request.request_id]
         last: EngineOutput | None = None
-        num_cached = 0
         async for event in events(content):
             if event == DONE:
                 continue
             chunk = read_chunk(event, request.sampling.logprobs)
-            num_cached = chunk.num_cached_tokens or num_cached  # said behind the last token
+            sequence.num_cached = chunk.num_cached_tokens or sequence.num_cached
             if chunk.finish_reason is not None:
                 last = self._last_output(request, chunk)
                 self._count(sequence, last.token_ids)
@@ -246,8 +252,7 @@ class UpstreamEngine:
                 on_output(EngineOutput(token_ids, logprobs=chunk.logprobs))
         if last is None:
             raise BackendError("the upstream broke off its answer")
-        self._num_cached_prompt_tokens += num_cached
-        return replace(last, num_cached_tokens=num_cached)
+        return replace(last, num_cached_tokens=sequence.num_cached)
 
     def _ids_of(self, chunk: Chunk) -> tuple[int, ...]:
         if chunk.token_ids is not None:
@@ -257,8 +262,6 @@ class UpstreamEngine:
         return self._encoder.encode(chunk.text) if chunk.text else ()
 
     def _count(self, sequence: _Open, token_ids: tuple[int, ...]) -> None:
-        if token_ids and not sequence.num_tokens:
-            self._num_prompt_tokens += len(sequence.request.prompt_token_ids)
         sequence.num_tokens += len(token_ids)
         self._num_steps += 1
         self._num_generated_tokens += len(token_ids)
@@ -325,7 +328,7 @@ def _refusal(response: aiohttp.ClientResponse) -> ProviderError:
     status = response.status
     if status in {429, 503}:
         waits = response.headers.get("Retry-After", "")
-        retry_after_s = float(waits) if waits.isdecimal() else RETRY_S
+        retry_after_s = min(float(waits), MAX_RETRY_S) if waits.isdecimal() else RETRY_S
         if status == 429:
             return Overloaded("the upstream is busy", retry_after_s=retry_after_s)
         return Unavailable("the upstream serves nothing now", retry_after_s=retry_after_s)

@@ -41,7 +41,8 @@ class UpstreamSettings(BaseSettings):
     @property
     def headers(self) -> dict[str, str]:
         """What every request to it carries."""
-        headers = {"Content-Type": "application/json"}
+        # Compressed, a stream would wait in the compressor of whatever is in between.
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
         return headers

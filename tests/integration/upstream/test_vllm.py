@@ -49,7 +49,11 @@ async def pair() -> AsyncIterator[Pair]:
     held = Held()
     held.may_run.set()
     runner = ScriptedRunner(
-        max_model_len=500, vocab_size=VOCAB_SIZE, reply=[*ids_of(REPLY), EOS], on_execute=held
+        max_model_len=500,
+        vocab_size=VOCAB_SIZE,
+        reply=[*ids_of(REPLY), EOS],
+        on_execute=held,
+        num_cache_blocks=64,
     )
     wire = VllmWire(runner)
     port = await wire.start()
@@ -97,6 +101,21 @@ async def test_the_first_token_does_not_wait_for_the_second(pair: Pair) -> None:
         assert not pair.held.may_run.is_set()
         assert text == REPLY[0]
         pair.held.may_run.set()
+
+
+async def test_cached_tokens_pass_through(pair: Pair) -> None:
+    """The upstream says them last; tenants have caches of their own there."""
+    long = "once upon a time " * 4
+    bodies = [await (await pair.served.chat(long)).json() for _ in range(2)]
+
+    cached = [body["usage"]["prompt_tokens_details"]["cached_tokens"] for body in bodies]
+    assert cached[0] == 0
+    assert cached[1] > 0
+    load = pair.served.server.models.find_ready("test-model").engine.load()
+    assert load.num_cached_prompt_tokens == cached[1]
+    num_prompt_tokens = sum(body["usage"]["prompt_tokens"] for body in bodies)
+    assert load.num_prompt_tokens == num_prompt_tokens - cached[1]
+    assert len({sent["cache_salt"] for sent in pair.wire.bodies}) == 1
 
 
 async def test_log_probabilities_pass_through(pair: Pair) -> None:

@@ -13,7 +13,10 @@ def test_a_url_is_enough() -> None:
     settings = read_settings({"base_url": f"{URL}/"})
 
     assert settings.url("models") == f"{URL}/models"
-    assert settings.headers == {"Content-Type": "application/json"}
+    assert settings.headers == {
+        "Content-Type": "application/json",
+        "Accept-Encoding": "identity",
+    }
 
 
 def test_the_environment_is_read_and_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
