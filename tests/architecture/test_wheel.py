@@ -68,6 +68,15 @@ def test_the_wheel_holds_the_platforms(wheel: Path) -> None:
     assert profiles <= set(names(wheel))
 
 
+def test_the_wheel_holds_what_new_plugins_are_made_of(wheel: Path) -> None:
+    """`provider plugins new` works where it is installed."""
+    folder = ROOT / "provider_core/cli/plugin_templates"
+    templates = {str(path.relative_to(ROOT)) for path in folder.rglob("*.txt")}
+
+    assert templates
+    assert templates <= set(names(wheel))
+
+
 def test_the_wheel_is_typed(wheel: Path) -> None:
     """Type checkers of plugin authors read our annotations."""
     assert "provider_core/py.typed" in names(wheel)
