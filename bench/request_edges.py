@@ -1,8 +1,9 @@
 """What a request costs on the event loop before its first token and after its last.
 
 Run `python -m bench.request_edges`. Each row is one call, in microseconds of this thread's CPU
-time: authenticating, naming, opening and settling the account with its usage line, the access
-line, and the metrics. Lines go to a pipe that another thread empties, as in a server.
+time: authenticating, counting by every kind of limit, naming, opening and settling the account with
+its usage line, the access line, and the metrics. Lines go to a pipe that another thread empties, as
+in a server.
 """
 
 import os
@@ -19,12 +20,14 @@ from provider_core.access import ApiKeyPlugin, KeyStore
 from provider_core.access.api_key import ApiKey
 from provider_core.access.database import AccessDatabase
 from provider_core.access.pepper import Pepper
+from provider_core.access.rate_limits import RateLimiter
 from provider_core.billing import ProcessFacts, make_generation_id, make_request_id, make_ulid
 from provider_core.billing.settlement import Ledger, Settlement
 from provider_core.interfaces import Engine, RunnerInfo
 from provider_core.observability import log_access, start_logging
 from provider_core.observability.metrics import Metrics
 from provider_core.prices import Prices
+from provider_core.quotas import RateLimits
 from provider_core.settings import LoggingSettings
 from provider_core.types import ModelSpec, Principal, Usage, UsageRecord
 
@@ -44,6 +47,12 @@ RUNNER = RunnerInfo(
     vocab_size=32000,
 )
 USAGE = Usage(prompt_tokens=812, completion_tokens=120, generated_tokens=120)
+LIMITS = RateLimits(
+    requests_per_minute=10**9,
+    requests_per_day=10**12,
+    tokens_per_minute=10**12,
+    concurrent_requests=1,
+)
 NO_ENGINES: Mapping[str, Engine] = {}
 
 
@@ -68,6 +77,17 @@ def begin(ledger: Ledger) -> Settlement:
 def account(ledger: Ledger) -> UsageRecord:
     """One generation from admission to its usage line."""
     return begin(ledger).settle(status="ok", usage=USAGE, finish_reason="stop")
+
+
+def count(limiter: RateLimiter) -> None:
+    """One request at both gates, its headers, and its end."""
+    ticket = limiter.open("req-1", "key_1", RateLimits())
+    if ticket is not None:
+        at_once(limiter.enter(ticket))
+        limiter.at_model(ticket, "req-1", "key_1", MODEL.id, MODEL.rate_limits)
+        at_once(limiter.admit(ticket, USAGE.prompt_tokens, max_tokens=1024))
+        limiter.status(ticket)
+        limiter.leave(ticket, USAGE)
 
 
 def log(record: UsageRecord) -> None:
@@ -102,7 +122,7 @@ def drain(fd: int) -> None:
         continue
 
 
-def at_once(answer: Awaitable[Principal | None] | None) -> None:
+def at_once(answer: Awaitable[object] | None) -> None:
     """Take an answer that waits for nothing."""
     if answer is not None:
         with suppress(StopIteration):
@@ -125,8 +145,10 @@ def main() -> None:
     headers = CIMultiDict({"Authorization": "Bearer sk-of-the-settings"})
     keys = ApiKeyPlugin(store)
     record = account(ledger)
+    limiter = RateLimiter(LIMITS)
     rows: dict[str, Callable[[], object]] = {
         "authenticate": lambda: at_once(keys.authenticate(headers, {})),
+        "count by limits": lambda: count(limiter),
         "make an id": make_generation_id,
         "open and settle": lambda: account(ledger),
         "access line": lambda: log(record),
