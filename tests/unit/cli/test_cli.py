@@ -57,7 +57,7 @@ def test_plugins_shows_a_table(
 
     header, *_, last = result.output.splitlines()
     assert header.split() == ["plugin", "package", "hooks", "module"]
-    assert last.split()[:4] == ["core", "provider-core", __version__, "fetch_model,"]
+    assert last.split()[:4] == ["core", "provider-core", __version__, "after_restore,"]
 
 
 @pytest.mark.parametrize("arguments", [["--json"], ["list", "--json"]])
@@ -71,7 +71,10 @@ def test_plugins_can_be_read_by_programs(
     result = CliRunner().invoke(make_cli(), ["plugins", *arguments])
 
     (core,) = json.loads(result.output)
-    assert (core["name"], core["hooks"]) == ("core", ["fetch_model", "load_secret"])
+    assert (core["name"], core["hooks"]) == (
+        "core",
+        ["after_restore", "fetch_model", "load_secret"],
+    )
 
 
 def test_help_lists_every_command(tmp_path: Path) -> None:
