@@ -270,7 +270,7 @@ async def test_sums_are_exact(redis: RedisServer, amounts: list[Decimal]) -> Non
 async def test_b22_a_charge_waits_for_redis_and_is_applied_once() -> None:
     """Nothing that must be paid for is admitted meanwhile, and the charge comes first then."""
     with redis_server() as server:
-        async with ledgers(server, timeout_s=0.2) as (ledger,):
+        async with ledgers(server, timeout_s=0.5) as (ledger,):
             await ledger.add("acme", Decimal(1), event_id="credit-1")
             await reserve(ledger, "gen-1", "0.5")
             with server.hanging():
@@ -292,7 +292,7 @@ async def test_b22_neither_a_locked_file_nor_a_dead_redis_loses_a_charge(tmp_pat
     """Both ledgers are closed at once; healed, each has charged once."""
     database = AccessDatabase(tmp_path / "access.sqlite", busy_s=0)
     with redis_server() as server:
-        async with ledgers(server, timeout_s=0.2) as (shared,):
+        async with ledgers(server, timeout_s=0.5) as (shared,):
             local = CreditStore(database)
             both: tuple[CreditLedger, ...] = (shared, local)
             for ledger in both:

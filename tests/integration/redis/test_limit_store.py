@@ -108,7 +108,7 @@ async def test_a_bucket_fills_by_the_clock_of_redis(redis: RedisServer) -> None:
         while levels[-1] < 1000:
             levels.append((await store.take("req-2", [(shape, 0)])).levels[0])
     assert levels == sorted(levels)
-    assert len(levels) > 3
+    assert len(levels) > 2
     assert levels[-1] == 1000
 
 
@@ -125,16 +125,22 @@ async def test_what_is_not_used_is_forgotten(redis: RedisServer) -> None:
 
 async def test_requests_of_a_replica_that_died_lapse(redis: RedisServer) -> None:
     """Those of one that lives do not, however long they run."""
-    limit = [ConcurrencyLimit("key", 2)]
+    limit = [ConcurrencyLimit("key", 1)]
     async with stores(redis, 2, lease_s=0.3) as (dying, living):
         assert (await dying.take("req-1", [], limit)).is_taken
-        assert (await living.take("req-2", [], limit)).is_taken
         assert dying._renewing is not None
         dying._renewing.cancel()
-        while not (await living.take("req-3", [], limit)).is_taken:  # noqa: ASYNC110 - see the name
+        while not (await living.take("req-2", [], limit)).is_taken:  # noqa: ASYNC110 - see the name
             await asyncio.sleep(0.01)
-        for _ in range(40):
-            assert (await living.take("req-4", [], limit)).num_running == (2,)
+
+        async def lapses_us() -> float:
+            connection = living._connection
+            return float(
+                await connection.command("ZSCORE", connection.key("running", "key"), "req-2")
+            )
+
+        first = await lapses_us()
+        while await lapses_us() < first + 0.3e6:  # noqa: ASYNC110 - it would have lapsed by then
             await asyncio.sleep(0.01)
 
 
@@ -156,9 +162,9 @@ async def test_a_redis_that_hangs_is_not_waited_for() -> None:
     """Nor one that is gone; and it is found again when it comes back."""
     shape = bucket(10)
     with redis_server() as server:
-        store = RedisLimitStore(server.connect("hang", timeout_s=0.05), lease_s=30)
+        store = RedisLimitStore(server.connect("hang", timeout_s=0.5), lease_s=30)
         await store.take("req-1", [(shape, 1)])
-        with server.hanging(), pytest.raises(RedisFailedError, match=r"no answer within 0\.05 s"):
+        with server.hanging(), pytest.raises(RedisFailedError, match=r"no answer within 0\.5 s"):
             await store.take("req-2", [(shape, 1)])
         server.kill()
         with pytest.raises(RedisFailedError):
