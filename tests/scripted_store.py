@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock
@@ -149,7 +150,7 @@ def _content(
     content = store.files.get(path)
     if content is None:
         return 404, store.error_headers, b"not here"
-    tag = f'"{hashlib.md5(content).hexdigest()}"'  # noqa: S324 - an ETag
+    tag = _tag_of(content)
     if handler.headers.get("If-Match", tag) != tag:
         return 412, {}, b""
     if match is None:
@@ -157,6 +158,11 @@ def _content(
     start, end = int(match[1]), min(int(match[2] or len(content)), len(content) - 1)
     place = f"bytes {start}-{end}/{len(content)}"
     return 206, {"ETag": tag, "Content-Range": place}, content[start : end + 1]
+
+
+@cache
+def _tag_of(content: bytes) -> str:
+    return f'"{hashlib.md5(content).hexdigest()}"'  # noqa: S324 - an ETag
 
 
 def _ask_upstream(handler: BaseHTTPRequestHandler, port: int) -> tuple[int, dict[str, str], bytes]:
