@@ -33,6 +33,7 @@ log = structlog.get_logger()
 _MARGIN_S = 1.0  # before Lambda ends an invocation, for its answer to leave
 _ON_DEMAND_START_S = 9.0  # of the 10 that a start may take before Lambda begins it anew
 _LOG_S = 2.0  # a log that takes longer is noted
+_UNKNOWN = "Provider.UnknownEvent"
 
 
 def make_worker() -> Worker:
@@ -116,18 +117,18 @@ class Invocations:
     async def _next(self) -> Invocation | None:
         taking = asyncio.ensure_future(self._api.next())
         stopping = asyncio.ensure_future(self._process.stopping.wait())
-        await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if taking.done():
-            return taking.result()
-        taking.cancel()
-        return None
+        try:
+            await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return taking.result() if taking.done() else None
+        finally:
+            taking.cancel()
+            stopping.cancel()
 
     async def _answer(self, invocation: Invocation) -> None:
         try:
             call = read_event(json.loads(invocation.event))
         except (ValueError, RecursionError) as error:
-            await self._api.fail(invocation, "Provider.UnknownEvent", str(error))
+            await self._api.fail(invocation, _UNKNOWN, str(error))
             return
         left_s = invocation.deadline_s - time.time() - _MARGIN_S
         try:
@@ -144,8 +145,11 @@ class Invocations:
                 data=call.body,
                 headers={**call.headers, **_added_headers(invocation, call)},
             )
-        except aiohttp.ClientError:
+        except aiohttp.ClientConnectionError:
             await self._api.fail(invocation, "Provider.Stopped", "the server ended")
+            return
+        except (ValueError, TypeError) as error:  # a header or a method that HTTP has no form for
+            await self._api.fail(invocation, _UNKNOWN, str(error))
             return
         async with answer:
             headers = answer.headers.items()

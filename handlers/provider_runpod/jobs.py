@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from time import monotonic
 from typing import Any
 from weakref import WeakValueDictionary
@@ -61,12 +62,13 @@ class Jobs:
         turn = self._turns.setdefault(job["id"], asyncio.Lock())
         async with turn:  # a job handed out twice is answered twice, by one generation
             try:
-                async for piece in self._answer(job, call):
-                    yield piece
+                async with aclosing(self._answer(job, call)) as pieces:
+                    async for piece in pieces:
+                        yield piece
             except aiohttp.ClientError:
                 yield {"error": "the server ended before its answer"}
 
-    async def _answer(self, job: Job, call: JobCall) -> AsyncIterator[Any]:
+    async def _answer(self, job: Job, call: JobCall) -> AsyncGenerator[Any]:
         ticking = asyncio.create_task(self._tick(job))
         try:
             async with (

@@ -11,11 +11,13 @@ talks to, and are told apart in this order::
 Beside any of them, `headers` is sent along: an API key of the tenant, an idempotency key.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a header: RFC 9110 section 5.6.2
 _CHAT = "/v1/chat/completions"
 _COMPLETIONS = "/v1/completions"
 _OF_THE_CONNECTION = frozenset(
@@ -116,9 +118,8 @@ def _headers(headers: object) -> dict[str, str]:
     if headers is None:
         return {}
     if not isinstance(headers, dict) or not all(
-        isinstance(each, str) and each.isascii() and each.isprintable()
-        for pair in headers.items()
-        for each in pair
+        _NAME.fullmatch(name) and isinstance(value, str) and value.isascii() and value.isprintable()
+        for name, value in headers.items()
     ):
         raise MalformedJob("headers must be an object of strings of printable ASCII")
     return {

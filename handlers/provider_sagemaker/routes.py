@@ -27,6 +27,7 @@ from provider_sagemaker.shapes import (
 _MARGIN_S = 1.0  # before SageMaker's own deadline, for the answer to arrive
 _KEY_HEADERS = {"authorization", "x-api-key", "x-goog-api-key"}
 _INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
+_DEADLINE = "x-request-deadline-ms"
 
 
 class Invocations:
@@ -82,16 +83,20 @@ class Invocations:
     def _headers(
         self, request: web.Request, attributes: Mapping[str, str], body: Any
     ) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
+        headers = {"content-type": "application/json"}
         api_key = self._process.settings.api_key
         if api_key is not None and not attributes.keys() & _KEY_HEADERS:
-            headers["Authorization"] = f"Bearer {api_key}"  # the caller passed AWS's own check
+            headers["authorization"] = f"Bearer {api_key}"  # the caller passed AWS's own check
         if _INFERENCE_ID in request.headers:
-            headers["X-Request-Id"] = request.headers[_INFERENCE_ID]
+            headers["x-request-id"] = request.headers[_INFERENCE_ID]
+        headers |= {name: value for name, value in attributes.items() if name in FORWARDED}
         settings = self._settings
         deadline_s = settings.stream_deadline_s if wants_stream(body) else settings.deadline_s
-        headers["X-Request-Deadline-Ms"] = str(round(1000 * (deadline_s - _MARGIN_S)))
-        return headers | {name: value for name, value in attributes.items() if name in FORWARDED}
+        left_ms = round(1000 * (deadline_s - _MARGIN_S))
+        own_ms = headers.get(_DEADLINE, "")
+        if not own_ms.isdecimal() or int(own_ms) > left_ms:
+            headers[_DEADLINE] = str(left_ms)
+        return headers
 
 
 async def _pass_on(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:

@@ -126,7 +126,19 @@ async def test_every_http_event_is_the_request_that_it_says(
 
 
 @pytest.mark.usefixtures("function")
-@pytest.mark.parametrize("event", [{"Records": []}, "text", {"httpMethod": "GET"}, b"[" * 10**5])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"Records": []},
+        "text",
+        {"httpMethod": "GET"},
+        b"[" * 10**5,
+        url_event("GE T", "/v1/models", {}),
+        url_event("GET", "/v1/models", {"x-title": "a\r\nb: c"}),
+        {**url_event("GET", "/v1/models", {}), "headers": {"x-title": 1}},
+        {**url_event("GET", "/v1/models", {}), "headers": {"x-title": {}}},
+    ],
+)
 async def test_an_event_that_is_no_request_is_an_error_of_the_function(
     lambda_api: RuntimeApiServer, event: object
 ) -> None:

@@ -168,10 +168,11 @@ async def test_as_many_jobs_run_as_the_model_has_slots(plane: ControlPlane) -> N
 
 @pytest.mark.usefixtures("worker")
 async def test_a_whole_answer_says_meanwhile_that_it_runs(plane: ControlPlane) -> None:
-    """Progress is told from time to time, and not of what streams."""
+    """Whoever waits is told from time to time."""
     await plane.run("slow", openai({**CHAT, "ignore_eos": True, "max_tokens": 150}))
-    assert {job for job, _ in plane.progress} == {"slow"}
-    assert set(plane.progress[0][1]) == {"running_s"}
+    told = [progress for job, progress in plane.progress if job == "slow"]
+    assert told
+    assert set(told[0]) == {"running_s"}
 
 
 @pytest.mark.usefixtures("worker")

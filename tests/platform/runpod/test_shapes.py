@@ -73,6 +73,8 @@ def test_the_shapes_are_told_apart_in_order() -> None:
         ({"route": "/v1/models", "method": "BREW"}, "method must be one of GET"),
         ({"route": "/v1/models", "headers": {"a": 1}}, "strings of printable ASCII"),
         ({"route": "/v1/models", "headers": {"a": "b\r\nc: d"}}, "strings of printable ASCII"),
+        ({"route": "/v1/models", "headers": {"a b": "c"}}, "strings of printable ASCII"),
+        ({"route": "/v1/models", "headers": {"": "c"}}, "strings of printable ASCII"),
         ({"route": "/v1/models", "headers": []}, "strings of printable ASCII"),
         ({"prompt": "a", "sampling_params": [1]}, "sampling_params must be an object, not list"),
     ],

@@ -163,7 +163,11 @@ async def test_a_whole_answer_ends_before_sagemaker_gives_up(
 ) -> None:
     """It costs nothing: nobody would get it."""
     with pytest.raises(ClientError) as raised:
-        await caller.invoke(LONG, CustomAttributes="x-request-id=late")
+        await caller.invoke(
+            LONG,
+            InferenceId="another",
+            CustomAttributes="x-request-id=late;x-request-deadline-ms=99999",
+        )
     assert raised.value.response["OriginalStatusCode"] == 504
     await container.until(lambda: bool(bills_of(container, "late")))
     (bill,) = bills_of(container, "late")
