@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,21 +41,37 @@ def make_prompts(lengths: tuple[int, ...]) -> list[list[int]]:
     return [rng.integers(0, VOCAB_SIZE, size=length).tolist() for length in lengths]
 
 
-class TestHost(RunnerContract):
+class HostContract(RunnerContract):
     """Four slots, so that decodes are rounded up and written beside."""
 
     folder: Path
+    dtype: ClassVar[Literal["fp32", "fp16"]]
 
     @pytest.fixture(autouse=True)
     def take_folder(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         """A tiny decoder, exported once."""
         if not hasattr(type(self), "folder"):
-            type(self).folder = write_checkpoint(tmp_path_factory.mktemp("tiny"))
-            export_decoder(self.folder, self.folder, target="tensorrt")
+            folder = write_checkpoint(tmp_path_factory.mktemp("tiny"))
+            export_decoder(
+                folder, folder, target="tensorrt", precision=self.dtype, activations=self.dtype
+            )
+            type(self).folder = folder
 
     def make_runner(self) -> ModelRunner:
         """On the CPU."""
         return load_on_host(self.folder, max_num_seqs=4, max_model_len=256)
+
+
+class TestHost(HostContract):
+    """As `provider export` writes decoders by default."""
+
+    dtype = "fp32"
+
+
+class TestHostInHalf(HostContract):
+    """Caches of two bytes a value."""
+
+    dtype = "fp16"
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -77,8 +94,8 @@ def runner(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_greedy_tokens_equal_a_plain_forward_pass(runner: ModelRunner, checkpoint: Path) -> None:
     """Eight rows, from windows of 64 positions on, beyond the sliding windows in the end."""
     reference, prompts = ReferenceDecoder(checkpoint), make_prompts(LENGTHS)
-    expected = [reference.greedy(prompt, 32) for prompt in prompts]
-    assert generate_greedily(runner, prompts, 32) == expected
+    expected = [reference.greedy(prompt, 16) for prompt in prompts]
+    assert generate_greedily(runner, prompts, 16) == expected
 
 
 def test_logits_equal_a_plain_forward_pass(runner: ModelRunner, checkpoint: Path) -> None:

@@ -15,7 +15,7 @@ from tests.serving import EOS, VOCAB_SIZE, ids_of, make_model_dir, serving
 from tests.tiny_checkpoints import FAMILIES, write_checkpoint
 
 PROMPTS = ("Tell me", "A much longer text, of which more than a window is read", "x")
-NUM_TOKENS = 24
+NUM_TOKENS = 12
 
 
 def make_served_folder(folder: Path, family: str) -> tuple[Path, Path]:
