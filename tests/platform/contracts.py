@@ -199,6 +199,7 @@ CONTRACTS: Mapping[str, Contract] = {
         is_same_host=True,
         environment={
             "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
+            "AWS_LAMBDA_FUNCTION_NAME": "f",
             "AWS_LWA_INVOKE_MODE": "response_stream",
         },
         probes=(Probe(path="/", purpose="readiness", passes=(100, 499)),),
