@@ -82,6 +82,17 @@ def test_the_backend_setting_is_for_models_that_name_none() -> None:
     assert [spec.backend for spec in specs(*tables, backend="default")] == ["own", "default"]
 
 
+@pytest.mark.parametrize("build", [False, True])
+def test_the_operator_decides_what_is_built(build: bool) -> None:
+    """`--build` is for every model; backends build nothing unless it is given."""
+    plugins = PluginManager()
+    plugins.register(Offer())
+
+    (spec,) = specs_from_settings(Settings(build=build), plugins)
+
+    assert spec.may_build is build
+
+
 def test_plugins_offer_models_when_nothing_is_configured() -> None:
     """Without tables and `--model`, the answers of `register_models` are served."""
     plugins = PluginManager()

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from provider_core import ConfigurationError
 from provider_export.export import Activations, export_decoder
 from provider_starter import MODEL_DIR
+from provider_tensorrt import builder as builder_module
 from provider_tensorrt import register_commands
 from provider_tensorrt.artefact import (
     FOLDER,
@@ -24,7 +25,7 @@ from provider_tensorrt.artefact import (
     find_engine,
     read_manifest,
 )
-from provider_tensorrt.builder import Cancelled, build_engine
+from provider_tensorrt.builder import Cancelled, build_engine, check_capability
 from provider_tensorrt.building import build_engines
 from provider_tensorrt.decoder_graph import read_decoder
 from provider_tensorrt.engine_folder import open_folder
@@ -154,6 +155,56 @@ def test_a_build_that_is_stopped_leaves_nothing(tiny_model: Path, library: Tenso
 
     assert read_manifest(tiny_model / FOLDER) is None
     assert list((tiny_model / FOLDER).glob("*.engine*")) == []
+
+
+def test_an_interrupted_command_stops_the_build(tiny_model: Path) -> None:
+    """And says what is kept; the exit code is the one of SIGINT."""
+    code = """
+import sys
+from provider_tensorrt import building
+from provider_tensorrt.builder import Cancelled
+from provider_tensorrt.commands import build_engine
+from pathlib import Path
+
+def wait(*arguments, cancelled, **options):
+    print("building", flush=True)
+    assert cancelled.wait(30)
+    raise Cancelled
+
+building.build_engine = wait
+import typer
+app = typer.Typer()
+app.command()(build_engine)
+app()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tiny_model), "--compute-capability", "8.9"],
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "building\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=50)
+    assert process.returncode == 130
+    assert errors == "stopped; engines that were finished are kept\n"
+
+
+@pytest.mark.parametrize(("here", "complaint"), [(None, "there is none"), ("9.0", "here has 9.0")])
+def test_the_data_centre_library_builds_for_its_own_gpu(
+    here: str | None, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It measures kernels there."""
+    monkeypatch.setattr(builder_module, "find_capability", lambda: here)
+    library = TensorRt("tensorrt", "11.4", None)
+
+    with pytest.raises(ConfigurationError, match=complaint):
+        check_capability(library, "8.9")
+    monkeypatch.setattr(builder_module, "find_capability", lambda: "8.9")
+    check_capability(library, "8.9")
 
 
 def test_the_built_in_model_builds(tmp_path: Path, library: TensorRt) -> None:
