@@ -16,7 +16,7 @@ from provider_aws.missing_packages import needing_extra
 from provider_core import ConfigurationError
 from provider_core.sources.remote import RemoteFile, SourceUnavailable
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # comes with the extra
     from obstore.store import S3Store
 
 _PIECE_BYTES = 2**20

@@ -1,7 +1,7 @@
 """Secrets of Secrets Manager and of Systems Manager's Parameter Store.
 
-botocore is what boto3 is made of, and all that is needed of it. No message holds a byte of a secret, and no
-exception of botocore's goes on, whose text might.
+botocore is what boto3 is made of, and all that is needed of it. No message holds a byte of a
+secret, and no exception of botocore's goes on, whose text might.
 """
 
 import json

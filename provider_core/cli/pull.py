@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # help is quick
     from provider_core.sources.remote import FetchProgress
 
 _STDERR = 2  # the folder's name alone is on stdout

@@ -139,7 +139,8 @@ class Download:
 
     def _is_here(self, file: RemoteFile) -> bool:
         """Whether an earlier download came so far; what has its final name was checked."""
-        return (self._version.folder / file.path).is_file()
+        path = self._version.folder / file.path
+        return path.is_file() and path.stat().st_size == file.size_bytes
 
     def _check_room(self, arrivals: Sequence[_Arrival]) -> None:
         missing = sum(arrival.file.size_bytes - arrival.part.num_bytes for arrival in arrivals)
@@ -190,6 +191,8 @@ class Download:
         position, end = arrival.part.bounds(index)
         for attempt in retrying():
             with attempt:
+                if self._stop.is_set():
+                    raise _Stopped
                 for piece in self._pieces(arrival.file, position, end):
                     arrival.part.write(position, piece)
                     position += len(piece)

@@ -137,6 +137,33 @@ def test_a_fetch_that_failed_goes_on(tmp_path: Path) -> None:
     assert sum(end - start for _, start, end in source.reads) == NUM_BYTES - num_kept
 
 
+def test_a_file_of_another_size_is_not_taken_for_whole(tmp_path: Path) -> None:
+    """As a disk may leave one that loses power."""
+    source = ScriptedFolder(MODEL)
+    folder = fetch(source, tmp_path)
+    folder.with_name(f"{folder.name}.parts").mkdir()  # as if it had not been finished
+    (folder / "config.json").write_bytes(MODEL["config.json"] + b"\1")
+    source.reads.clear()
+    assert files_in(fetch(source, tmp_path)) == MODEL
+    assert {path for path, _, _ in source.reads} == {"config.json"}
+
+
+def test_a_failure_for_good_stops_what_waits(tmp_path: Path) -> None:
+    """Ranges that are asked for again meanwhile are not waited for to the end."""
+
+    class Changed(ScriptedFolder):
+        def read(self, file: RemoteFile, start: int, end: int) -> Iterator[bytes]:
+            self.reads.append((file.path, start, end))
+            if file.path == "tokenizer.json":
+                raise ConfigurationError("it changed")
+            raise SourceUnavailable("busy")
+
+    source = Changed({**MODEL, "model.onnx": bytes(200 * RANGE)})
+    with pytest.raises(ConfigurationError, match="it changed"):
+        fetch(source, tmp_path)
+    assert len(source.reads) < 200
+
+
 def test_a_source_that_is_away_is_served_from_its_copy(tmp_path: Path) -> None:
     """The last one that was used; and said so."""
 
