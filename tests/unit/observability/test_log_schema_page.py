@@ -202,8 +202,8 @@ def test_usage_heartbeat_is_documented(tmp_path: Path) -> None:
 
 
 def logged_events() -> Iterator[str]:
-    """Every event name that the core passes to a logger or puts in a line."""
-    for path in (ROOT / "provider_core").rglob("*.py"):
+    """Every event name that the core or a handler passes to a logger or puts in a line."""
+    for path in (*ROOT.glob("provider_core/**/*.py"), *ROOT.glob("handlers/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(func=ast.Attribute(attr=method), args=arguments):
