@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Literal
@@ -27,7 +28,7 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
         The new folder.
 
     Raises:
-        ConfigurationError: The name is none, the folder exists, or it cannot be written.
+        ConfigurationError: The name is none or taken, the folder exists, or it cannot be written.
     """
     if NAME.fullmatch(name) is None:
         raise ConfigurationError(
@@ -35,6 +36,8 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Path:
         )
     distribution = f"provider-{name}"
     module = distribution.replace("-", "_")
+    if find_spec(module) is not None:
+        raise ConfigurationError(f"a package {module} is installed already; choose another name")
     words = {"name": name, "distribution": distribution, "module": module}
     folder = parent / distribution
     try:

@@ -180,3 +180,9 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="exists already"):
         write_plugin("mine", "engine", tmp_path)
     assert (folder / "provider_mine.py").read_text() == "my work"
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
+    """One of two packages of a name would hide the other."""
+    with pytest.raises(ConfigurationError, match="provider_onnxruntime is installed already"):
+        write_plugin("onnxruntime", "backend", tmp_path)
