@@ -29,6 +29,7 @@ POINTS = [
 RECOVERY_POINTS = ["recovery 1", "recovery 2", "recovery 3", "recovery 4", "after stdout:1"]
 
 
+@pytest.mark.timeout(180)
 async def test_b1_kill_9_under_load(tmp_path: Path) -> None:
     """Killed ten times at random moments: every completed answer has exactly one bill."""
     boots = Boots(tmp_path)
@@ -75,6 +76,7 @@ async def test_b2_kill_9_in_recovery(tmp_path: Path, point: str) -> None:
     boots.check()
 
 
+@pytest.mark.timeout(180)
 async def test_b13_kill_9_at_each_await(tmp_path: Path) -> None:
     """Wherever the handler of a request waits when the process dies, bills are whole afterwards."""
     boots = Boots(tmp_path)

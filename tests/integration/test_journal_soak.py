@@ -159,6 +159,7 @@ def told(soak: Soak) -> str:
     return f"{', '.join(counts)}; statuses {soak.statuses}; memory grew by {grown}"
 
 
+@pytest.mark.timeout(180)
 async def test_b23_each_fault_once_reconciles(tmp_path: Path) -> None:
     """The short form of the soak: whatever happens to a server, journal and log agree."""
     boots = Boots(tmp_path)
