@@ -9,6 +9,7 @@ from provider_core import ConfigurationError, ModelRunner, ModelSpec
 from provider_core.testing import RunnerContract, prefill_batch
 from provider_export.export import export_decoder
 from provider_tensorrt import load_model
+from provider_tensorrt.builder import check_capability
 from provider_tensorrt.building import build_engines
 from provider_tensorrt.library import find_capability, find_library
 from tests.reference_decoder import ReferenceDecoder
@@ -20,10 +21,11 @@ TOLERANCE = 0.05
 
 
 def _reason_to_skip() -> str | None:
-    if find_capability() is None:
+    capability = find_capability()
+    if capability is None:
         return "needs an NVIDIA GPU"
     try:
-        find_library()
+        check_capability(find_library(), capability)
     except ConfigurationError as error:
         return error.message
     return None

@@ -166,6 +166,46 @@ def test_the_script_has_the_names_of_the_runtime() -> None:
     assert [name for name in names if not hasattr(runtime, name)] == []
 
 
+def test_the_runtime_takes_the_arguments_that_it_is_given() -> None:
+    """Without a driver every call fails with a status, and none for its arguments.
+
+    With one, `tests/gpu` calls them in earnest.
+    """
+    error, _ = runtime.cudaGetDeviceCount()
+    if error == runtime.cudaError_t.cudaSuccess:
+        return
+    stream, graph = runtime.cudaStream_t(0), runtime.cudaGraph_t(0)
+    captured = runtime.cudaGraphExec_t(0)
+    kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+    mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    calls: dict[str, tuple[object, ...]] = {
+        "cudaSetDevice": (0,),
+        "cudaMemGetInfo": (),
+        "cudaMalloc": (16,),
+        "cudaFree": (0,),
+        "cudaHostAlloc": (16, runtime.cudaHostAllocDefault),
+        "cudaFreeHost": (0,),
+        "cudaMemcpyAsync": (0, 0, 16, kind, stream),
+        "cudaMemcpy2DAsync": (0, 4, 0, 4, 4, 2, kind, stream),
+        "cudaMemsetAsync": (0, 0, 16, stream),
+        "cudaStreamCreateWithFlags": (runtime.cudaStreamNonBlocking,),
+        "cudaStreamSynchronize": (stream,),
+        "cudaStreamBeginCapture": (stream, mode),
+        "cudaStreamEndCapture": (stream,),
+        "cudaGraphInstantiate": (graph, 0),
+        "cudaGraphLaunch": (captured, stream),
+        "cudaGraphExecDestroy": (captured,),
+        "cudaGraphDestroy": (graph,),
+        "cudaStreamDestroy": (stream,),
+    }
+    assert calls.keys() | {"cudaGetDeviceCount"} == {
+        name for name, value in vars(ScriptedCuda).items() if callable(value) and "cuda" in name
+    } - {"cudaError_t"}
+    assert {
+        name: getattr(runtime, name)(*arguments)[0] for name, arguments in calls.items()
+    } == dict.fromkeys(calls, error)
+
+
 def test_the_script_has_the_names_of_tensorrt() -> None:
     """The same of the library that is installed, and of what only TensorRT for RTX has."""
     module = find_library().module
