@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 import provider_tensorrt
 from provider_export.export import export_decoder
+from provider_tensorrt.block_store import BLOCK_SIZE
 from tests.reference_decoder import ReferenceDecoder
 from tests.serving import EOS, VOCAB_SIZE, ids_of, make_model_dir, serving
 from tests.tiny_checkpoints import FAMILIES, write_checkpoint
@@ -45,7 +46,10 @@ def served_model(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_a_family_is_served(tmp_path: Path, family: str) -> None:
-    """Three completions at a time, greedy, equal to a plain forward pass of the checkpoint."""
+    """Three completions at a time, greedy, equal to a plain forward pass of the checkpoint.
+
+    The longest prompt comes again, and finds its beginning kept.
+    """
     source, folder = make_served_folder(tmp_path, family)
     reference = ReferenceDecoder(source)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -60,5 +64,9 @@ async def test_a_family_is_served(tmp_path: Path, family: str) -> None:
         answers = [await response.json() for response in responses]
         assert [answer["choices"][0]["text"] for answer in answers] == expected
         assert [answer["usage"]["completion_tokens"] for answer in answers] == [NUM_TOKENS] * 3
+        response = await served.post("/v1/completions", {**fields, "prompt": PROMPTS[1]})
+        again = await response.json()
+        assert again["choices"][0]["text"] == expected[1]
+        assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == BLOCK_SIZE
         await served.settled()
         assert {event["backend"] for event in served.usage.events} == {"tensorrt"}
