@@ -19,6 +19,8 @@ from provider_core.decoder_io import DecoderIO
 from provider_tensorrt.library import LibraryName
 
 FOLDER, MANIFEST = "engines", "manifest.json"
+DEFAULT_MAX_NUM_SEQS = 32
+DEFAULT_MAX_PREFILL_TOKENS = 512
 RECIPE = 1
 """Counts how engines are built here; another number outdates all that exist."""
 

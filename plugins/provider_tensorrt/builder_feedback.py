@@ -91,7 +91,7 @@ def make_monitor(
 
 
 def make_log(trt: Any) -> Any:  # trt.ILogger, with `last_error`
-    """A logger that writes warnings and errors as lines of ours, and remembers the last error."""
+    """A logger that writes errors as lines of ours, and remembers the last one."""
 
     class Log(trt.ILogger):  # type: ignore[misc]  # the module has no types
         def __init__(self) -> None:
@@ -102,7 +102,5 @@ def make_log(trt: Any) -> Any:  # trt.ILogger, with `last_error`
             if severity in {trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR}:
                 self.last_error = msg
                 log.error("tensorrt.error", message=msg)
-            elif severity == trt.ILogger.WARNING:
-                log.debug("tensorrt.warning", message=msg)
 
     return Log()

@@ -9,8 +9,9 @@ from pathlib import Path
 from provider_core import ConfigurationError
 from provider_tensorrt.artefact import FOLDER, EngineKey, EngineLimits, EngineRecord
 from provider_tensorrt.builder import build_engine, check_capability
-from provider_tensorrt.decoder_graph import read_decoder
-from provider_tensorrt.engine_folder import open_folder, write_whole
+from provider_tensorrt.builder_feedback import OnProgress
+from provider_tensorrt.decoder_graph import ExportedDecoder, read_decoder
+from provider_tensorrt.engine_folder import EngineFolder, open_folder, write_whole
 from provider_tensorrt.library import TensorRt, find_capability
 
 OnEngineProgress = Callable[[str, float], object]
@@ -73,7 +74,6 @@ def build_engines(
     for capability in wanted:
         check_capability(library, capability)
     folder = folder or model_dir / FOLDER
-    timing_cache = folder / f"{library.name}-{library.version}.timing"
     built = []
     with open_folder(folder, decoder) as engines:
         for place, capability in enumerate(wanted):
@@ -83,34 +83,58 @@ def build_engines(
                 compute_capability=capability,
                 limits=limits,
             )
+            progress = _Share(on_progress, capability, place, len(wanted))
             record, build_s = engines.find(key), None
             if record is None:
-
-                def advance(part: float, place: int = place, capability: str = capability) -> None:
-                    on_progress(capability, (place + part) / len(wanted))
-
                 started_s = time.monotonic()
-                engine, times = build_engine(
-                    library,
-                    decoder,
-                    limits,
-                    capability,
-                    on_progress=advance,
-                    cancelled=cancelled,
-                    timing_cache=timing_cache.read_bytes() if timing_cache.exists() else b"",
-                )
-                try:
-                    record = engines.add(key, engine)
-                    if times:
-                        write_whole(timing_cache, times)
-                except OSError as error:
-                    raise ConfigurationError(
-                        f"{folder} cannot be written: {error.strerror}"
-                    ) from error
+                record = _build(library, decoder, key, engines, progress.advance, cancelled)
                 build_s = time.monotonic() - started_s
-            on_progress(capability, (place + 1) / len(wanted))
+            progress.advance(1)
             built.append(BuiltEngine(folder / record.file, record, build_s))
     return built
+
+
+def _build(
+    library: TensorRt,
+    decoder: ExportedDecoder,
+    key: EngineKey,
+    engines: EngineFolder,
+    on_progress: OnProgress,
+    cancelled: threading.Event | None,
+) -> EngineRecord:
+    """Build an engine and write it."""
+    times_file = engines.path / f"{key.library}-{key.version}.timing"
+    engine, times = build_engine(
+        library,
+        decoder,
+        key.limits,
+        key.compute_capability,
+        on_progress=on_progress,
+        cancelled=cancelled,
+        timing_cache=times_file.read_bytes() if times_file.exists() else b"",
+    )
+    try:
+        record = engines.add(key, engine)
+        if times:
+            write_whole(times_file, times)
+    except OSError as error:
+        message = f"{engines.path} cannot be written: {error.strerror}"
+        raise ConfigurationError(message) from error
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """One engine's share of all the work."""
+
+    on_progress: OnEngineProgress
+    capability: str
+    place: int
+    num_engines: int
+
+    def advance(self, part: float) -> None:
+        """Take the part of this engine that is done."""
+        self.on_progress(self.capability, (self.place + part) / self.num_engines)
 
 
 def _capability_here() -> str:

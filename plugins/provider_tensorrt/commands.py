@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider_core import ConfigurationError
+from provider_tensorrt.artefact import DEFAULT_MAX_NUM_SEQS, DEFAULT_MAX_PREFILL_TOKENS
 from provider_tensorrt.library import INSTALL_COMMAND, LibraryName, find_library
 
 if TYPE_CHECKING:  # imported by the command itself, so that help is quick and needs no onnx
@@ -19,8 +20,6 @@ if TYPE_CHECKING:  # imported by the command itself, so that help is quick and n
 
     from provider_tensorrt.building import BuiltEngine
 
-DEFAULT_MAX_NUM_SEQS = 32
-DEFAULT_MAX_PREFILL_TOKENS = 512
 NUM_LINES = 10
 EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells count
 

@@ -8,6 +8,7 @@ forgotten it: what was finished stays, and what was not is removed by the next b
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,25 +25,27 @@ from provider_tensorrt.artefact import (
 )
 from provider_tensorrt.decoder_graph import ExportedDecoder
 
-LOCK, SUFFIX, PARTIAL = ".lock", ".engine", ".partial"
+LOCK, PARTIAL = ".lock", ".partial"
+OURS = re.compile(r"tensorrt(_rtx)?-.+-sm[0-9]+-[0-9a-f]{12}\.engine(\.partial)?")
+"""Names of engines, and of those that are being written."""
 
 
 class EngineFolder:
     """Engines being added, one at a time; each is there for good when `add` returns.
 
     Args:
-        folder: Made if it is missing.
+        path: Of the folder, which exists.
         manifest: Describes the model; its engines are those that are kept.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self._folder = folder
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
         self._manifest = manifest
 
     def find(self, key: EngineKey) -> EngineRecord | None:
         """A finished engine of exactly this kind, if its file is whole."""
         for record in self._manifest.engines:
-            path = self._folder / record.file
+            path = self.path / record.file
             if record.key == key and path.is_file() and digest_file(path) == record.sha256:
                 return record
         return None
@@ -57,33 +60,32 @@ class EngineFolder:
         name = f"{key.library}-{key.version}-sm{key.compute_capability.replace('.', '')}"
         record = EngineRecord(
             key=key,
-            file=f"{name}-{digest[:12]}{SUFFIX}",
+            file=f"{name}-{digest[:12]}.engine",
             num_bytes=len(engine),
             sha256=digest,
         )
-        write_whole(self._folder / record.file, engine)
+        write_whole(self.path / record.file, engine)
         kept = [other for other in self._manifest.engines if _slot(other.key) != _slot(key)]
         self._manifest = self._manifest.model_copy(update={"engines": (*kept, record)})
         text = self._manifest.model_dump_json(indent=1)
-        write_whole(self._folder / MANIFEST, text.encode())
+        write_whole(self.path / MANIFEST, text.encode())
         self._sweep()
         return record
 
     def _sweep(self) -> None:
         """Remove what the manifest does not name: replaced engines, and halves of killed builds."""
         named = {record.file for record in self._manifest.engines}
-        for path in self._folder.iterdir():
-            is_engine = path.suffix == SUFFIX and path.name not in named
-            if is_engine or path.name.endswith(PARTIAL):
+        for path in self.path.iterdir():
+            if OURS.fullmatch(path.name) and path.name not in named:
                 path.unlink()
 
 
 @contextmanager
 def open_folder(folder: Path, decoder: ExportedDecoder) -> Iterator[EngineFolder]:
-    """Add engines to a folder, alone; engines of another model than this are forgotten.
+    """Add engines to a folder, alone; those of what the model was before it changed are forgotten.
 
     Raises:
-        ConfigurationError: The folder cannot be written.
+        ConfigurationError: The folder cannot be written, or is another model's.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,10 @@ def open_folder(folder: Path, decoder: ExportedDecoder) -> Iterator[EngineFolder
         except ConfigurationError:  # damaged: as if it were not there
             before = None
         is_same = before is not None and _digests(before) == _digests(described)
+        if before is not None and not is_same and folder.parent != decoder.path.parent:
+            raise ConfigurationError(
+                f"{folder} holds engines of another model; name another folder, or remove it"
+            )
         engines = before.engines if before is not None and is_same else ()
         yield EngineFolder(folder, described.model_copy(update={"engines": engines}))
     finally:
@@ -107,11 +113,15 @@ def open_folder(folder: Path, decoder: ExportedDecoder) -> Iterator[EngineFolder
 def write_whole(path: Path, content: memoryview | bytes) -> None:
     """Write a file so that it is there whole or as it was, on the disk when this returns."""
     partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:  # a full disk, say: gigabytes need not stay
+        partial.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

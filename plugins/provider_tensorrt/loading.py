@@ -5,8 +5,13 @@ from pathlib import Path
 
 from provider_core import ConfigurationError, ModelSpec
 from provider_core.decoder_io import DecoderIO
-from provider_tensorrt.artefact import EngineLimits, EngineMissing, FoundEngine, find_engine
-from provider_tensorrt.commands import DEFAULT_MAX_PREFILL_TOKENS
+from provider_tensorrt.artefact import (
+    DEFAULT_MAX_PREFILL_TOKENS,
+    EngineLimits,
+    EngineMissing,
+    FoundEngine,
+    find_engine,
+)
 from provider_tensorrt.decoder_graph import EXPORT_COMMAND, read_decoder
 from provider_tensorrt.device import Device
 from provider_tensorrt.library import INSTALL_COMMAND, TensorRt, find_capability, find_library

@@ -83,7 +83,7 @@ def test_the_backend_setting_is_for_models_that_name_none() -> None:
 
 
 @pytest.mark.parametrize("build", [False, True])
-def test_the_operator_decides_what_is_built(build: bool) -> None:
+def test_the_operator_decides_what_is_built(*, build: bool) -> None:
     """`--build` is for every model; backends build nothing unless it is given."""
     plugins = PluginManager()
     plugins.register(Offer())

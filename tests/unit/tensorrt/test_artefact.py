@@ -1,6 +1,8 @@
 """Engines on disk: which one may be used, and what is said where none may."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -221,9 +223,10 @@ def test_a_changed_model_drops_engines_when_it_is_built_again(
 
 
 def test_what_a_killed_build_left_is_swept(model_dir: Path) -> None:
-    """Halves, and engines that no manifest came to name."""
+    """Halves, and engines that no manifest came to name; what others put there stays."""
     record = add(model_dir)
-    for name in ("half.engine.partial", "orphan.engine"):
+    other = record.file.replace(record.sha256[:12], 12 * "0")
+    for name in (f"{record.file}.partial", other, "mine.engine"):
         (model_dir / FOLDER / name).write_bytes(b"?")
 
     with open_folder(model_dir / FOLDER, read_decoder(model_dir)) as engines:
@@ -231,7 +234,42 @@ def test_what_a_killed_build_left_is_swept(model_dir: Path) -> None:
         engines.add(KEY.model_copy(update={"compute_capability": "12.0"}), b"other")
 
     assert kept == record
-    assert len(files(model_dir)) == 2
+    assert len(files(model_dir) - {"mine.engine"}) == 2
+    assert (model_dir / FOLDER / "mine.engine").is_file()
+
+
+def test_a_folder_of_its_own_is_not_taken_from_another_model(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    """Two models that were built into one place would delete each other's engines."""
+    out = tmp_path / "out"
+    with open_folder(out, read_decoder(model_dir)) as engines:
+        engines.add(KEY, ENGINE)
+    other = write_checkpoint(tmp_path / "other", "llama")
+    export_decoder(other, other, target="tensorrt")
+
+    with (
+        pytest.raises(ConfigurationError, match="holds engines of another model"),
+        open_folder(out, read_decoder(other)),
+    ):
+        pass
+
+    assert find(model_dir, folder=out).read() == ENGINE
+
+
+def test_a_full_disk_leaves_nothing(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the half that fitted; the engines from before are there."""
+    record = add(model_dir)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        add(model_dir, b"other", compute_capability="12.0")
+
+    assert files(model_dir) == {record.file}
+    assert find(model_dir).read() == ENGINE
 
 
 def test_a_damaged_engine_is_not_taken_for_finished(model_dir: Path) -> None:
