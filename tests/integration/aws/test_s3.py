@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from uuid import uuid4
 
 import pytest
 
 import provider_aws
+from provider_aws import s3
 from provider_core import hookspecs
 from provider_core.errors import ConfigurationError
 from provider_core.plugins import PluginManager
@@ -104,6 +106,18 @@ def test_a_store_that_fails_is_asked_again(
     """What arrives is whole."""
     between.fault = failing(fault, 0, 1, 2, 4, 6, 7)
     assert files_in(fetch(f"s3://{bucket}/{PREFIX}", tmp_path)) == FILES
+
+
+def test_a_store_that_falls_silent_is_given_up(
+    between: ScriptedStore, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an answer, for another one."""
+    monkeypatch.setitem(s3._CLIENT, "timeout", "500ms")
+    path = f"/{bucket}/{PREFIX}/onnx/model.onnx"
+    between.gate = Event()
+    between.gated = lambda seen: seen.path == path and seen is between.gets(path)[0]
+    assert files_in(fetch(f"s3://{bucket}/{PREFIX}", tmp_path)) == FILES
+    assert not between.gate.is_set()
 
 
 def test_a_listing_that_fails_is_asked_for_again(

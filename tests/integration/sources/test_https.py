@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -78,6 +79,20 @@ def test_a_server_that_fails_is_asked_again(
     """What arrives is whole."""
     store.fault = failing(fault)
     assert files_in(fetch(f"{store.url}/models/tiny", tmp_path)) == FILES
+
+
+def test_a_server_that_falls_silent_is_given_up(
+    store: ScriptedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an answer, for another one that goes on from there."""
+    monkeypatch.setattr(http_ranges, "TIMEOUT_S", 0.3)
+    path = "/models/tiny/onnx/model.onnx"
+    store.gate = Event()
+    store.gated = lambda seen: seen.path == path and seen is store.gets(path)[0]
+    assert files_in(fetch(f"{store.url}/models/tiny", tmp_path)) == FILES
+    assert not store.gate.is_set()
+    silent, *others = store.gets(path)
+    assert silent.first + RANGE // 2 in {seen.first for seen in others}
 
 
 def test_a_file_that_is_always_corrupt_is_refused(store: ScriptedStore, tmp_path: Path) -> None:
