@@ -244,12 +244,17 @@ class UpstreamEngine:
                 continue
             chunk = read_chunk(event, request.sampling.logprobs)
             sequence.num_cached = chunk.num_cached_tokens or sequence.num_cached
+            token_ids, logprobs = self._ids_of(chunk), chunk.logprobs
+            room = request.sampling.max_tokens - sequence.num_tokens
+            if len(token_ids) > room:  # its text can take more ids than it was made of
+                self._count(sequence, room)
+                return EngineOutput(token_ids[:room], "length", logprobs=logprobs[:room])
             if chunk.finish_reason is not None:
-                last = self._last_output(request, chunk)
-                self._count(sequence, last.token_ids)
-            elif token_ids := self._ids_of(chunk):
-                self._count(sequence, token_ids)
-                on_output(EngineOutput(token_ids, logprobs=chunk.logprobs))
+                last = self._last_output(request, chunk, token_ids, room)
+                self._count(sequence, len(last.token_ids))
+            elif token_ids:
+                self._count(sequence, len(token_ids))
+                on_output(EngineOutput(token_ids, logprobs=logprobs))
         if last is None:
             raise BackendError("the upstream broke off its answer")
         return replace(last, num_cached_tokens=sequence.num_cached)
@@ -261,26 +266,28 @@ class UpstreamEngine:
             raise BackendError("the upstream sent text without token ids")
         return self._encoder.encode(chunk.text) if chunk.text else ()
 
-    def _count(self, sequence: _Open, token_ids: tuple[int, ...]) -> None:
-        sequence.num_tokens += len(token_ids)
+    def _count(self, sequence: _Open, num_tokens: int) -> None:
+        sequence.num_tokens += num_tokens
         self._num_steps += 1
-        self._num_generated_tokens += len(token_ids)
+        self._num_generated_tokens += num_tokens
 
-    def _last_output(self, request: GenerationRequest, chunk: Chunk) -> EngineOutput:
+    def _last_output(
+        self, request: GenerationRequest, chunk: Chunk, token_ids: tuple[int, ...], room: int
+    ) -> EngineOutput:
         """What ends a sequence; the id that ended it is added where the upstream gives no ids."""
-        token_ids = self._ids_of(chunk)
         if chunk.finish_reason == "length":
             return EngineOutput(token_ids, "length", logprobs=chunk.logprobs)
         if chunk.finish_reason != "stop":
             raise BackendError("the upstream ended neither with stop nor with length")
+        ends = request.sampling.stop_token_ids | request.eos_token_ids
         stop_token_id: int | None = None
-        if not self._upstream.gives_ids:
+        if self._upstream.gives_ids:
+            stop_token_id = token_ids[-1] if token_ids and token_ids[-1] in ends else None
+        elif len(token_ids) < room:
             stop_token_id = chunk.stop_token_id
             if stop_token_id is None:
                 stop_token_id = min(request.eos_token_ids, default=None)
             token_ids += () if stop_token_id is None else (stop_token_id,)
-        elif token_ids and token_ids[-1] in request.sampling.stop_token_ids | request.eos_token_ids:
-            stop_token_id = token_ids[-1]
         return EngineOutput(token_ids, "stop", stop_token_id=stop_token_id, logprobs=chunk.logprobs)
 
     def _connected(self) -> aiohttp.ClientSession:

@@ -203,3 +203,20 @@ async def test_an_upstream_that_returns_is_used_again(
     await pair.served.wait_until(is_healthy)
     assert (await pair.served.session.get(pair.served.url + "/readyz")).status == 200
     assert (await pair.served.chat()).status == 200
+
+
+async def test_text_that_takes_more_ids_than_were_made_is_cut() -> None:
+    """No answer costs more than `max_tokens`, for which credits are reserved."""
+    runner = ScriptedRunner(vocab_size=VOCAB_SIZE, reply=[ord("é")] * 20)  # two ids of ours each
+    wire = VllmWire(runner, gives_ids=False)
+    port = await wire.start()
+    async with serving(forwarding_to(f"http://127.0.0.1:{port}/v1")) as served:
+        body = await (await served.chat(max_tokens=6)).json()
+        refused = await served.chat(logprobs=True)
+        await served.wait_until(lambda: wire.num_open == 0)
+    await wire.stop()
+
+    assert body["choices"][0]["message"]["content"] == "ééé"
+    assert body["choices"][0]["finish_reason"] == "length"
+    assert body["usage"]["completion_tokens"] == 6
+    assert (refused.status, (await refused.json())["error"]["param"]) == (400, "logprobs")

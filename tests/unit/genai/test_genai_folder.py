@@ -8,7 +8,8 @@ import pytest
 
 from provider_core import ConfigurationError
 from provider_genai.folder import read_folder
-from provider_genai.settings import read_settings
+from provider_genai.runtime import UNSUPPORTED
+from provider_genai.settings import GenaiSettings, read_settings
 
 MODEL = {"vocab_size": 96, "eos_token_id": [1, 2], "context_length": 512}
 
@@ -65,3 +66,12 @@ def test_settings_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings({"provider": "abacus"})
     with pytest.raises(ConfigurationError, match="genai option threads: "):
         read_settings({"threads": 2})
+
+
+def test_the_page_names_what_is_refused() -> None:
+    """An operator reads it before a client does."""
+    page = (Path(__file__).parents[3] / "docs/genai.md").read_text(encoding="utf-8")
+    names = UNSUPPORTED - {"grammar", "prompt_logprobs"} | set(GenaiSettings.model_fields)
+
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
+    assert "grammars" in page

@@ -1,9 +1,14 @@
 """How an upstream is named."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from provider_core import ConfigurationError
-from provider_upstream.settings import read_settings
+from provider_upstream.engine import NEVER
+from provider_upstream.settings import UpstreamSettings, read_settings
+from provider_upstream.wire import VLLM_ONLY
 
 URL = "http://10.0.0.7:8000/v1"
 
@@ -48,3 +53,24 @@ def test_a_mistake_is_named(options: dict[str, object], name: str) -> None:
         read_settings(options)
 
     assert "word" not in raised.value.message
+
+
+def test_the_page_has_every_option() -> None:
+    """And no other, each with its default."""
+    page = (Path(__file__).parents[3] / "docs/upstream.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+
+    assert told.keys() == UpstreamSettings.model_fields.keys()
+    for name, field in UpstreamSettings.model_fields.items():
+        if isinstance(field.default, int | float):
+            assert told[name] == f"{field.default:g}"
+
+
+def test_the_page_names_what_is_refused() -> None:
+    """An operator reads it before a client does."""
+    page = (Path(__file__).parents[3] / "docs/upstream.md").read_text(encoding="utf-8")
+    text = " ".join(page.split())
+    in_words = {"grammar": "grammars", "prompt_logprobs": "log probabilities of the prompt"}
+    names = VLLM_ONLY | NEVER
+
+    assert [name for name in sorted(names) if in_words.get(name, f"`{name}`") not in text] == []
