@@ -88,11 +88,12 @@ def test_a_server_that_falls_silent_is_given_up(
     monkeypatch.setattr(http_ranges, "TIMEOUT_S", 0.3)
     path = "/models/tiny/onnx/model.onnx"
     store.gate = Event()
-    store.gated = lambda seen: seen.path == path and seen is store.gets(path)[0]
+    store.gated = lambda seen: [seen] == store.gets(path)[:1]
     assert files_in(fetch(f"{store.url}/models/tiny", tmp_path)) == FILES
     assert not store.gate.is_set()
     silent, *others = store.gets(path)
-    assert silent.first + RANGE // 2 in {seen.first for seen in others}
+    size = min(RANGE, len(FILES["onnx/model.onnx"]) - silent.first)
+    assert silent.first + size // 2 in {seen.first for seen in others}
 
 
 def test_a_file_that_is_always_corrupt_is_refused(store: ScriptedStore, tmp_path: Path) -> None:
