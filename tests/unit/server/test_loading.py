@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, current_thread
 
@@ -14,10 +15,12 @@ from provider_core.lifecycle import Lifecycle, State
 from provider_core.plugins import make_plugin_manager
 from provider_core.server.loading import BackendLoader
 from provider_core.settings import Settings
+from provider_core.sources.remote import FetchProgress
 from provider_core.testing import ScriptedRunner
 from tests.serving import make_model_dir
 
 WAIT_S = 20
+FetchingLoader = tuple[BackendLoader, "SlowFetcher"]
 
 
 class WarmedRunner(ScriptedRunner):
@@ -116,6 +119,78 @@ def test_the_folder_is_known_before_the_backend(
     assert {"fetch_ms", "backend_ms", "warm_up_ms"} < lifecycle.timings_ms().keys()
 
 
+class SlowFetcher:
+    """A plugin whose weights come when the test lets them."""
+
+    def __init__(self) -> None:
+        self.go_on = Event()
+        self.problem: Exception | None = None
+
+    @hookimpl
+    def fetch_model(self, uri: str, cache_dir: Path, progress: FetchProgress) -> Path | None:
+        """Fetch `slow://` and the path of a folder."""
+        if not uri.startswith("slow://"):
+            return None
+        folder = Path(uri.removeprefix("slow://"))
+        progress.advance(1, 4)
+        progress.small_files_ready(folder)
+        assert self.go_on.wait(WAIT_S)
+        if self.problem is not None:
+            raise self.problem
+        return folder
+
+
+@pytest.fixture
+def fetching(tmp_path: Path, backend: SlowBackend, lifecycle: Lifecycle) -> FetchingLoader:
+    """A loader with both plugins."""
+    settings = Settings(plugins=(), data_dir=tmp_path / "data")
+    plugins = make_plugin_manager(settings)
+    fetcher = SlowFetcher()
+    plugins.register(backend, "slow")
+    plugins.register(fetcher, "fetcher")
+    backend.go_on.set()
+    return BackendLoader(plugins, settings, lifecycle), fetcher
+
+
+def test_the_tokenizer_need_not_wait_for_the_weights(
+    fetching: FetchingLoader, spec: ModelSpec, lifecycle: Lifecycle
+) -> None:
+    """Folder and limits are known as soon as the small files are there; the rest follows."""
+    loader, fetcher = fetching
+    loading = loader.load(replace(spec, source=f"slow://{spec.source}"))
+    fetched, folder = loading.fetched.result(WAIT_S)
+    assert (fetched.max_model_len, str(folder)) == (64, spec.source)
+    assert lifecycle.reason == "fetching model tiny, 25 %"
+    assert not loading.backend.done()
+    fetcher.go_on.set()
+    assert isinstance(loading.backend.result(WAIT_S), WarmedRunner)
+    assert lifecycle.reason == "loading model tiny"
+
+
+def test_weights_that_do_not_come_are_said_where_they_are_awaited(
+    fetching: FetchingLoader, spec: ModelSpec
+) -> None:
+    """What was known before stays known."""
+    loader, fetcher = fetching
+    fetcher.problem = ConfigurationError("gone")
+    fetcher.go_on.set()
+    loading = loader.load(replace(spec, source=f"slow://{spec.source}"))
+    assert loading.fetched.result(WAIT_S)[0].max_model_len == 64
+    with pytest.raises(ConfigurationError, match="gone"):
+        loading.backend.result(WAIT_S)
+
+
+def test_limits_that_do_not_fit_are_said_before_the_weights_come(
+    fetching: FetchingLoader, spec: ModelSpec
+) -> None:
+    """The fetch ends at once."""
+    loader, _ = fetching
+    loading = loader.load(replace(spec, source=f"slow://{spec.source}", max_model_len=65))
+    for future in (loading.fetched, loading.backend):
+        with pytest.raises(ConfigurationError, match="max_model_len"):
+            future.result(WAIT_S)
+
+
 def test_failures_are_raised_where_they_are_awaited(
     loader: BackendLoader, backend: SlowBackend, spec: ModelSpec
 ) -> None:
@@ -167,6 +242,7 @@ def test_a_server_that_is_ready_has_imported_only_what_it_needs_at_once(tmp_path
     imported = _imported_by(_SERVE.format(folder=str(tmp_path)), "imported")
     assert "provider_core.server.app" in imported
     packages = {"PIL", "llguidance", "rich", "httpx", "openai", "torch", "transformers"}
+    packages |= {"botocore", "huggingface_hub", "obstore", "stamina"}
     modules = {f"provider_core.{name}" for name in ("conformance", "loadtest", "billing.audit")}
     assert not imported & (packages | modules)
 
