@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
@@ -26,6 +27,10 @@ def store(weight: Matrix, precision: Precision, block_size: int) -> Matrix:
         return dequantize_blocks(values, scales, block_size).T
     if precision in {"int8", "hybrid"}:
         return dequantize_channels(*quantize_channels(weight.T)).T
+    if precision == "fp8":
+        scales = np.abs(weight).max(axis=1, keepdims=True) / np.float32(448)
+        rounded: Matrix = (weight / scales).astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
+        return rounded * scales
     return weight.astype(np.float16 if precision == "fp16" else np.float32).astype(np.float32)
 
 
@@ -37,7 +42,7 @@ def write_stored(
     matrices = {name: tensor for name, tensor in tensors.items() if tensor.ndim == 2}
     matrices.setdefault(HEAD, matrices[TABLE])
     stored = {name: store(matrix, precision, block_size) for name, matrix in matrices.items()}
-    if target == "tensorrt" and precision in {"int4", "int8", "hybrid"}:
+    if target == "tensorrt" and precision in {"fp8", "int4", "int8", "hybrid"}:
         stored[TABLE] = store(matrices[TABLE], "fp16", block_size)
     folder.mkdir()
     shutil.copyfile(source / "config.json", folder / "config.json")

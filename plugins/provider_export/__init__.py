@@ -36,7 +36,7 @@ def run_export(
         Literal["cpu", "tensorrt"], typer.Option(help="Whose operators the graph uses.")
     ] = "cpu",
     precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8", "int4", "hybrid"],
+        Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4", "hybrid"],
         typer.Option(help="How weights are stored; hybrid is int8 that may be run as int4 too."),
     ] = "fp32",
     activations: Annotated[

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from provider_core import ConfigurationError
+from provider_core.quantization import quantize_channels
 from provider_export.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint
 from provider_export.cpu_target import CpuTarget
 from provider_export.decoder import HEAD, DecoderBuilder, Target, WeightSource
@@ -29,10 +30,16 @@ from provider_export.linear import LinearLayers
 from provider_export.random_source import RandomShape, RandomWeights
 from provider_export.staging import staged_folder
 from provider_export.tensorrt_target import TensorRtTarget
-from provider_export.weight_formats import FloatFormat, Int4Format, Int8Format, WeightFormat
+from provider_export.weight_formats import (
+    ChannelFormat,
+    FloatFormat,
+    Int4Format,
+    WeightFormat,
+    quantize_fp8,
+)
 
 TargetName = Literal["cpu", "tensorrt"]
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "hybrid"]
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4", "hybrid"]
 Activations = Literal["fp32", "fp16", "bf16"]
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": ml_dtypes.bfloat16.__name__}
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -135,7 +142,7 @@ def choose_formats(
     quantised rows: its tables stay float16 beside a quantised head.
 
     Raises:
-        ConfigurationError: No runtime has a kernel for blocks of that size.
+        ConfigurationError: No runtime of the target has a kernel for it.
     """
     if not MIN_BLOCK_SIZE <= block_size <= MAX_BLOCK_SIZE or block_size.bit_count() != 1:
         raise ConfigurationError(
@@ -149,7 +156,11 @@ def choose_formats(
         case "int4":
             matrices = Int4Format(block_size)
         case "int8" | "hybrid":
-            matrices = Int8Format()
+            matrices = ChannelFormat("int8", quantize_channels)
+        case "fp8":
+            if target == "cpu":
+                raise ConfigurationError("fp8 is for target tensorrt; for cpu there is int8")
+            matrices = ChannelFormat("fp8", quantize_fp8)
     is_float = isinstance(matrices, FloatFormat)
     return matrices, matrices if is_float or target == "cpu" else FloatFormat("float16")
 

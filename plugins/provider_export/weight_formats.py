@@ -3,7 +3,7 @@
 A linear layer's matrix is `[in, out]` and feeds its MatMul through
 
 - nothing (fp32) or a Cast (fp16), which a runtime folds when it loads;
-- a DequantizeLinear of int8 values with a scale for each output (axis 1);
+- a DequantizeLinear of int8 or float8 values with a scale for each output (axis 1);
 - a DequantizeLinear of int4 values with a scale for each block of inputs (axis 0, `block_size`).
 
 A table is `[vocabulary, in]`: embeddings are its rows, and the matrix of a tied head its transpose.
@@ -12,17 +12,20 @@ through a Transpose each, which a runtime folds when it loads. ONNX has no Gathe
 int4 rows are gathered by GatherBlockQuantized (com.microsoft), which only some targets know.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
 from provider_core import ConfigurationError
-from provider_core.quantization import quantize_blocks, quantize_channels
+from provider_core.quantization import quantize_blocks
 from provider_export.graph_builder import CONTRIB, GraphBuilder
 
 Matrix = npt.NDArray[np.float32]
+MAX_FP8 = np.float32(448)  # of float8_e4m3fn
 FLOAT_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -84,25 +87,39 @@ class FloatFormat:
         return graph.add_node("Transpose", (table,), name, perm=(1, 0))
 
 
-class Int8Format:
-    """int8 values with a scale for each output, which for a table is a row."""
+Quantize = Callable[[Matrix], tuple[npt.NDArray[Any], Matrix]]
+"""`[in, out]` to values of that shape, and the scale of each output."""
+
+
+class ChannelFormat:
+    """Values of few bits with a scale for each output, which for a table is a row.
+
+    Args:
+        suffix: Of the values' names.
+        quantize: Makes them.
+    """
+
+    def __init__(self, suffix: str, quantize: Quantize) -> None:
+        self._suffix = suffix
+        self._quantize = quantize
 
     def add_matrix(self, graph: GraphBuilder, name: str, weight: Matrix) -> str:
         """Quantise and store."""
-        values, scales = quantize_channels(weight)
-        graph.add_constant(f"{name}.int8", values)
+        values, scales = self._quantize(weight)
+        stored = graph.add_constant(f"{name}.{self._suffix}", values)
         graph.add_floats(f"{name}.scales", scales)
-        return self._dequantize(graph, name, f"{name}.int8", f"{name}.scales")
+        return self._dequantize(graph, name, stored, f"{name}.scales")
 
     def add_table(self, graph: GraphBuilder, name: str, weight: Matrix) -> None:
         """Quantise and store."""
-        values, scales = quantize_channels(weight.T)
-        graph.add_constant(f"{name}.int8", values.T)
+        values, scales = self._quantize(weight.T)
+        graph.add_constant(f"{name}.{self._suffix}", values.T)
         graph.add_constant(f"{name}.scales", scales)
 
     def gather_rows(self, graph: GraphBuilder, name: str, table: str, ids: str) -> str:
         """Gather values and scales and multiply them, so that no other row is touched."""
-        values = graph.add_node("Gather", (f"{table}.int8", ids), f"{name}.int8", axis=0)
+        stored = f"{table}.{self._suffix}"
+        values = graph.add_node("Gather", (stored, ids), f"{name}.{self._suffix}", axis=0)
         steps = graph.add_node("Cast", (values,), f"{name}.steps", to=TensorProto.FLOAT)
         scales = graph.add_node("Gather", (f"{table}.scales", ids), f"{name}.row_scales", axis=0)
         last = graph.add_constant(f"{name}.last_axis", np.array([-1], np.int64))
@@ -111,12 +128,27 @@ class Int8Format:
 
     def transpose_table(self, graph: GraphBuilder, name: str, table: str) -> str:
         """Transpose the values; a row's scale is now a column's."""
-        values = graph.add_node("Transpose", (f"{table}.int8",), f"{name}.int8", perm=(1, 0))
+        stored = f"{table}.{self._suffix}"
+        values = graph.add_node("Transpose", (stored,), f"{name}.{self._suffix}", perm=(1, 0))
         return self._dequantize(graph, name, values, f"{table}.scales")
 
     @staticmethod
     def _dequantize(graph: GraphBuilder, name: str, values: str, scales: str) -> str:
         return graph.add_node("DequantizeLinear", (values, scales), name, axis=1)
+
+
+def quantize_fp8(weight: Matrix) -> tuple[npt.NDArray[Any], Matrix]:
+    """Round to float8_e4m3fn, so that the largest weight of each output is its largest number.
+
+    Args:
+        weight: `[in, out]`.
+
+    Returns:
+        Values of that shape, and scales `[out]`; an output without weights has the scale 1.
+    """
+    scales = np.abs(weight).max(axis=0) / MAX_FP8
+    scales[scales == 0] = 1
+    return (weight / scales).astype(ml_dtypes.float8_e4m3fn), scales
 
 
 class Int4Format:

@@ -71,6 +71,7 @@ FORMS = {
     "int4": Form("int4"),
     "fp16 throughout": Form("fp16", "fp16"),
     "int4 in fp16": Form("int4", "fp16"),
+    "fp8 in fp16": Form("fp8", "fp16"),
     "bf16 throughout": Form("bf16", "bf16"),
     "int8 in bf16": Form("int8", "bf16"),
 }
@@ -178,7 +179,7 @@ def test_the_parser_takes_bfloat16(
     assert parse_decoder(library, read_decoder(folder), 64).network.num_layers > 0
 
 
-@pytest.mark.parametrize("name", ["int8", "int4 in fp16", "int8 in bf16"])
+@pytest.mark.parametrize("name", ["int8", "int4 in fp16", "fp8 in fp16", "int8 in bf16"])
 def test_engines_are_built_of_quantised_weights(
     name: str, tmp_path: Path, library: TensorRt
 ) -> None:

@@ -41,7 +41,7 @@ def run(path: Path, dtype: str) -> npt.NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "fp8", "int8"])
 def test_half_precision_is_near_the_reference(
     family: str, precision: Precision, tmp_path: Path
 ) -> None:
@@ -112,6 +112,14 @@ def test_the_other_target_has_float32_only(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="target cpu computes in fp32 only, not in bf16"):
         export_decoder(source, tmp_path / "out", activations="bf16")
+
+
+def test_float8_is_for_tensorrt(tmp_path: Path) -> None:
+    """ONNX Runtime would only take more time with it than with int8."""
+    source = write_checkpoint(tmp_path / "source")
+
+    with pytest.raises(ConfigurationError, match="fp8 is for target tensorrt"):
+        export_decoder(source, tmp_path / "out", precision="fp8")
 
 
 def test_numbers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
