@@ -73,7 +73,7 @@ async def test_r17_an_answer_is_given_again_and_billed_once(
 async def test_other_requests_and_keys_are_others(served: Serving) -> None:
     """Another body under a key is refused; another API key has keys of its own."""
     await complete(served)
-    refused = await complete(served, prompt="abd")
+    refused = await complete(served, prompt="abc again")
     assert await code_of(refused) == (409, "idempotency_conflict")
     assert refused.headers["x-should-retry"] == "false"
     assert await code_of(await complete(served, stream=True)) == (409, "idempotency_conflict")
