@@ -28,9 +28,9 @@ def store(weight: Matrix, precision: Precision, block_size: int) -> Matrix:
     if precision in {"int8", "hybrid"}:
         return dequantize_channels(*quantize_channels(weight.T)).T
     if precision == "fp8":
-        scales: Matrix = np.abs(weight).max(axis=1, keepdims=True) / np.float32(448)
-        rounded: Matrix = (weight / scales).astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
-        return np.multiply(rounded, scales, dtype=np.float32)
+        largest: Matrix = np.abs(weight).max(axis=1, keepdims=True) / np.float32(448)
+        rounded: Matrix = (weight / largest).astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
+        return np.multiply(rounded, largest, dtype=np.float32)
     return weight.astype(np.float16 if precision == "fp16" else np.float32).astype(np.float32)
 
 
