@@ -31,7 +31,8 @@ def store(weight: Matrix, precision: Precision, block_size: int) -> Matrix:
         largest: Matrix = np.abs(weight).max(axis=1, keepdims=True) / np.float32(448)
         rounded: Matrix = (weight / largest).astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
         return np.multiply(rounded, largest, dtype=np.float32)
-    return weight.astype(np.float16 if precision == "fp16" else np.float32).astype(np.float32)
+    stored = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}.get(precision, np.float32)
+    return weight.astype(stored).astype(np.float32)
 
 
 def write_stored(

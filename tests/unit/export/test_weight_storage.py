@@ -59,7 +59,13 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
 @pytest.mark.parametrize(
     ("precision", "block_size", "tolerance"),
-    [("fp16", 32, 0.01), ("int8", 32, 0.05), ("hybrid", 32, 0.05), ("int4", 32, 0.7)],
+    [
+        ("fp16", 32, 0.01),
+        ("bf16", 32, 0.02),
+        ("int8", 32, 0.05),
+        ("hybrid", 32, 0.05),
+        ("int4", 32, 0.7),
+    ],
 )
 def test_an_export_computes_with_the_weights_it_stores(
     source: Path,
