@@ -50,7 +50,10 @@ class RuntimeApi:
     def __init__(self, address: str) -> None:
         self._address = address
         self._session = aiohttp.ClientSession(
-            f"http://{address}", timeout=aiohttp.ClientTimeout(total=None)
+            f"http://{address}",
+            # As many polls as there may be, and no connection that ended while we were frozen.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(),
         )
 
     async def __aenter__(self) -> Self:

@@ -76,6 +76,7 @@ class RuntimeApiServer:
         self._events: asyncio.Queue[tuple[str, bytes, float]] = asyncio.Queue()
         self._ids = count(1)
         self._news = asyncio.Condition()
+        self._connections: set[asyncio.Task[Any]] = set()
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -109,7 +110,10 @@ class RuntimeApiServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 method, path, _ = head.split(" ", 2)
@@ -118,7 +122,20 @@ class RuntimeApiServer:
                     await self._next(reader, writer)
                 else:
                     await self._take(path.removeprefix(_PREFIX), headers, reader, writer)
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            self._connections.discard(task)
+
+    async def close(self) -> None:
+        """End every connection."""
+        for task in list(self._connections):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def _next(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._count(1)
@@ -197,3 +214,4 @@ async def runtime_api() -> AsyncIterator[RuntimeApiServer]:
         yield api
     finally:
         server.close()
+        await api.close()

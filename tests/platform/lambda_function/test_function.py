@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CHAT: dict[str, Any] = {"model": "test-model", "messages": [{"role": "user", "content": "hi"}]}
 LONG: dict[str, Any] = {**CHAT, "ignore_eos": True, "max_tokens": 2000}
 AUTHORIZED = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-CONCURRENCY = {"AWS_LAMBDA_MAX_CONCURRENCY": "3"}
+CONCURRENCY = 120  # more than aiohttp's client opens connections by default
 
 
 def chat_event(body: dict[str, Any], **headers: str) -> dict[str, Any]:
@@ -41,9 +41,9 @@ async def lambda_api() -> AsyncIterator[RuntimeApiServer]:
 async def function(
     lambda_api: RuntimeApiServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[PlatformProcess]:
-    """A function on a managed instance: three invocations at a time."""
+    """A function on a managed instance: many invocations at a time."""
     folder = tmp_path_factory.mktemp("lambda")
-    environment = {**lambda_api.environment, **CONCURRENCY}
+    environment = {**lambda_api.environment, "AWS_LAMBDA_MAX_CONCURRENCY": str(CONCURRENCY)}
     async with platform_process(folder, "lambda", environment) as process:
         await lambda_api.until_asked()
         yield process
@@ -153,13 +153,13 @@ async def test_invocations_run_side_by_side_where_lambda_allows_it(
     lambda_api: RuntimeApiServer, function: PlatformProcess
 ) -> None:
     """As many polls wait as it said, and one answer does not wait for another."""
-    await lambda_api.until_asked(3)
+    await lambda_api.until_asked(CONCURRENCY)
     long = lambda_api.invoke(chat_event({**LONG, "max_tokens": 300}, x_request_id="long"))
     await lambda_api.call(chat_event(CHAT))
     assert long not in lambda_api.answers
     await lambda_api.answer(long)
-    await lambda_api.until_asked(3)
-    assert lambda_api.most_waiting == 3
+    await lambda_api.until_asked(CONCURRENCY)
+    assert lambda_api.most_waiting == CONCURRENCY
     assert len(bills_of(function, "long")) == 1
 
 
