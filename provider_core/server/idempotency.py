@@ -9,6 +9,7 @@ Keys and answers lie in memory, for a day at most. Answers that grow too many ar
 their keys are: a repetition is then refused, and not run and billed again.
 """
 
+import asyncio
 import hashlib
 import re
 import time
@@ -72,6 +73,7 @@ class IdempotencyKeys:
         self._answered: OrderedDict[bytes, _Answered] = OrderedDict()  # the oldest first
         self._bodies: OrderedDict[bytes, StoredAnswer] = OrderedDict()  # the same, those kept
         self._size = 0
+        self._timer: asyncio.TimerHandle | None = None  # no answer outlives its time
 
     @property
     def is_enabled(self) -> bool:
@@ -149,14 +151,24 @@ class IdempotencyKeys:
             self._drop(next(iter(self._bodies)))
         while len(self._answered) > settings.max_keys:
             self._forget(next(iter(self._answered)))
+        if self._timer is None:
+            self._expire_in_time()
 
-    def _expire(self) -> None:
+    def _expire(self) -> float | None:
+        """Forget what is due; seconds until something is, if anything will be."""
         now_s = self._clock.monotonic()
         while self._answered:
             oldest = next(iter(self._answered))
-            if self._answered[oldest].expires_s > now_s:
-                break
+            left_s = self._answered[oldest].expires_s - now_s
+            if left_s > 0:
+                return left_s
             self._forget(oldest)
+        return None
+
+    def _expire_in_time(self) -> None:
+        left_s = self._expire()
+        loop = asyncio.get_running_loop()
+        self._timer = None if left_s is None else loop.call_later(left_s, self._expire_in_time)
 
     def _forget(self, name: bytes) -> None:
         del self._answered[name]

@@ -1,5 +1,6 @@
 """Idempotency keys: one request at a time, its answer for a while, within bounds."""
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
@@ -53,7 +54,7 @@ def refusal(keys: IdempotencyKeys, key: str, question: bytes = ASKED) -> str | N
     return refused.value.code
 
 
-def test_an_answer_is_found_by_whoever_asked_and_by_nobody_else() -> None:
+async def test_an_answer_is_found_by_whoever_asked_and_by_nobody_else() -> None:
     """Under the same key and for the same question."""
     keys = keys_of()
     answer(keys, "a", b'{"id":1}')
@@ -75,7 +76,7 @@ def test_a_request_that_runs_is_not_run_twice() -> None:
     begin(keys, "a")
 
 
-def test_a_stream_is_kept_with_its_end_and_without_attempts_before_it() -> None:
+async def test_a_stream_is_kept_with_its_end_and_without_attempts_before_it() -> None:
     """What a first model had begun to say is no part of the second one's answer."""
     keys = keys_of()
     claim = begin(keys, "a")
@@ -96,7 +97,7 @@ def test_a_stream_is_kept_with_its_end_and_without_attempts_before_it() -> None:
     assert written == [b"lost ", b"one ", b"two "]
 
 
-def test_an_answer_that_had_to_go_is_not_made_again() -> None:
+async def test_an_answer_that_had_to_go_is_not_made_again() -> None:
     """The oldest go first, and one that is too large at once; their keys stay."""
     keys = keys_of(max_bytes=10)
     for key in ("a", "b", "c"):
@@ -110,7 +111,7 @@ def test_an_answer_that_had_to_go_is_not_made_again() -> None:
     assert isinstance(keys.claim("key_1", "b", ASKED), StoredAnswer)
 
 
-def test_more_keys_than_may_be_remembered_forget_the_oldest() -> None:
+async def test_more_keys_than_may_be_remembered_forget_the_oldest() -> None:
     """With its answer; those that run are not counted."""
     keys = keys_of(max_keys=2)
     running = begin(keys, "running")
@@ -125,7 +126,7 @@ def test_more_keys_than_may_be_remembered_forget_the_oldest() -> None:
     begin(keys, "b")
 
 
-def test_a_key_is_forgotten_after_its_time() -> None:
+async def test_a_key_is_forgotten_after_its_time() -> None:
     """A day, by default; to the second."""
     clock = HandClock()
     keys = keys_of(clock)
@@ -137,6 +138,17 @@ def test_a_key_is_forgotten_after_its_time() -> None:
     begin(keys, "a")
     assert isinstance(keys.claim("key_1", "b", ASKED), StoredAnswer)
     assert keys.size == len(b"answer")
+
+
+async def test_an_answer_is_forgotten_in_time_though_nobody_asks() -> None:
+    """Whatever a client said, its answer is kept no longer than was promised."""
+    keys = IdempotencyKeys(IdempotencySettings(retention_s=0.01))
+    answer(keys, "a")
+    answer(keys, "b")
+    assert keys.size == 2 * len(b"answer")
+    while keys.size:  # noqa: ASYNC110 - a timer of the loop's
+        await asyncio.sleep(0)
+    begin(keys, "a")
 
 
 @pytest.mark.parametrize("key", ["", "a b", "é", "a\udce9", "x" * 256, "\t"])
