@@ -73,6 +73,11 @@ class Lifecycle:
             observer(state, reason)
         return True
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the start."""
+        return self._monotonic() - self.started_s
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a part of the start, `load` for instance; the same name twice adds up."""
@@ -92,8 +97,7 @@ class Lifecycle:
 
     def timings_ms(self) -> dict[str, float]:
         """Milliseconds by `<phase>_ms` in the order they began, and `total_ms` since the start."""
-        total_s = self._monotonic() - self.started_s
-        phases_s = {**self._phases_s, "total": total_s}
+        phases_s = {**self._phases_s, "total": self.age_s}
         return {f"{name}_ms": round(1e3 * duration_s, 1) for name, duration_s in phases_s.items()}
 
 

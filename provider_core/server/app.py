@@ -37,7 +37,7 @@ from provider_core.server.google_routes import GoogleRoutes
 from provider_core.server.health import Health
 from provider_core.server.in_process import IN_PROCESS, InProcess
 from provider_core.server.key_routes import KeyRoutes
-from provider_core.server.listeners import Listeners, bind
+from provider_core.server.listeners import Listeners, listen
 from provider_core.server.loading import BackendLoader
 from provider_core.server.model_pages import ModelPages
 from provider_core.server.models import Models, Served
@@ -76,6 +76,7 @@ class Server:
         disk: The operating system under the journal.
         loader: Loads the backends, and has maybe begun to.
         keys: Those that can be managed over HTTP; closed with the server.
+        listeners: Its sockets, which are maybe open.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Server:
         disk: Disk | None = None,
         loader: BackendLoader | None = None,
         keys: KeyStore | None = None,
+        listeners: Listeners | None = None,
     ) -> None:
         self.settings = settings
         self.plugins = plugins
@@ -156,7 +158,7 @@ class Server:
         self.exit_code = 0
         self.stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._listeners = Listeners()
+        self._listeners = listeners or Listeners(settings)
         self._runner: web.AppRunner | None = None
         self._ops_runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -210,15 +212,13 @@ class Server:
         if server is None:
             raise ConfigurationError("the server has no protocol factory")
         factory = connection_factory(server, self.settings.limits, asyncio.get_running_loop())
-        port = await self._listeners.open(factory, self.settings.host, self.settings.port)
-        probe_port = self.settings.server.probe_port
-        if probe_port is not None and probe_port != port:
-            await self._listeners.open(factory, self.settings.host, probe_port)
+        port = self._listeners.open()
+        await self._listeners.serve(factory)
         await self.in_process.open(factory)
         if self.settings.server.ops_port is not None:
             self._ops_runner = web.AppRunner(Ops(self.settings, self.metrics).ops_app())
             await self._ops_runner.setup()
-            ops_socket = bind("127.0.0.1", self.settings.server.ops_port)
+            ops_socket = listen("127.0.0.1", self.settings.server.ops_port)
             await web.SockSite(self._ops_runner, ops_socket).start()
         return port
 

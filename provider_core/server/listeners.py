@@ -5,21 +5,28 @@ import socket
 from collections.abc import Callable
 
 from provider_core.errors import ConfigurationError
+from provider_core.settings import Settings
+
+_BACKLOG = 1024
 
 
 class Listeners:
-    """Listening sockets of one server: its port, and maybe one that health checks are sent to."""
+    """Listening sockets of one server: its port, and maybe one that health checks are sent to.
 
-    def __init__(self) -> None:
+    They are open before anything answers: a platform that connects finds a process that lives, and
+    what it asks waits in the system's queue until the server is there.
+
+    Args:
+        settings: Name the addresses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
 
-    async def open(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> int:
-        """Listen on an address.
-
-        Args:
-            factory: Makes what answers a connection.
-            host: Of this machine.
-            port: 0 picks a free one.
+    def open(self) -> int:
+        """Listen, once.
 
         Returns:
             The bound port.
@@ -27,25 +34,36 @@ class Listeners:
         Raises:
             ConfigurationError: Taken, forbidden, or no address of this machine.
         """
-        sock = bind(host, port)
-        loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(factory, sock=sock, backlog=1024))
-        bound: int = sock.getsockname()[1]
+        if not self.sockets:
+            host, port = self._settings.host, self._settings.port
+            probe_port = self._settings.server.probe_port
+            self.sockets.append(listen(host, port))
+            if probe_port is not None and probe_port != port:
+                self.sockets.append(listen(host, probe_port))
+        bound: int = self.sockets[0].getsockname()[1]
         return bound
 
-    @property
-    def sockets(self) -> list[socket.socket]:
-        """Those that listen."""
-        return [each for server in self._servers for each in server.sockets]
+    async def serve(self, factory: Callable[[], asyncio.Protocol]) -> None:
+        """Take connections, those that wait first.
+
+        Args:
+            factory: Makes what answers one.
+        """
+        loop = asyncio.get_running_loop()
+        for sock in self.sockets:
+            server = await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
+            self._servers.append(server)
 
     def close(self) -> None:
         """Take no more connections; those that are open stay. Idempotent."""
         for server in self._servers:
             server.close()
+        for sock in self.sockets:
+            sock.close()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Bind a listening address.
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on an address.
 
     Raises:
         ConfigurationError: Taken, forbidden, or no address of this machine.
@@ -55,6 +73,7 @@ def bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(_BACKLOG)
     except OSError as exc:
         sock.close()
         raise ConfigurationError(

@@ -1,6 +1,7 @@
 """`provider serve`: one process from its first line to its exit code.
 
-The first model begins to load before the server is imported: see `loading`.
+The socket opens first, and the first model begins to load before the server is imported: see
+`listeners` and `loading`.
 """
 
 import gc
@@ -16,6 +17,7 @@ from provider_core.errors import ProviderError
 from provider_core.lifecycle import Lifecycle
 from provider_core.observability.logs import start_logging
 from provider_core.plugins import make_plugin_manager
+from provider_core.server.listeners import Listeners
 from provider_core.server.loading import BackendLoader
 from provider_core.settings import Settings
 
@@ -42,8 +44,11 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
         os._exit(code)
 
     loader: BackendLoader | None = None
+    listeners = Listeners(settings)
     code = EXIT_CANNOT_START
     try:
+        if settings.server.checkpoint_url is None:
+            _listen(listeners, lifecycle)
         with lifecycle.phase("plugins"):
             plugins = make_plugin_manager(settings)
             specs = specs_from_settings(settings, plugins)
@@ -58,9 +63,12 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
                 loader.begin(spec)
             loader.wait()
             take_snapshot(settings.server.checkpoint_url, plugins, lifecycle)
+            _listen(listeners, lifecycle)
         gc.freeze()  # modules stay: no collection looks at them again
         gc.enable()
-        code = serve_until_stopped(settings, plugins, specs, loader, lifecycle, writer, exit_now)
+        code = serve_until_stopped(
+            settings, plugins, specs, loader, lifecycle, writer, exit_now, listeners
+        )
     except ProviderError as error:
         log.error("server.failed", error=error.message)  # noqa: TRY400 - the message says it all
         print(f"provider: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - for a person
@@ -71,6 +79,12 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
     if loader is not None and loader.is_busy:
         os._exit(code)  # the interpreter must not be torn down under a runtime at work
     return code
+
+
+def _listen(listeners: Listeners, lifecycle: Lifecycle) -> None:
+    """Open the socket, and note how long after the start that was."""
+    listeners.open()
+    lifecycle.add_phase("listening", lifecycle.age_s)
 
 
 def _allow_descriptors(wanted: int) -> None:

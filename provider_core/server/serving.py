@@ -4,7 +4,6 @@ import asyncio
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -17,6 +16,7 @@ from provider_core.observability.line_writer import LineWriter
 from provider_core.plugins import PluginManager
 from provider_core.server.app import ExitNow, Server
 from provider_core.server.defaults import TextDefaults
+from provider_core.server.listeners import Listeners
 from provider_core.server.loading import BackendLoader
 from provider_core.server.open_keys import following_given_keys, open_keys
 from provider_core.server.reload import ConfigurationFile, Reloader
@@ -34,6 +34,7 @@ def serve_until_stopped(
     lifecycle: Lifecycle,
     writer: LineWriter,
     exit_now: ExitNow,
+    listeners: Listeners,
 ) -> int:
     """Start, serve, drain.
 
@@ -45,6 +46,7 @@ def serve_until_stopped(
         lifecycle: Of the process.
         writer: Of log and usage lines.
         exit_now: Ends the process without waiting for any thread.
+        listeners: The server's sockets, open.
 
     Returns:
         The process's exit code.
@@ -52,7 +54,8 @@ def serve_until_stopped(
     Raises:
         ProviderError: The server cannot start.
     """
-    return uvloop.run(_serve(settings, plugins, specs, loader, lifecycle, writer, exit_now))
+    serving = _serve(settings, plugins, specs, loader, lifecycle, writer, exit_now, listeners)
+    return uvloop.run(serving)
 
 
 async def _serve(
@@ -63,6 +66,7 @@ async def _serve(
     lifecycle: Lifecycle,
     writer: LineWriter,
     exit_now: ExitNow,
+    listeners: Listeners,
 ) -> int:
     plugins.register(TextDefaults(settings), "core-text")
     keys, minted = _register_keys(settings, plugins)
@@ -75,6 +79,7 @@ async def _serve(
         num_dropped_lines=lambda: writer.num_dropped,
         loader=loader,
         keys=keys,
+        listeners=listeners,
     )
     loop = asyncio.get_running_loop()
     reload = asyncio.Event()
@@ -82,9 +87,8 @@ async def _serve(
         loop.add_signal_handler(signum, server.stop)
     loop.add_signal_handler(signal.SIGHUP, reload.set)  # for good: its default would kill us
     try:
-        with lifecycle.phase("bind"):
+        with lifecycle.phase("open"):
             port = await server.open()
-        lifecycle.add_phase("listening", time.monotonic() - lifecycle.started_s)
         await _load_or_exit(server, specs, exit_now)
         _greet(settings, server.models.specs[0].id, port, minted)
         if platform := await asyncio.to_thread(suggested_platform, settings):

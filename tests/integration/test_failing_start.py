@@ -68,18 +68,32 @@ def start(site: Path, port: int) -> subprocess.Popen[str]:
     )
 
 
-def test_a_failure_does_not_wait_for_a_model(site: Path, taken_port: int) -> None:
+def test_a_failure_does_not_wait_for_a_model(site: Path) -> None:
     """The message is the failure's, in the log and for the person, and the code is 2."""
+    journal = site.parent / "data" / "journal"
+    journal.parent.mkdir()
+    journal.write_text("no folder")
+    with start(site, 0) as process:
+        out, err = process.communicate(timeout=50)
+    assert process.returncode == 2
+    loading, failure = err.splitlines()
+    assert loading == LOADING
+    assert failure.startswith("provider: ")
+    assert str(journal) in failure
+    assert '"event":"server.failed"' in out
+
+
+def test_a_port_that_is_taken_is_found_before_anything_is_loaded(
+    site: Path, taken_port: int
+) -> None:
+    """One line says what to do."""
     with start(site, taken_port) as process:
         out, err = process.communicate(timeout=50)
     assert process.returncode == 2
-    assert err.splitlines() == [
-        LOADING,
-        (
-            f"provider: cannot bind 127.0.0.1:{taken_port}: Address already in use; "
-            "set PROVIDER_HOST or PROVIDER_PORT"
-        ),
-    ]
+    assert err == (
+        f"provider: cannot bind 127.0.0.1:{taken_port}: Address already in use; "
+        "set PROVIDER_HOST or PROVIDER_PORT\n"
+    )
     assert '"event":"server.failed"' in out
 
 

@@ -16,7 +16,7 @@ PHASES = (
     "import_ms",
     "settings_ms",
     "plugins_ms",
-    "bind_ms",
+    "open_ms",
     "listening_ms",
     "fetch_ms",
     "backend_ms",
