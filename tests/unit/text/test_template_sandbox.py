@@ -1,7 +1,9 @@
 """T6: a chat template is a foreign program. It cannot escape, run long, or grow large."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import jinja2
 import pytest
@@ -199,6 +201,21 @@ def test_each_thread_has_its_own_budget() -> None:
         template, {"other": render_elsewhere}, timeout_s=9, max_chars=90
     )
     assert text == "RenderLimitExceeded" + "a" * 9
+
+
+def test_t6_a_template_is_not_to_blame_for_a_machine_that_stalls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only time that its own thread runs counts."""
+    now_s = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now_s[-1], thread_time=time.thread_time)
+    monkeypatch.setattr("provider_core.text.template_sandbox.time", clock)
+
+    def stall() -> str:
+        now_s.append(3600.0)
+        return ""
+
+    assert render("{{ stall() }}{{ 'a'|upper }}", stall=stall, timeout_s=9) == "A"
 
 
 def test_raise_exception_is_told_apart() -> None:
