@@ -21,6 +21,9 @@ from unittest import mock
 from structlog.testing import capture_logs
 
 from provider_core.access.plugin import ApiKeyPlugin
+from provider_core.billing.audit.books import Books
+from provider_core.billing.audit.reconcile import Finding, reconcile
+from provider_core.billing.audit.sources import read_source
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager, make_plugin_manager
 from provider_core.server.app import Server
@@ -226,6 +229,14 @@ class ProcessReplica:
         """See `Replica`."""
         whole, _, _ = self.log.read_bytes().rpartition(b"\n")
         return [json.loads(line) for line in whole.splitlines()]
+
+    def discrepancies(self) -> list[Finding]:
+        """What its journal and its log do not agree about, once it has ended."""
+        with Books() as books:
+            books.read("journal", read_source(self.log.parent / "data" / "journal"))
+            books.read("log", read_source(self.log))
+            found = reconcile(books, now_s=time.time(), max_request_s=0)
+        return [finding for finding in found if finding.is_discrepancy]
 
 
 @asynccontextmanager

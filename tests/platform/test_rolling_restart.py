@@ -111,6 +111,7 @@ async def test_a_rolling_restart_with_a_grace_of_30_s_loses_nothing(tmp_path: Pa
             replica.send(CONTRACT.stop_signal)
             assert await replica.ended(30) == 0
         lines = [line for replica in balancer.replicas for line in replica.lines()]
+        assert [replica.discrepancies() for replica in balancer.replicas] == [[], [], [], []]
 
     assert len(streams) > 4 * _NUM_CLIENTS
     assert [stream for stream in streams if not stream.is_whole] == []
@@ -143,6 +144,7 @@ async def test_a_grace_of_10_s_cuts_no_stream_that_is_shorter_than_7_s(tmp_path:
         replica.send(CONTRACT.stop_signal)
         ends = await asyncio.gather(*clients)
         assert await replica.ended(grace_s) == 0
+        assert replica.discrepancies() == []
         finals = {
             line["generation_id"]: line
             for line in replica.lines()
