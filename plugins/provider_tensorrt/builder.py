@@ -22,11 +22,11 @@ from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.builder_feedback import OnProgress, make_log, make_monitor
 from provider_tensorrt.decoder_graph import WINDOW, ExportedDecoder, fit_decoder
 from provider_tensorrt.library import TensorRt, find_capability
+from provider_tensorrt.shapes import MIN_LOGITS_ROWS, MIN_WINDOW
 
 PROFILES = ("prefill", "decode")
 """In the order of their indices in the engine."""
 
-MIN_WINDOW = 64
 Range = tuple[int, int, int]
 """The least, the likeliest and the most."""
 
@@ -181,9 +181,10 @@ def make_profiles(io: DecoderIO, limits: EngineLimits) -> list[ShapeProfile]:
     """What inputs may look like, for each of `PROFILES`."""
     length = limits.max_model_len
     most = min(limits.max_prefill_tokens, length)
-    prefill = _make_profile(io, length, (1, 1, 1), (1, most, most), (0, 1, most))
+    logits = min(max(limits.max_num_seqs, MIN_LOGITS_ROWS), most)  # that the runner has room for
+    prefill = _make_profile(io, length, (1, 1, 1), (1, most, most), (1, 1, logits))
     rows = (1, limits.max_num_seqs, limits.max_num_seqs)
-    return [prefill, _make_profile(io, length, rows, (1, 1, 1), (0, 1, 1))]
+    return [prefill, _make_profile(io, length, rows, (1, 1, 1), (1, 1, 1))]
 
 
 def _fill_profile(

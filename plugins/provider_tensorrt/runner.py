@@ -15,10 +15,9 @@ from provider_tensorrt.decoder_graph import WINDOW
 from provider_tensorrt.device import Device, DeviceArray, Execution
 from provider_tensorrt.kv_slots import KvSlots
 from provider_tensorrt.memory_plan import MemoryPlan, slot_bytes
-from provider_tensorrt.shapes import round_rows, round_window, split_prefill
+from provider_tensorrt.shapes import MIN_LOGITS_ROWS, round_rows, round_window, split_prefill
 from provider_tensorrt.step_inputs import StepArrays, StepInputs, step_input_bytes
 
-MIN_LOGITS_ROWS = 16  # rows of logits kept even for few slots: a verified draft wants as many
 MAX_DECODES = 128  # shapes of decode kept bound or captured; the least recently used goes first
 
 log = structlog.get_logger()

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 MIN_WINDOW = 64
 """Positions that attention looks at in the shortest step; engines are built from there on."""
 
+MIN_LOGITS_ROWS = 16
+"""Rows of logits kept even for few slots: a verified draft wants as many."""
+
 _SMALL_BATCHES = (1, 2, 4)
 _BATCH_STEP = 8
 

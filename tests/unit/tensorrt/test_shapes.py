@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_tensorrt import builder
-from provider_tensorrt.shapes import MIN_WINDOW, round_rows, round_window, split_prefill
+from provider_tensorrt.shapes import round_rows, round_window, split_prefill
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
@@ -34,11 +33,6 @@ def test_a_window_holds_the_longest_text_and_no_more_than_the_cache(
 def test_windows_have_few_sizes() -> None:
     """Powers of two, and the cache's whole length, which need not be one."""
     assert {round_window(n, 300) for n in range(1, 301)} == {64, 128, 256, 300}
-
-
-def test_engines_are_built_for_the_shortest_window() -> None:
-    """A step never asks for less than the engine's profile begins with."""
-    assert MIN_WINDOW >= builder.MIN_WINDOW
 
 
 @given(
