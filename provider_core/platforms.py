@@ -8,14 +8,15 @@ A platform is an entry point of the group `provider_core.platforms`, by the name
     [settings]                  # in the form of provider.toml, and weaker than it
     port = "${PORT:-8080}"      # the platform's own variable, or else what stands behind it
 
-The package of the platform that is served on is a plugin, too, for hooks that it may have. A platform
-that nobody brings is a name in the usage event and changes nothing.
+The package of the platform that is served on is a plugin, too, for hooks that it may have. A
+platform that nobody brings is a name in the usage event and changes nothing.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from typing import Any
@@ -59,10 +60,21 @@ def platform_settings(name: str, environment: Mapping[str, str]) -> dict[str, An
     return {}
 
 
-def suggest_platform(environment: Mapping[str, str]) -> str | None:
-    """The platform that this looks like, by the variables that it sets; the surest, if several."""
+def suggest_platform(environment: Mapping[str, str], name: str = "local") -> str | None:
+    """The platform that was probably meant.
+
+    Args:
+        environment: Of the process. Where no platform is named, it may look like one; the one with
+            the most variables that are there is the surest.
+        name: As it was said. Where nobody brings such a platform, it may be a slip of the pen.
+    """
+    brought = entry_points(group=GROUP)
+    if name in brought.names:
+        return None
+    if name != "local":
+        return next(iter(get_close_matches(name, brought.names, n=1)), None)
     best, num_seen = None, 0
-    for entry_point in entry_points(group=GROUP):
+    for entry_point in brought:
         with suppress(ConfigurationError):
             signs = _read(entry_point).get("signs", ())
             if len(signs) > num_seen and all(sign in environment for sign in signs):

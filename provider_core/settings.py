@@ -62,7 +62,9 @@ class LimitSettings(Table):
     )
     max_input_tokens: int = Field(300_000, ge=1, description="Most tokens of all of them together.")
     max_messages: int = Field(2048, ge=1, description="Most messages of one chat request.")
-    template_timeout_s: float = Field(1, gt=0, description="Longest rendering of a chat template, processor time of its thread.")
+    template_timeout_s: float = Field(
+        1, gt=0, description="Longest rendering of a chat template, processor time of its thread."
+    )
     grammar_timeout_s: float = Field(1, gt=0, description="Longest compilation of a schema.")
     grammar_cache_mib: int = Field(64, ge=0, description="MiB of compiled schemas that are kept.")
     client_grammars: bool = Field(False, description="Let clients send Lark grammars.")  # noqa: FBT003
@@ -307,8 +309,8 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def suggested_platform(settings: Settings) -> str | None:
-    """The platform that the environment looks like, if the settings name none."""
-    return suggest_platform(os.environ) if settings.platform == "local" else None  # noqa: TID251
+    """The platform that was probably meant, if it was not named, or not as it is called."""
+    return suggest_platform(os.environ, settings.platform)  # noqa: TID251 - read here
 
 
 def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,6 +117,15 @@ def test_a_profile_that_cannot_be_read_stops_the_start_there_only(install: Insta
     assert suggest_platform({"FLY_APP_NAME": "a"}) == "fly"
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("cloudrun", "cloud-run"), ("fly.io", "fly"), ("fly", None), ("bare-metal", None)],
+)
+def test_a_slip_of_the_pen_is_told(said: str, meant: str | None) -> None:
+    """A name that is almost a platform's is none, and listens where nobody asks."""
+    assert suggest_platform({"K_SERVICE": "s"}, said) == meant
+
+
 def test_the_surest_platform_is_suggested(install: Install) -> None:
     """The one with the most variables, of those whose variables are all there."""
     install('signs = ["K_SERVICE", "ACME"]\n')
