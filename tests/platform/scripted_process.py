@@ -1,9 +1,8 @@
-"""A server for a platform in a process of its own, and a test's hold on it.
+"""`provider serve --platform PLATFORM` in a process of its own, and a test's hold on it.
 
-`python -m tests.platform.scripted_process FOLDER PLATFORM [LOAD]` does what `provider serve
---platform PLATFORM` does, with a scripted model that answers "Hello!" and then, for who ignores the
-end, goes on for ever; one token each `STEP_S`. LOAD is `fail` for a model that cannot be loaded, or
-a file that it waits for.
+Its model is scripted: it answers "Hello!" and then, for who ignores the end, goes on for ever; one
+token each `STEP_S`. `SCRIPTED_LOAD` in the environment is `fail` for a model that cannot be loaded,
+or a file that it waits for.
 """
 
 import asyncio
@@ -18,19 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provider_core import ConfigurationError, ModelSpec, ProviderError, hookimpl
-from provider_core.catalog import specs_from_settings
+from provider_core import ConfigurationError, ModelSpec, hookimpl
 from provider_core.interfaces import ModelRunner
-from provider_core.lifecycle import Lifecycle
-from provider_core.observability import start_logging
-from provider_core.plugins import make_plugin_manager
-from provider_core.server.loading import BackendLoader
-from provider_core.server.serving import serve_until_stopped
-from provider_core.settings import load_settings
 from tests.serving import KEY, make_model_dir, saying
 
 STEP_S = 0.005
+ROOT = Path(__file__).parents[2]
 
+_PROVIDER = (sys.executable, "-c", "from provider_core.cli import main; main()")
 _CONFIGURATION = """
 data_dir = "data"
 logging.format = "json"
@@ -43,39 +37,20 @@ pricing = { prompt = "0.000001", completion = "0.000002" }
 
 
 class Scripted:
-    """The backend."""
-
-    def __init__(self, load: str) -> None:
-        self._load = load
+    """The backend, as a plugin of the process."""
 
     @hookimpl
     def load_model(self, model: ModelSpec) -> ModelRunner:
         """Answer everything alike."""
-        if self._load == "fail":
+        load = os.environ.get("SCRIPTED_LOAD", "")  # noqa: TID251 - no setting of the server
+        if load == "fail":
             raise ConfigurationError("no such weights")
-        while self._load and not Path(self._load).exists():
+        while load and not Path(load).exists():
             time.sleep(0.01)
         return saying("Hello!", step_time_s=STEP_S)(model)
 
 
-def main(folder: Path, platform: str, load: str = "") -> int:
-    """Serve until a signal."""
-    make_model_dir(folder / "model")
-    (folder / "provider.toml").write_text(_CONFIGURATION, encoding="utf-8")
-    settings = load_settings(config=folder / "provider.toml", platform=platform, plugins=())
-    lifecycle = Lifecycle()
-    writer = start_logging(settings.logging)
-    try:
-        plugins = make_plugin_manager(settings)
-        plugins.register(Scripted(load), "scripted")
-        loader = BackendLoader(plugins, settings, lifecycle)
-        specs = specs_from_settings(settings, plugins)
-        return serve_until_stopped(settings, plugins, specs, loader, lifecycle, writer, os._exit)
-    except ProviderError as error:
-        sys.stderr.write(f"provider: {error.message}\n")
-        return 2
-    finally:
-        writer.close()
+plugin = Scripted()
 
 
 @dataclass(slots=True)
@@ -151,24 +126,35 @@ async def platform_process(
     """Run one until the context ends.
 
     Args:
-        folder: Of its data and its log; is there.
+        folder: Of everything that it writes; is there, and empty.
         platform: Which.
         environment: What the platform sets beside the usual.
         load: How the model loads; see above.
     """
+    make_model_dir(folder / "model")
+    (folder / "provider.toml").write_text(_CONFIGURATION, encoding="utf-8")
+    info = folder / "site/scripted-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scripted\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[provider_core]\nscripted = {__name__}:plugin\n")
     with (folder / "log").open("wb") as log, (folder / "stderr").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.platform.scripted_process",
-            str(folder),
+            *_PROVIDER,
+            "serve",
+            "--platform",
             platform,
-            load,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=errors,
-            env={"PROVIDER_PORT": "0", "PROVIDER_API_KEY": KEY, **environment},
-            cwd=Path(__file__).parents[2],
+            env={
+                "PYTHONPATH": f"{info.parent}:{ROOT}:{ROOT}/plugins:{ROOT}/handlers",
+                "PROVIDER_PLUGINS": "scripted",
+                "PROVIDER_PORT": "0",
+                "PROVIDER_API_KEY": KEY,
+                "SCRIPTED_LOAD": load,
+                **environment,
+            },
+            cwd=folder,
         )
     try:
         yield PlatformProcess(process, folder)
@@ -176,7 +162,3 @@ async def platform_process(
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))
