@@ -1,5 +1,7 @@
 """The handler of a platform is a plugin that is there when the platform is."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -40,6 +42,14 @@ def test_the_environment_tells_which_of_two_ways_it_is(
 ) -> None:
     """A provider that named none of them gets the right hint."""
     assert suggest_platform(environment) == platform
+
+
+@pytest.mark.parametrize("platform", sorted(HANDLERS))
+def test_finding_a_profile_imports_no_web_server(platform: str) -> None:
+    """It is read before the socket opens, and with it the handler's package."""
+    code = f"import sys, provider_{platform}; print('aiohttp' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
 
 
 def test_elsewhere_no_handler_is_loaded() -> None:
