@@ -27,6 +27,7 @@ FLOORS = {
     "provider_core.observability": 2,
     "provider_core.loadtest": 2,  # sees servers from outside only, so none of ours either
     "provider_core.conformance": 3,  # from outside, too, with the load of `loadtest`
+    "provider_core.planning": 3,  # simulates what `loadtest` measures and `engine` schedules
     "provider_core.text.generation": 3,
     "provider_core.billing.settlement": 3,
     "provider_core.dialects": 4,

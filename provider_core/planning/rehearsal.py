@@ -1,0 +1,60 @@
+"""The benchmark once more, simulated: how far the costs are from what they were fitted to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from math import inf
+from statistics import fmean
+
+import simpy
+
+from provider_core.planning.fleet import Fleet, Scaling
+from provider_core.planning.forecast import run, wall_s
+from provider_core.planning.rates import MeasuredRound
+from provider_core.planning.replica import ReplicaSpec, Waiting
+from provider_core.planning.traffic import Arrival
+
+_ONE_REPLICA = Scaling(min_replicas=1, max_replicas=1, target_ongoing=inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """One round of a closed loop, measured and simulated."""
+
+    measured: MeasuredRound
+    output_tokens_per_s: float
+    ttft_s: float
+
+    @property
+    def throughput_error(self) -> float:
+        """Of the simulated throughput, as a part of the measured one; above 0 is too fast."""
+        return self.output_tokens_per_s / self.measured.output_tokens_per_s - 1
+
+    @property
+    def ttft_error(self) -> float:
+        """Of the simulated mean time to the first token; above 0 is too slow."""
+        return self.ttft_s / self.measured.ttft_s - 1
+
+
+def rehearse(rounds: Sequence[MeasuredRound], spec: ReplicaSpec) -> list[Rehearsal]:
+    """Simulate each round of a closed loop on one replica, all requests of its mean lengths."""
+    return [_rehearse(each, spec) for each in rounds if each.concurrency is not None]
+
+
+def _rehearse(measured: MeasuredRound, spec: ReplicaSpec) -> Rehearsal:
+    env = simpy.Environment()
+    fleet = Fleet(env, spec, _ONE_REPLICA)
+    num_prompt, num_output = round(measured.prompt_tokens), round(measured.output_tokens)
+    requests = repeat(Arrival(0.0, max(1, num_prompt), num_output), measured.num_requests)
+    run(env, [_ask(fleet, requests) for _ in range(measured.concurrency or 1)])
+    return Rehearsal(
+        measured,
+        output_tokens_per_s=measured.num_requests * num_output / wall_s(fleet.served),
+        ttft_s=fmean(each.ttft_s for each in fleet.served),
+    )
+
+
+def _ask(fleet: Fleet, requests: Iterator[Arrival]) -> Waiting:
+    """One client: each request as soon as the one before has its answer."""
+    for request in requests:
+        yield fleet.submit(request).done
