@@ -43,14 +43,19 @@ class Outputs:
             ConfigurationError: One cannot.
         """
         if self.json_file is not None and self.json_file != STDOUT:
-            _check_file("--json", Path(self.json_file))
+            check_file("--json", Path(self.json_file))
         if self.html_file is not None:
-            _check_file("--html", self.html_file)
+            check_file("--html", self.html_file)
         if self.svg_dir is not None:
             _check_folder("--svg", self.svg_dir)
 
 
-def _check_file(option: str, file: Path) -> None:
+def check_file(option: str, file: Path) -> None:
+    """See that a file can be written.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
     if file.is_dir():
         raise ConfigurationError(f"{option} is {file}, a folder; name a file")
     if not file.exists() and not file.parent.is_dir():
@@ -78,7 +83,7 @@ def publish(report: Report, outputs: Outputs) -> None:
     if not console.is_terminal:
         console = Console(stderr=console.stderr, width=WIDTH_OF_A_FILE)
     for table in tables(report):
-        console.print(_rendered(table), "")
+        console.print(rich_table(table), "")
     for line in notes(report):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if report.refusal is not None:
@@ -111,7 +116,8 @@ def _write_charts(report: Report, folder: Path) -> None:
         (folder / f"{chart.name}.svg").write_text(render(chart), encoding="utf-8")
 
 
-def _rendered(table: Table) -> RichTable:
+def rich_table(table: Table) -> RichTable:
+    """A table for the terminal."""
     rendered = RichTable(title=table.title, title_justify="left", box=None, pad_edge=False)
     for heading in table.words:
         rendered.add_column(heading, no_wrap=True)
