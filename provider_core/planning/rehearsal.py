@@ -14,6 +14,9 @@ from provider_core.planning.rates import MeasuredRound
 from provider_core.planning.replica import ReplicaSpec, Waiting
 from provider_core.planning.traffic import Arrival
 
+_BETWEEN_CLIENTS_S = 1e-4
+"""Who asks first gets a step of its own: even requests of one moment come one after the other."""
+
 _ONE_REPLICA = Scaling(min_replicas=1, max_replicas=1, target_ongoing=inf)
 
 
@@ -46,7 +49,8 @@ def _rehearse(measured: MeasuredRound, spec: ReplicaSpec) -> Rehearsal:
     fleet = Fleet(env, spec, _ONE_REPLICA)
     num_prompt, num_output = round(measured.prompt_tokens), round(measured.output_tokens)
     requests = repeat(Arrival(0.0, max(1, num_prompt), num_output), measured.num_requests)
-    run(env, [_ask(fleet, requests) for _ in range(measured.concurrency or 1)])
+    clients = range(measured.concurrency or 1)
+    run(env, [_ask(env, fleet, requests, _BETWEEN_CLIENTS_S * client) for client in clients])
     return Rehearsal(
         measured,
         output_tokens_per_s=measured.num_requests * num_output / wall_s(fleet.served),
@@ -54,7 +58,10 @@ def _rehearse(measured: MeasuredRound, spec: ReplicaSpec) -> Rehearsal:
     )
 
 
-def _ask(fleet: Fleet, requests: Iterator[Arrival]) -> Waiting:
-    """One client: each request as soon as the one before has its answer."""
+def _ask(
+    env: simpy.Environment, fleet: Fleet, requests: Iterator[Arrival], behind_s: float
+) -> Waiting:
+    """One client: each request as soon as the one before has its answer, behind other clients."""
     for request in requests:
+        yield env.timeout(behind_s)
         yield fleet.submit(request).done
