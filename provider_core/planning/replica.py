@@ -130,7 +130,7 @@ class Replica:
     def _run(self) -> Waiting:
         while True:
             self._woken = self._env.event()
-            self._fill_slots()
+            self._fill_slots(len(self._waiting))
             if self._prefilling:
                 yield from self._step()
             elif self._rows:
@@ -138,22 +138,23 @@ class Replica:
             else:
                 yield self._woken
 
-    def _fill_slots(self) -> None:
+    def _fill_slots(self, most: int) -> None:
+        """Let in as many of those that wait as there are free slots, and no more than `most`."""
         free = self._spec.slots - len(self._rows) - len(self._prefilling)
-        for _ in range(min(free, len(self._waiting))):
+        for _ in range(min(free, most)):
             self._prefilling.append(self._waiting.popleft())
 
     def _step(self) -> Waiting:
         """Decode, then compute prompts; who comes meanwhile waits for the next step."""
-        costs, budget, num_new = self._spec.costs, self._budget, len(self._waiting)
+        costs, budget = self._spec.costs, self._budget
+        num_new = len(self._waiting)  # they may have the slots that this step's decode frees
         num_left = budget.num_tokens(is_decoding=bool(self._rows))
         if self._rows:
             duration_s = costs.decode_s(len(self._rows))
             yield from self._work(duration_s)
             budget.note_decode(duration_s)
             self._advance(1)
-            for _ in range(min(num_new, self._spec.slots - self.num_held)):
-                self._prefilling.append(self._waiting.popleft())
+            self._fill_slots(num_new)
         while self._prefilling and num_left >= MIN_CHUNK:
             served = self._prefilling[0]
             num_tokens = min(num_left, served.num_prompt_left)
@@ -166,11 +167,6 @@ class Replica:
                 self._begin_answer(self._prefilling.pop(0))
                 if len(self._rows) == 1:
                     num_left = min(num_left, budget.num_tokens(is_decoding=True))
-
-    @property
-    def num_held(self) -> int:
-        """Slots in use."""
-        return len(self._rows) + len(self._prefilling)
 
     def _begin_answer(self, served: Served) -> None:
         served.first_token_s = self._env.now

@@ -21,20 +21,18 @@ TRUE = [
 ]
 
 
-@pytest.mark.parametrize(("true", "tolerance"), list(zip(TRUE, (0.05, 0.05, 0.12), strict=True)))
-def test_known_costs_are_found_again(true: StepCosts, tolerance: float) -> None:
-    """From nothing but means; less well where prompts leave the decodes hardly any time."""
+@pytest.mark.parametrize("true", TRUE)
+def test_known_costs_are_found_again(true: StepCosts) -> None:
+    """From nothing but means and medians, to within 5 per cent."""
     spec = ReplicaSpec(costs=true, slots=16)
     rounds = simulated_bench(spec)
 
-    found = fit_costs(rounds, chunk_tokens=512)
+    found = fit_costs(rounds, chunk_tokens=512, target_itl_s=0.15)
 
     for rows in (1, 4, 16):
-        assert found.decode_s(rows) == pytest.approx(true.decode_s(rows), rel=tolerance)
-    assert found.prompt_token_s == pytest.approx(true.prompt_token_s, rel=tolerance)
-    assert found.request_s + found.call_s == pytest.approx(
-        true.request_s + true.call_s, rel=tolerance
-    )
+        assert found.decode_s(rows) == pytest.approx(true.decode_s(rows), rel=0.05)
+    assert found.prompt_token_s == pytest.approx(true.prompt_token_s, rel=0.05)
+    assert found.request_s + found.call_s == pytest.approx(true.request_s + true.call_s, rel=0.05)
 
 
 @pytest.mark.parametrize("true", TRUE)
@@ -43,7 +41,9 @@ def test_the_rehearsal_says_how_far_the_fit_is_off(true: StepCosts) -> None:
     spec = ReplicaSpec(costs=true, slots=16)
     rounds = simulated_bench(spec)
 
-    fitted = rehearse(rounds, replace(spec, costs=fit_costs(rounds, chunk_tokens=512)))
+    fitted = rehearse(
+        rounds, replace(spec, costs=fit_costs(rounds, chunk_tokens=512, target_itl_s=0.15))
+    )
     slower = replace(true, call_s=2 * true.call_s, row_s=2 * true.row_s)
     wrong = rehearse(rounds, replace(spec, costs=slower))
 
@@ -61,7 +61,7 @@ def test_rounds_that_cannot_tell_costs_apart_are_refused() -> None:
 
     for few in (alone, together, short, open_loop, []):
         with pytest.raises(ConfigurationError, match=r"provider bench URL --concurrency 1,4"):
-            fit_costs(few, chunk_tokens=512)
+            fit_costs(few, chunk_tokens=512, target_itl_s=0.15)
 
 
 @given(st.integers(0, 2**32 - 1))

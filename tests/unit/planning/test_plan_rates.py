@@ -34,7 +34,7 @@ def test_rounds_are_read_with_their_means(tmp_path: Path) -> None:
     assert (closed.load, closed.concurrency, closed.rate) == ("c=1", 1, None)
     assert (open_loop.load, open_loop.concurrency, open_loop.rate) == ("2/s", None, 2.0)
     assert (closed.num_requests, closed.prompt_tokens, closed.output_tokens) == (1, 20, 11)
-    assert closed.ttft_s == pytest.approx(0.5)
+    assert closed.ttft_s == closed.ttft_p50_s == pytest.approx(0.5)
     assert closed.itl_s == pytest.approx(0.1)
     assert closed.requests_per_s == pytest.approx(1 / 1.5)
     assert closed.decoding_rows == pytest.approx(1.0 / 1.5)
