@@ -1,7 +1,7 @@
 """Keys and their secrets as rows; for jobs of `AccessDatabase`."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -64,10 +64,17 @@ def select(db: sqlite3.Connection, account_id: str | None = None) -> list[ApiKey
     return [_key(row) for row in rows]
 
 
-def update(db: sqlite3.Connection, key: ApiKey) -> None:
-    """Store what has changed of a key."""
-    pairs = ", ".join(f"{name} = :{name}" for name in _NAMES if name != "id")
-    db.execute(f"UPDATE keys SET {pairs} WHERE id = :id", asdict(key))  # noqa: S608 - our names
+def update(db: sqlite3.Connection, key_id: str, changes: Mapping[str, Any]) -> ApiKey | None:
+    """Store what changes of a key, and nothing else; `None` if it was revoked meanwhile."""
+    unknown = changes.keys() - _NAMES
+    if unknown:
+        raise ValueError(f"no columns of a key: {sorted(unknown)}")
+    pairs = ", ".join(f"{name} = :{name}" for name in changes)
+    updated = db.execute(
+        f"UPDATE keys SET {pairs} WHERE id = :id AND revoked_at IS NULL",  # noqa: S608 - our names
+        {**changes, "id": key_id},
+    )
+    return find(db, key_id) if updated.rowcount else None
 
 
 def add_secret(

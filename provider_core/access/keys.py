@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,21 +153,27 @@ class KeyStore:
             return []
         return await self._database.read(partial(key_rows.select, account_id=account_id))
 
-    async def update(self, key: ApiKey, **changes: Any) -> ApiKey:
-        """Change facts of a key.
+    async def update(self, key: ApiKey, **changes: Any) -> ApiKey | None:
+        """Change facts of a key; whatever others change of it meanwhile stays changed.
 
         Args:
-            key: As it is.
+            key: Which.
             changes: By the names of `ApiKey`'s fields.
+
+        Returns:
+            The key as it is then; `None` if it is revoked, which nothing changes.
         """
-        changed = replace(key, updated_at=self._now(), **changes)
-        await self._database.run(partial(key_rows.update, key=changed))
+        job = partial(
+            key_rows.update, key_id=key.id, changes={"updated_at": self._now(), **changes}
+        )
+        changed = await self._database.run(job)
         self._cache.clear()
         return changed
 
     async def revoke(self, key: ApiKey) -> ApiKey:
         """Refuse a key for good, at once in this process and after `CACHE_S` in others."""
-        return await self.update(key, revoked_at=key.revoked_at or self._now())
+        revoked = await self.update(key, revoked_at=self._now())
+        return revoked or await self.find(key.id) or key
 
     async def rotate(self, key: ApiKey, overlap_s: float = DEFAULT_OVERLAP_S) -> str:
         """Give a key another secret; the one before goes on working for a while.

@@ -92,17 +92,23 @@ class KeyRoutes:
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /api/v1/keys/{hash}`."""
-        return _json({"data": await self._item(await self._find(request))})
+        caller = await self._identify(request)
+        return _json({"data": await self._item(await self._find(request, caller))})
 
     async def update(self, request: web.Request) -> web.Response:
         """`PATCH /api/v1/keys/{hash}`: what the body leaves out stays as it is."""
-        key = await self._find(request)
+        caller = await self._identify(request)
         changes = parse_changes(await self._body(request))
-        return _json({"data": await self._item(await self._keys.update(key, **changes))})
+        key = await self._find(request, caller)
+        changed = await self._keys.update(key, **changes)
+        if changed is None:  # revoked in between
+            raise _no_such_key()
+        return _json({"data": await self._item(changed)})
 
     async def delete(self, request: web.Request) -> web.Response:
         """`DELETE /api/v1/keys/{hash}`: refused from now on, and its bills stay."""
-        await self._keys.revoke(await self._find(request))
+        caller = await self._identify(request)
+        await self._keys.revoke(await self._find(request, caller))
         return _json({"deleted": True})
 
     async def add_credits(self, request: web.Request) -> web.Response:
@@ -122,12 +128,11 @@ class KeyRoutes:
             raise PermissionDenied("only a management key may do this")
         return principal
 
-    async def _find(self, request: web.Request) -> ApiKey:
-        caller = await self._identify(request)
+    async def _find(self, request: web.Request, caller: Principal) -> ApiKey:
         name = request.match_info["hash"]
         key = await self._keys.find(name, caller.account_id)
         if key is None or key.revoked_at is not None:
-            raise NotFound("no such key")
+            raise _no_such_key()
         return key
 
     async def _body(self, request: web.Request) -> dict[str, Any]:
@@ -137,6 +142,10 @@ class KeyRoutes:
         ledger = self._ledger
         spending = Spending() if ledger is None else await ledger.spending(Owner(key.id))
         return key_item(key, spending, timestamp(time()))
+
+
+def _no_such_key() -> NotFound:
+    return NotFound("no such key")
 
 
 def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from provider_core.dialects.openrouter.keys import PAGE_SIZE
+from provider_core.server import key_routes
+from provider_core.server.body import read_body
 from tests.serving import Serving, serving
 
 
@@ -66,6 +68,29 @@ async def test_a_key_is_made_used_changed_and_revoked(server: Serving) -> None:
 
 
 CHAT = {"model": "test-model", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize("scope", ["inference", "management"])
+async def test_a_slow_change_revives_no_key(
+    server: Serving, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    """It is revoked while its holder sends the body: another key's, or that of the caller."""
+    keys = server.server.keys
+    assert keys is not None
+    manager = await make_key(server, scope="management", account_id="acme")
+    await make_key(server, account_id="acme")
+    (target,) = [key for key in await keys.select() if key.scope == scope]
+
+    async def read_slowly(*args: Any) -> bytes:
+        body = await read_body(*args)
+        await keys.revoke(target)
+        return body
+
+    monkeypatch.setattr(key_routes, "read_body", read_slowly)
+    assert (await call(server, "PATCH", f"/{target.hash}", manager, {"name": "new"}))[0] == 404
+    left = await keys.find(target.id)
+    assert left is not None
+    assert left.revoked_at is not None
 
 
 async def test_the_secret_is_shown_once(server: Serving) -> None:
