@@ -11,6 +11,7 @@ from provider_core.cli.credits import app as credits_app
 from provider_core.cli.docs import docs
 from provider_core.cli.doctor import doctor
 from provider_core.cli.keys import app as keys_app
+from provider_core.cli.plan import plan
 from provider_core.cli.plugins import app as plugins_app
 from provider_core.cli.pull import pull
 from provider_core.cli.serve import serve
@@ -27,6 +28,7 @@ BUILT_IN = (
     "docs",
     "doctor",
     "keys",
+    "plan",
     "plugins",
     "pull",
     "usage",
@@ -50,6 +52,7 @@ def make_cli() -> typer.Typer:
     app.command()(check)
     app.command()(docs)
     app.command()(doctor)
+    app.command()(plan)
     app.command()(pull)
     app.add_typer(credits_app, name="credits")
     app.add_typer(keys_app, name="keys")
