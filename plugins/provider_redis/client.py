@@ -87,6 +87,8 @@ class RedisClient:
             return task.result()
         except (RedisError, OSError) as error:
             raise RedisFailedError(f"{type(error).__name__}: {error}") from error
+        except Exception as error:  # noqa: BLE001 - what the URL asks of a connection, and quotes
+            raise RedisFailedError(type(error).__name__) from None
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._asked.discard(task)

@@ -70,7 +70,10 @@ class RedisConnection:
 
     async def _open(self) -> "RedisClient":
         if self._client is None:
-            module = await asyncio.to_thread(import_module, _CLIENT)
-            if self._client is None:  # nobody was quicker
-                self._client = module.RedisClient(self._settings)
+            try:
+                module = await asyncio.to_thread(import_module, _CLIENT)
+                if self._client is None:  # nobody was quicker
+                    self._client = module.RedisClient(self._settings)
+            except Exception as error:  # noqa: BLE001 - any, whose text may quote the URL
+                raise RedisFailedError(f"no client: {type(error).__name__}") from None
         return self._client

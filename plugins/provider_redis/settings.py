@@ -1,6 +1,8 @@
 """Settings of this plugin: `PROVIDER_REDIS_*`."""
 
-from pydantic import Field, ValidationError
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from provider_core import ConfigurationError
@@ -42,6 +44,19 @@ class RedisSettings(BaseSettings):
         description="A charge is known for so long, and what a journal brings later is not "
         "charged.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _is_clear(cls, url: str | None) -> str | None:
+        """Refuse what is read otherwise than it is meant, and quoted where it then fails."""
+        try:
+            parts = urlsplit(url or "")
+            is_clear = parts.port != 0 and "@" not in parts.path + parts.query + parts.fragment
+        except ValueError:  # which may quote it
+            is_clear = False
+        if not is_clear:
+            raise ValueError("write `/`, `?`, `#` and `@` in a password as %2F, %3F, %23 and %40")
+        return url
 
 
 def read_settings() -> RedisSettings:

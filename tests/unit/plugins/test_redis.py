@@ -3,14 +3,18 @@
 import importlib.util
 import subprocess
 import sys
+import traceback
+from decimal import Decimal
+from urllib.parse import quote
 
 import pytest
 
 import provider_redis
-from provider_core import ConfigurationError
+from provider_core import ConfigurationError, Principal, Unavailable
+from provider_redis.connection import RedisConnection, RedisFailedError
 from provider_redis.credit_ledger import RedisCreditLedger
 from provider_redis.limit_store import RedisLimitStore
-from provider_redis.settings import read_settings
+from provider_redis.settings import RedisSettings, read_settings
 
 URL = "redis://user:a-secret@127.0.0.1:1/0"
 
@@ -64,6 +68,33 @@ def test_a_wrong_value_is_named_and_not_shown(
     with pytest.raises(ConfigurationError, match=f"PROVIDER_REDIS_{variable}") as refused:
         read_settings()
     assert "a-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("password", ["a-se/cret", "12/34", "a?b", "a#b", "a@b/c", "[a", "a]b"])
+def test_a_password_that_would_be_misread_is_refused(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    """A10: half of it would be a port or a path, which errors quote; written as %.. it is read."""
+    monkeypatch.setenv("PROVIDER_REDIS_URL", f"redis://:{password}@127.0.0.1:1/0")
+    with pytest.raises(ConfigurationError, match=r"PROVIDER_REDIS_URL: .*%2F") as refused:
+        read_settings()
+    assert password not in str(refused.value)
+    monkeypatch.setenv("PROVIDER_REDIS_URL", f"redis://:{quote(password, '')}@127.0.0.1:1/0")
+    assert read_settings().url is not None
+
+
+@pytest.mark.parametrize("option", ["db", "unknown"])
+async def test_a_url_that_no_client_takes_closes_credits(option: str) -> None:
+    """A10: it is no answer of Redis, and a 503 as if it were, without a word of the URL."""
+    connection = RedisConnection(RedisSettings(url=f"redis://127.0.0.1:1/?{option}=a-secret"))
+    with pytest.raises(RedisFailedError) as failed:
+        await connection.command("PING")
+    assert "a-secret" not in "".join(traceback.format_exception(failed.value))
+    ledger = RedisCreditLedger(connection, event_retention_days=7)
+    payer = Principal(api_key_id="key_a", account_id="acme")
+    with pytest.raises(Unavailable):
+        await ledger.reserve("gen-1", payer, Decimal(1), deadline_s=60)
+    await ledger.close()
 
 
 def test_a_slip_in_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
