@@ -137,7 +137,10 @@ def forecast(
     run(env, [_arrive(env, fleet, arrivals), _pass(env, duration_s)])
     served = fleet.served
     end_s = max([duration_s, *(each.ended_s for each in served)])
-    paid_s = sum(min(each.stopped_s or end_s, end_s) - each.begun_s for each in fleet.replicas)
+    paid_s = sum(
+        (end_s if each.stopped_s is None else each.stopped_s) - each.begun_s
+        for each in fleet.replicas
+    )
     busy_s = sum(each.busy_s for each in fleet.replicas)
     writing_s = sum(each.ended_s - each.first_token_s for each in served)
     hours = paid_s / _HOUR_S
