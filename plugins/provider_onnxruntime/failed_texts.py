@@ -26,7 +26,7 @@ class FailedTexts:
         self._unchecked: dict[int, int] = {}  # tokens by slot: written, and no logits since
 
     def begin(self, slot: int) -> None:
-        """Make a slot ready for a text from its start on."""
+        """Make a slot ready for another text."""
         num_tokens = self._unchecked.pop(slot, 0)  # whoever had it left before there were logits
         if num_tokens:
             self._pool.clear(slot, num_tokens)
@@ -45,6 +45,7 @@ class FailedTexts:
             self._pool.clear(int(batch.slots[row]), int(ends[row]))
 
     def move(self, source: int, target: int) -> None:
-        """Take a move of slots, which has been made."""
+        """Take a move of slots, which is made next."""
+        self.begin(target)  # positions behind those moved may hold NaN of whoever had it
         if source in self._unchecked:
             self._unchecked[target] = self._unchecked[source]

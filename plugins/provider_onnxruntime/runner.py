@@ -173,9 +173,9 @@ class OnnxRuntimeRunner:
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
-        self._pool.move(source, target, num_tokens)
         if self._failed is not None:
             self._failed.move(source, target)
+        self._pool.move(source, target, num_tokens)
 
     def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
         """Copy consecutive blocks of a slot, from position `first_token` on, into the store."""

@@ -61,11 +61,11 @@ class KvSlots:
         ]
 
     def begin(self, slot: int) -> None:
-        """Make a slot ready for a text from its start on."""
+        """Make a slot ready for another text."""
         if slot in self._unchecked:  # whoever had it left before there were logits
             self.clear(slot)
 
-    def note_written(self, slots: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]) -> None:
+    def note_written(self, slots: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]) -> None:
         """Remember how far slots were written; `free_positions` is behind that."""
         self._ends[slots] = ends
 
@@ -100,6 +100,7 @@ class KvSlots:
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Queue a copy of the first `num_tokens` positions of a slot into another."""
+        self.begin(target)  # positions behind those copied may hold NaN of whoever had it
         for to_slot, from_slot in zip(self.buffers(target), self.buffers(source), strict=True):
             num_heads, num_positions, head_dim = from_slot.shape
             position_bytes = head_dim * from_slot.dtype.itemsize

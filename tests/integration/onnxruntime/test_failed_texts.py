@@ -62,3 +62,20 @@ def test_the_next_text_in_a_slot_is_what_it_was(tmp_path: Path, convention: str)
     runner.execute_model(prefill_batch(1, LONGER, num_logits=0))
     assert generate_greedily(runner, PROMPTS, 10) == expected
     runner.close()
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_text_that_moves_is_what_it_was(tmp_path: Path, convention: str) -> None:
+    """Its new slot was left by a longer one that came to NaN, before that had logits."""
+    folder = write_decoder(convention, tmp_path)
+    runner = load_model(ModelSpec(id="x", source="", max_num_seqs=4, max_model_len=128), folder)
+    assert isinstance(runner, ModelRunner)
+    prefill(runner, 0, PROMPT)
+    expected = runner.execute_model(decode_batch([1], [8])).copy()
+    runner.execute_model(prefill_batch(0, LONGER, num_logits=0))
+    prefill(runner, 1, PROMPT)
+
+    runner.move_slot(1, 0, len(PROMPT))
+
+    np.testing.assert_array_equal(runner.execute_model(decode_batch([1], [8])), expected)
+    runner.close()

@@ -164,6 +164,10 @@ def test_a_text_that_came_to_nan_does_not_reach_the_next_in_its_slot(tmp_path: P
     runner.move_slot(2, 0, len(begun))
     runner.execute_model(prefill_batch(1, begun, num_logits=0))
     assert generate_greedily(runner, [PROMPT, PROMPT[::-1]], 10) == expected
+    runner.execute_model(prefill_batch(0, begun, num_logits=0))
+    prefill(runner, 1, PROMPT)
+    runner.move_slot(1, 0, len(PROMPT))
+    assert np.isfinite(runner.execute_model(decode_batch([1], [8]))[0, 0])
     runner.close()
 
 
