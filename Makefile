@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := tests/clients
+RAY := tests/ray/.venv
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -32,13 +33,20 @@ test: install-dev
 soak: install-dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
-# Published clients that are not installed for development: those of npm, and those of Python that
-# need other versions than ours. Where they are missing, make test skips their tests.
-client-packages: $(CLIENTS)/python/.venv/.installed $(CLIENTS)/node/node_modules/.package-lock.json
+# Published packages that are not installed for development: clients of npm, those of Python that
+# need other versions than ours, and Ray, half a gigabyte, which has this project beside it. Where
+# they are missing, make test skips their tests.
+client-packages: $(CLIENTS)/python/.venv/.installed $(CLIENTS)/node/node_modules/.package-lock.json \
+	$(RAY)/.installed
 
 $(CLIENTS)/python/.venv/.installed: $(CLIENTS)/python/requirements.txt | $(BIN)/python
 	$(BIN)/python -m venv $(CLIENTS)/python/.venv
 	$(CLIENTS)/python/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(RAY)/.installed: tests/ray/requirements.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< --editable ".[onnxruntime]"
 	@touch $@
 
 $(CLIENTS)/node/node_modules/.package-lock.json: $(CLIENTS)/node/package-lock.json
@@ -82,4 +90,4 @@ gpu: install-dev
 	$(BIN)/python -m bench.gpu
 
 clean:
-	rm -rf $(VENV) $(CLIENTS)/python/.venv $(CLIENTS)/node/node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(RAY) $(CLIENTS)/python/.venv $(CLIENTS)/node/node_modules .pytest_cache .mypy_cache .ruff_cache

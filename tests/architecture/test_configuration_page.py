@@ -25,6 +25,7 @@ from provider_core.platforms import ProbeSettings
 from provider_core.settings import Settings, load_settings
 from provider_lambda.settings import LambdaSettings
 from provider_onnxruntime.settings import OnnxRuntimeSettings
+from provider_ray.settings import RaySettings
 from provider_redis.settings import RedisSettings
 from provider_runpod.settings import RunPodSettings
 from provider_sagemaker.settings import SageMakerSettings
@@ -91,6 +92,7 @@ ROWS = [
     *table_rows(PriceWindowSettings, "pricing.windows."),
     *table_rows(ProbeSettings, "probes."),
     *plugin_rows("PROVIDER_ONNXRUNTIME_", OnnxRuntimeSettings),
+    *plugin_rows("PROVIDER_RAY_", RaySettings),
     *plugin_rows("PROVIDER_RUNPOD_", RunPodSettings),
     *plugin_rows("PROVIDER_SAGEMAKER_", SageMakerSettings),
     *plugin_rows("PROVIDER_LAMBDA_", LambdaSettings),

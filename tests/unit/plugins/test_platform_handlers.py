@@ -12,7 +12,7 @@ from provider_core.settings import Settings
 from tests.platform.lambda_function.runtime_api import RuntimeApiServer
 from tests.platform.runpod import control_plane
 
-HANDLERS = {"lambda", "runpod", "sagemaker"}
+HANDLERS = {"lambda", "ray", "runpod", "sagemaker"}
 
 
 @pytest.mark.parametrize("platform", sorted(HANDLERS))
