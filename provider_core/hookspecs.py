@@ -53,9 +53,10 @@ def load_secret(uri: str) -> bytes | None:
     """Read a secret that the configuration names and does not hold. First.
 
     Called at start-up, maybe on the event loop's thread; for keys, every few seconds from then on
-    in a worker thread. The core reads `env://NAME` and `file:///path`. `None` means that the scheme
-    is not yours. Raise `ConfigurationError` for a secret that cannot be had; never put a part of it
-    into the message.
+    in a worker thread. The core reads `env://NAME` and `file:///path`. Return the bytes as they
+    are: the core takes white space off around text, and none off a pepper. `None` means that the
+    scheme is not yours. Raise `ConfigurationError` for a secret that cannot be had; never put a
+    part of it into the message.
     """
 
 

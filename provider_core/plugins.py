@@ -85,7 +85,7 @@ class CoreHooks:
 
     @hookimpl(trylast=True)
     def load_secret(self, uri: str) -> bytes | None:
-        """Read `env://NAME` or `file:///path`, without the newline at the end.
+        """Read `env://NAME` or `file:///path`, to the byte.
 
         Raises:
             ConfigurationError: There is no such variable or file.
@@ -95,11 +95,11 @@ class CoreHooks:
             value = os.environb.get(name.encode())  # what the settings say, not one of them
             if value is None:
                 raise ConfigurationError(f"{uri}: the variable is not set")
-            return value.strip()
+            return value
         if scheme != "file":
             return None
         try:
-            return Path(unquote(name)).read_bytes().strip()
+            return Path(unquote(name)).read_bytes()
         except OSError as error:
             raise ConfigurationError(f"{uri}: {error.strerror}") from error
 

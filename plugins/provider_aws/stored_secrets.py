@@ -33,7 +33,7 @@ def read_secret(uri: str) -> bytes:
             it; or `aws-ssm://` and a parameter's name, whose leading `/` is part of it.
 
     Returns:
-        The value, without white space around it.
+        The value, to the byte.
 
     Raises:
         ConfigurationError: It cannot be had.
@@ -46,7 +46,7 @@ def read_secret(uri: str) -> bytes:
             return _read_parameter(uri, rest)
         name, _, key = rest.partition("#")
         value = _read_managed(uri, name)
-    return (_value_of(uri, value, key) if key else value).strip()
+    return _value_of(uri, value, key) if key else value
 
 
 def _read_managed(uri: str, name: str) -> bytes:
@@ -71,7 +71,7 @@ def _read_parameter(uri: str, name: str) -> bytes:
         lambda: client.get_parameter(Name=name, WithDecryption=True),
     )
     value: str = answer["Parameter"]["Value"]
-    return value.strip().encode()
+    return value.encode()
 
 
 def _value_of(uri: str, secret: bytes, key: str) -> bytes:

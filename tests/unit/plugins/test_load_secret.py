@@ -32,15 +32,15 @@ def test_load_secret() -> None:
 
 
 def test_the_core_reads_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newline that a shell or an editor leaves is no part of a secret."""
+    """To the byte: what is white space in a text is none in a pepper."""
     monkeypatch.setenv("A_SECRET", "of the environment\n")
-    assert load("env://A_SECRET") == b"of the environment"
+    assert load("env://A_SECRET") == b"of the environment\n"
 
 
 def test_the_core_reads_files(tmp_path: Path) -> None:
     """As orchestrators mount them."""
-    (tmp_path / "a secret").write_bytes(b"of a file\n")
-    assert load(f"file://{tmp_path}/a%20secret") == b"of a file"
+    (tmp_path / "a secret").write_bytes(b" of a file\n")
+    assert load(f"file://{tmp_path}/a%20secret") == b" of a file\n"
 
 
 @pytest.mark.parametrize("uri", ["env://NO_SUCH_VARIABLE_HERE", "file:///no/such/file"])

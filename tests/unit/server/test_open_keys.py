@@ -114,6 +114,21 @@ async def test_the_pepper_may_be_a_uri(tmp_path: Path) -> None:
     manager.close()
 
 
+@pytest.mark.parametrize("byte", b"x \n\t")
+async def test_every_byte_of_a_pepper_counts(tmp_path: Path, byte: int) -> None:
+    """A server that names the file of another one's pepper knows its keys."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "pepper").write_bytes(bytes([byte, *range(100, 130), byte]))
+    store, secret = open_keys(settings(tmp_path), plugins())
+    named = settings(tmp_path, access={"pepper": f"file://{folder}/pepper"})
+    manager = open_stored_keys(named, plugins())
+    assert secret is not None
+    assert await manager.authenticate(secret) is not None
+    store.close()
+    manager.close()
+
+
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [("other://secret", "no plugin reads"), ("env://EMPTY_KEY", "8 characters at least")],
