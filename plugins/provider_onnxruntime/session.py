@@ -1,6 +1,7 @@
 """Sessions with the options that measured best, on the provider that was asked for and no other."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ PROVIDERS = {
 CACHE_DIMENSION = "max_sequence_length"
 """Of caches that `provider export` writes; TensorRT takes none whose length is open."""
 
+RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 LOG_ERRORS = 3  # ONNX Runtime's severity
 NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION"  # read when a session is made
 _environment = Lock()
@@ -43,8 +45,8 @@ def open_session(
         max_model_len: Of caches that are written in place, for a provider that must know it.
 
     Raises:
-        ConfigurationError: The provider is not installed or did not take the model, or the file is
-            not a model that this runtime can run.
+        ConfigurationError: The provider is not installed or did not take the model, or left to the
+            CPU what it was wanted for, or the file is not a model that this runtime can run.
     """
     provider = PROVIDERS[settings.provider]
     is_plugin = settings.provider == "tensorrt_rtx"  # registered when it is needed
@@ -58,6 +60,8 @@ def open_session(
         ort.preload_dlls()  # CUDA and cuDNN where pip put them
         providers.insert(0, (provider, {"device_id": settings.device_id}))
     options = session_options(settings)
+    if settings.provider != "cpu":
+        options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     if is_plugin:
         add_rtx_provider(options, settings.device_id)
         if max_model_len is not None:
@@ -73,13 +77,8 @@ def open_session(
             )
     except Exception as error:  # the runtime raises a class of its own per status code
         raise ConfigurationError(f"onnxruntime cannot load {path}: {error}") from error
-    # onnxruntime falls back to the CPU without an error, even where no GPU exists.
-    if session.get_providers()[0] != provider:
-        got = ", ".join(session.get_providers())
-        raise ConfigurationError(
-            f"{provider} was asked for and the session runs on {got}: is there a GPU, and the "
-            "CUDA version that this onnxruntime wants?"
-        )
+    if settings.provider != "cpu":
+        _check_assignment(session, provider)
     return session
 
 
@@ -101,6 +100,45 @@ def session_options(settings: OnnxRuntimeSettings) -> ort.SessionOptions:
             "session.intra_op.spin_duration_us", str(settings.spin_duration_us)
         )
     return options
+
+
+def _check_assignment(session: ort.InferenceSession, provider: str) -> None:
+    """Refuse a session that leaves a decoder's work to the CPU, as ONNX Runtime does silently.
+
+    It does so without a GPU, and for every node that the provider has no kernel for. Nodes that
+    compute shapes or positions belong there, a `MatMul` of rotary frequencies among them, so that
+    some matrices may be multiplied on the CPU, but not most.
+
+    Raises:
+        ConfigurationError: The provider took nothing, or not attention, or not most matrices.
+    """
+    registered = session.get_providers()
+    if registered[0] != provider:
+        raise ConfigurationError(
+            f"{provider} was asked for and the session runs on {', '.join(registered)}: is there "
+            "a GPU, and the CUDA version that this onnxruntime wants?"
+        )
+    if not hasattr(session, "get_provider_graph_assignment_info"):  # an older onnxruntime
+        return
+    attention: Counter[str] = Counter()  # nodes by provider
+    matrices: Counter[str] = Counter()
+    on_cpu: Counter[str] = Counter()  # of both, by operator
+    for part in session.get_provider_graph_assignment_info():
+        for node in part.get_nodes():
+            if "Attention" in node.op_type:
+                attention[part.ep_name] += 1
+            elif "MatMul" in node.op_type or node.op_type == "Gemm":
+                matrices[part.ep_name] += 1
+            else:
+                continue
+            if part.ep_name != provider:
+                on_cpu[node.op_type] += 1
+    if attention.total() > attention[provider] or matrices.total() > 2 * matrices[provider]:
+        nodes = ", ".join(f"{count} {op_type}" for op_type, count in sorted(on_cpu.items()))
+        raise ConfigurationError(
+            f"{provider} was asked for and leaves {nodes} to the CPU: it has no kernels for them "
+            "in their dtypes; export the model in another precision, or ask for the provider cpu"
+        )
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """What the backend promises beside the right tokens: providers, memory, settings."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,6 +105,47 @@ def test_a_session_that_fell_back_is_an_error(
     monkeypatch.setattr(ort, "InferenceSession", fall_back)
     with pytest.raises(ConfigurationError, match="asked for and the session runs on CPU"):
         load_model(spec(options={"provider": "cuda"}), folder)
+
+
+def test_a_session_whose_work_fell_back_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its provider is registered and takes no node: the one other provider of this wheel."""
+
+    def register(path: str, options: ort.SessionOptions, **_: Any) -> ort.InferenceSession:
+        return real_session(path, options, providers=[other, "CPUExecutionProvider"])
+
+    real_session, other = ort.InferenceSession, "AzureExecutionProvider"
+    monkeypatch.setitem(session.PROVIDERS, "cuda", other)
+    monkeypatch.setattr(ort, "InferenceSession", register)
+    with pytest.raises(ConfigurationError, match=r"leaves 2 GroupQueryAttention, \d+ MatMul to"):
+        load_model(spec(options={"provider": "cuda"}), folder)
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "is_refused"),
+    [
+        (["Shape", "Gather", "Concat"], False),
+        (["Shape", "MatMul"], False),  # of rotary frequencies
+        (["MatMul"] * 4, True),
+        (["Attention"], True),
+    ],
+)
+def test_only_a_decoders_work_must_be_taken(on_cpu: list[str], *, is_refused: bool) -> None:
+    """Nodes that compute shapes and positions belong on the CPU."""
+    parts = {"CPUExecutionProvider": on_cpu, "Some": ["MatMul", "Attention", "MatMul", "Gemm"]}
+    taken = [
+        SimpleNamespace(
+            ep_name=name, get_nodes=lambda types=types: [SimpleNamespace(op_type=t) for t in types]
+        )
+        for name, types in parts.items()
+    ]
+    made: Any = SimpleNamespace(
+        get_providers=lambda: ["Some"], get_provider_graph_assignment_info=lambda: taken
+    )
+    refusal = pytest.raises(ConfigurationError, match="to the CPU") if is_refused else nullcontext()
+    with refusal:
+        session._check_assignment(made, "Some")
 
 
 def test_the_environment_and_the_options_set_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
