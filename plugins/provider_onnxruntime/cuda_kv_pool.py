@@ -12,6 +12,7 @@ from provider_onnxruntime.device_array import DeviceArray
 from provider_onnxruntime.kv_pool import buffer_shapes
 
 DEVICE_TO_DEVICE = 3  # cudaMemcpyKind
+DEFAULT_STREAM = ctypes.c_void_p(0)
 RUNTIME_LIBRARIES = ("libcudart.so.13", "libcudart.so.12")
 
 
@@ -56,12 +57,13 @@ class CudaKvPool:
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of one slot into another.
 
-        One strided copy a buffer: each head's positions lie `max_model_len` apart. It runs on the
-        default stream and has ended when this returns; sessions leave nothing running either.
+        One strided copy a buffer: each head's positions lie `max_model_len` apart. It has ended
+        when this returns; sessions leave nothing running either.
 
         Raises:
             EngineDead: The device refused.
         """
+        self._enter()
         pointers = zip(
             self._shapes, self._slot_pointers(source), self._slot_pointers(target), strict=True
         )
@@ -76,15 +78,16 @@ class CudaKvPool:
                 ctypes.c_size_t(num_heads),
                 ctypes.c_int(DEVICE_TO_DEVICE),
             )
-            if status != 0:
-                raise EngineDead(f"the GPU could not move a slot (CUDA error {status})")
+            _check(status, "move a slot")
+        self._wait("move a slot")
 
     def clear(self, slot: int, num_tokens: int) -> None:
-        """Write zeros over the first `num_tokens` positions of a slot.
+        """Write zeros over the first `num_tokens` positions of a slot, as `move` copies.
 
         Raises:
             EngineDead: The device refused.
         """
+        self._enter()
         for (_, num_heads, length, head_dim), pointer in zip(
             self._shapes, self._slot_pointers(slot), strict=True
         ):
@@ -96,18 +99,34 @@ class CudaKvPool:
                 ctypes.c_size_t(num_tokens * position_bytes),
                 ctypes.c_size_t(num_heads),
             )
-            if status != 0:
-                raise EngineDead(f"the GPU could not clear a slot (CUDA error {status})")
+            _check(status, "clear a slot")
+        self._wait("clear a slot")
 
     def close(self) -> None:
         """Give the memory back once nothing is bound to it."""
         self._values = []
+
+    def _enter(self) -> None:
+        """Make the GPU the calling thread's: CUDA has one for each thread, by default the first."""
+        _check(self._runtime.cudaSetDevice(ctypes.c_int(self._device_id)), "be selected")
+
+    def _wait(self, what: str) -> None:
+        """Wait for the default stream: copies within a device and fills return before they end.
+
+        The streams of sessions do not wait for it, because they are non-blocking ones.
+        """
+        _check(self._runtime.cudaStreamSynchronize(DEFAULT_STREAM), what)
 
     def _slot_pointers(self, slot: int) -> list[int]:
         return [
             value.data_ptr() + slot * int(np.prod(shape[1:])) * self._dtype.itemsize
             for value, shape in zip(self._values, self._shapes, strict=True)
         ]
+
+
+def _check(status: int, what: str) -> None:
+    if status != 0:
+        raise EngineDead(f"the GPU could not {what} (CUDA error {status})")
 
 
 def _load_runtime() -> ctypes.CDLL:
