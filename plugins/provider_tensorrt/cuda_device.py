@@ -9,7 +9,6 @@ swaps kernels while it runs (its guide, "Working with RTX CUDA Graphs").
 import ctypes
 from collections.abc import Mapping, Sequence
 from math import prod
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ class CudaDevice:
         captures_graphs: bool = True,
     ) -> None:
         _check_present(device_id)
-        self._device_id, self._thread = device_id, 0
+        self._device_id = device_id
         self._stream: Any = None  # CUDA's handle
         self._enter()
         self.name = f"cuda:{device_id}"
@@ -196,13 +195,13 @@ class CudaDevice:
         cuda.cudaStreamDestroy(self._stream)
 
     def _enter(self) -> None:
-        """Make the GPU the calling thread's: loading and running are on two, and CUDA counts each.
+        """Make the GPU the calling thread's: which one it is, CUDA remembers for each thread.
 
-        A step begins with an upload, so what executes it need not.
+        Nothing here remembers it, because another device may use the thread in between, and a new
+        thread may have an old one's identity. A step begins with an upload, so what executes it
+        need not ask.
         """
-        if self._thread != get_ident():
-            _check(cuda.cudaSetDevice(self._device_id))
-            self._thread = get_ident()
+        _check(cuda.cudaSetDevice(self._device_id))
 
 
 class CudaExecution:

@@ -7,10 +7,10 @@ is here.
 """
 
 import ctypes
+import threading
 from collections.abc import Callable
 from enum import Enum, IntEnum
 from functools import partial
-from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,12 +30,13 @@ class CudaError(IntEnum):
 
 
 class ScriptedCuda:
-    """`cuda.bindings.runtime`, for one GPU with one stream.
+    """`cuda.bindings.runtime`, for two GPUs of which one is used, with one stream.
 
     Args:
         total_bytes: Of its memory.
 
     Attributes:
+        device_id: Of the GPU that is used.
         num_launches: Graphs that were launched.
         arrays: What is allocated, by address.
         pinned: The same, of host memory.
@@ -50,27 +51,27 @@ class ScriptedCuda:
     cudaHostAllocDefault = 0
 
     def __init__(self, total_bytes: int = 2**32) -> None:
-        self.total_bytes = total_bytes
+        self.total_bytes, self.device_id = total_bytes, 0
         self.num_launches = 0
         self.arrays: dict[int, npt.NDArray[np.uint8]] = {}
         self.pinned: dict[int, npt.NDArray[np.uint8]] = {}
         self._queue: list[Work] = []
         self._captured: list[Work] | None = None
-        self._thread = 0  # whose GPU it is
+        self._of_thread = threading.local()
 
     def queue(self, work: Work) -> None:
         """Put work on the stream, or into the graph that is being captured."""
-        assert self._thread == get_ident(), "cudaSetDevice is a matter of each thread"
+        chosen = getattr(self._of_thread, "device_id", None)
+        assert chosen == self.device_id, "cudaSetDevice is a matter of each thread"
         (self._queue if self._captured is None else self._captured).append(work)
 
     def cudaGetDeviceCount(self) -> tuple[CudaError, int]:
-        """One."""
-        return CudaError.cudaSuccess, 1
+        """Two."""
+        return CudaError.cudaSuccess, 2
 
     def cudaSetDevice(self, device_id: int) -> tuple[CudaError]:
-        """That one."""
-        assert device_id == 0
-        self._thread = get_ident()
+        """For the calling thread."""
+        self._of_thread.device_id = device_id
         return (CudaError.cudaSuccess,)
 
     def cudaMemGetInfo(self) -> tuple[CudaError, int, int]:

@@ -58,7 +58,8 @@ def make_device(cuda: ScriptedCuda, folder: Path, **options: Any) -> CudaDevice:
     assert session is not None
     module = ScriptedTensorRt(cuda, lambda _engine: session)
     library = TensorRt("tensorrt", module.__version__, module)
-    return CudaDevice(library, options.pop("engine", ENGINE), device_id=0, **options)
+    engine = options.pop("engine", ENGINE)
+    return CudaDevice(library, engine, device_id=cuda.device_id, **options)
 
 
 def make_runner(device: CudaDevice, folder: Path) -> TensorRtRunner:
@@ -134,6 +135,16 @@ def test_work_that_cannot_be_captured_is_queued(
     runner = make_runner(make_device(cuda, folder), folder)
     assert generate_greedily(runner, PROMPTS, 5) == expected
     assert cuda.num_launches == 0
+    runner.close()
+
+
+def test_a_thread_that_used_another_gpu_uses_ours(cuda: ScriptedCuda, folder: Path) -> None:
+    """Two models of one process share threads, and threads are told apart by nothing that lasts."""
+    cuda.device_id = 1
+    runner = make_runner(make_device(cuda, folder), folder)
+    expected = generate_greedily(runner, PROMPTS, 5)
+    cuda.cudaSetDevice(0)
+    assert generate_greedily(runner, PROMPTS, 5) == expected
     runner.close()
 
 
