@@ -26,6 +26,7 @@
         EngineDead                    503 /readyz turns 503, the process ends
       PluginError                     start-up only
       ConfigurationError              start-up only
+        SecretNotFound                a secret that is not there, asked how often it may be
 
 A class says its HTTP status, `type` and `code`; an instance adds `param` (the request's field).
 A message that reaches a client is written here or where it is raised, lower case, and names the
@@ -242,3 +243,7 @@ class ConfigurationError(ProviderError):
     """A setting is invalid; stops start-up and names the setting."""
 
     default_code = "configuration_error"
+
+
+class SecretNotFound(ConfigurationError):
+    """A secret that the configuration names is not there: a key that it was is let in no more."""

@@ -55,8 +55,9 @@ def load_secret(uri: str) -> bytes | None:
     Called at start-up, maybe on the event loop's thread; for keys, every few seconds from then on
     in a worker thread. The core reads `env://NAME` and `file:///path`. Return the bytes as they
     are: the core takes white space off around text, and none off a pepper. `None` means that the
-    scheme is not yours. Raise `ConfigurationError` for a secret that cannot be had; never put a
-    part of it into the message.
+    scheme is not yours. Raise `SecretNotFound` for one that is not there, which ends a key that it
+    was, and `ConfigurationError` for one that cannot be read now, which does not; never put a part
+    of it into the message.
     """
 
 

@@ -23,7 +23,7 @@ import structlog
 
 import provider_core
 from provider_core import hookimpl, hookspecs
-from provider_core.errors import ConfigurationError, PluginError
+from provider_core.errors import ConfigurationError, PluginError, SecretNotFound
 from provider_core.platforms import GROUP as PLATFORMS
 from provider_core.settings import Settings
 from provider_core.sources.remote import FetchProgress
@@ -88,18 +88,21 @@ class CoreHooks:
         """Read `env://NAME` or `file:///path`, to the byte.
 
         Raises:
-            ConfigurationError: There is no such variable or file.
+            SecretNotFound: There is no such variable or file.
+            ConfigurationError: The file cannot be read.
         """
         scheme, _, name = uri.partition("://")
         if scheme == "env":
             value = os.environb.get(name.encode())  # what the settings say, not one of them
             if value is None:
-                raise ConfigurationError(f"{uri}: the variable is not set")
+                raise SecretNotFound(f"{uri}: the variable is not set")
             return value
         if scheme != "file":
             return None
         try:
             return Path(unquote(name)).read_bytes()
+        except FileNotFoundError as error:
+            raise SecretNotFound(f"{uri}: {error.strerror}") from error
         except OSError as error:
             raise ConfigurationError(f"{uri}: {error.strerror}") from error
 

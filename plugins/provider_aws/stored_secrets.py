@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from provider_aws.missing_packages import needing_extra
-from provider_core import ConfigurationError
+from provider_core import ConfigurationError, SecretNotFound
 
 _REASONS = {
     "AccessDeniedException": "the role may not read it: it needs {permission}",
@@ -21,6 +21,12 @@ _REASONS = {
     "ParameterVersionNotFound": "it has no such version",
     "ResourceNotFoundException": "there is no such secret in {region}",
     "UnrecognizedClientException": "the credentials are not valid",
+}
+_ABSENT = {
+    "InvalidRequestException",
+    "ParameterNotFound",
+    "ParameterVersionNotFound",
+    "ResourceNotFoundException",
 }
 _TIMEOUT_S = 5
 
@@ -36,6 +42,7 @@ def read_secret(uri: str) -> bytes:
         The value, to the byte.
 
     Raises:
+        SecretNotFound: It is not there.
         ConfigurationError: It cannot be had.
     """
     scheme, _, rest = uri.partition("://")
@@ -79,10 +86,10 @@ def _value_of(uri: str, secret: bytes, key: str) -> bytes:
     try:
         fields = json.loads(secret)
     except ValueError:
-        raise ConfigurationError(f"{uri}: the secret is not JSON") from None
+        raise SecretNotFound(f"{uri}: the secret is not JSON") from None
     value = fields.get(key) if isinstance(fields, dict) else None
     if not isinstance(value, str):
-        raise ConfigurationError(f"{uri}: the secret is no object with a text of that key")
+        raise SecretNotFound(f"{uri}: the secret is no object with a text of that key")
     return value.encode()
 
 
@@ -90,6 +97,7 @@ def _ask(uri: str, region: str, permission: str, call: Callable[[], Any]) -> Any
     """Make a call of botocore, whose answers have no types.
 
     Raises:
+        SecretNotFound: AWS says that it is not there.
         ConfigurationError: It fails; the message says why in words, and nothing of the answer.
     """
     from botocore.exceptions import BotoCoreError, ClientError
@@ -100,6 +108,8 @@ def _ask(uri: str, region: str, permission: str, call: Callable[[], Any]) -> Any
         code = error.response.get("Error", {}).get("Code", "")
         reason = _REASONS.get(code, f"AWS answered {code}")
         reason = reason.format(permission=permission, region=region)
+        if code in _ABSENT:
+            raise SecretNotFound(f"{uri}: {reason}") from None
     except BotoCoreError as error:  # no credentials, no answer, a malformed name
         reason = f"AWS cannot be asked in {region}: {type(error).__name__}"
     raise ConfigurationError(f"{uri}: {reason}")

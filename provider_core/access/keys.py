@@ -72,11 +72,14 @@ class KeyStore:
         self._fixed: dict[bytes, _Known] = {}
         self._cache: dict[bytes, _Known] = {}
 
-    def replace_fixed(self, given: Iterable[tuple[str, ApiKey]]) -> bool:
+    def replace_fixed(
+        self, given: Iterable[tuple[str, ApiKey]], unread: Iterable[ApiKey] = ()
+    ) -> bool:
         """Accept these keys of the settings, in memory only, and no others of them.
 
         Args:
             given: What clients present, and whose it is.
+            unread: Keys of which a secret could not be read: what was accepted of them still is.
 
         Returns:
             Whether that changes anything.
@@ -84,7 +87,12 @@ class KeyStore:
         Raises:
             ConfigurationError: One is longer than `MAX_KEY_BYTES`; all stay as they were.
         """
-        fixed: dict[bytes, _Known] = {}
+        still = {key.id: key for key in unread}
+        fixed = {
+            digest: _Known(digest, key, key.principal, until_s=float("inf"))
+            for digest, known in self._fixed.items()
+            if (key := still.get(known.key.id))
+        }
         for secret, key in given:
             presented = secret.strip()  # as every HTTP parser does to the header it comes back in
             if len(presented.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:

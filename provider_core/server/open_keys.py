@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -12,9 +13,10 @@ from provider_core import hookspecs
 from provider_core.access.api_key import ApiKey
 from provider_core.access.database import FILE_NAME, AccessDatabase
 from provider_core.access.key_file import read_keys
+from provider_core.access.key_format import MAX_KEY_BYTES
 from provider_core.access.keys import FIXED, KeyStore, load_or_mint
 from provider_core.access.pepper import Pepper
-from provider_core.errors import ConfigurationError
+from provider_core.errors import ConfigurationError, SecretNotFound
 from provider_core.plugins import PluginManager
 from provider_core.settings import Settings
 
@@ -24,6 +26,7 @@ REREAD_S = 20.0
 """Between two looks at the secrets that the configuration names; as long as stored keys are
 remembered, so that every change of a key is seen within half a minute."""
 
+_MIN_CHARACTERS = 8  # of a key
 _URI = re.compile(r"[a-z][a-z0-9+-]*://")
 
 
@@ -37,27 +40,51 @@ def open_keys(settings: Settings, plugins: PluginManager) -> tuple[KeyStore, str
         ConfigurationError: A key, the pepper or a file cannot be had.
     """
     given = read_given_keys(settings, plugins)
+    if given.errors:
+        raise given.errors[0]
     pepper = _pepper(settings, plugins)
-    return load_or_mint(settings.data_dir, None, fixed=given, pepper=pepper)
+    return load_or_mint(settings.data_dir, None, fixed=given.secrets, pepper=pepper)
 
 
-def read_given_keys(settings: Settings, plugins: PluginManager) -> list[tuple[str, ApiKey]]:
-    """The secrets that the settings and `access.keys_file` name, as they are now.
+@dataclass(frozen=True, slots=True)
+class GivenKeys:
+    """What the settings and `access.keys_file` name.
 
-    Returns:
-        Each with its key, of which one may have two.
+    Attributes:
+        secrets: Those that are there, each with its key, of which one may have two.
+        unread: Keys of which a secret may be there, and could not be read.
+        errors: Why one is not among the secrets.
+    """
+
+    secrets: list[tuple[str, ApiKey]] = field(default_factory=list)
+    unread: list[ApiKey] = field(default_factory=list)
+    errors: list[ConfigurationError] = field(default_factory=list)
+
+
+def read_given_keys(settings: Settings, plugins: PluginManager) -> GivenKeys:
+    """Read every secret that the settings and `access.keys_file` name, as it is now.
 
     Raises:
-        ConfigurationError: One of them, or the file, cannot be had.
+        ConfigurationError: The file cannot be had.
     """
-    given: list[tuple[str, ApiKey]] = []
+    given = GivenKeys()
+    named: list[tuple[str, ApiKey]] = []
     source = settings.access.keys_file
     if source is not None:
         for uris, key in read_keys(_read_document(source, plugins), str(source)):
-            given += [(_text(uri, plugins), key) for uri in uris]
+            named += [(uri, key) for uri in uris]
     api_key = settings.api_key
-    if api_key is not None:
-        given.append((_text(api_key, plugins) if _URI.match(api_key) else api_key, FIXED))
+    if api_key is not None and _URI.match(api_key):
+        named.append((api_key, FIXED))
+    elif api_key is not None:
+        given.secrets.append((api_key, FIXED))
+    for uri, key in named:
+        try:
+            given.secrets.append((_text(uri, plugins), key))
+        except ConfigurationError as error:
+            given.errors.append(error)
+            if not isinstance(error, SecretNotFound):
+                given.unread.append(key)
     return given
 
 
@@ -67,8 +94,9 @@ async def following_given_keys(
 ) -> AsyncIterator[None]:
     """Let in what `read_given_keys` says, and nothing else of it, for as long as this is open.
 
-    What cannot be read leaves the keys as they are: a secrets manager that is down locks nobody
-    out.
+    A secret that cannot be read leaves its key as it is: a secrets manager that is down locks
+    nobody out. One that is not there, or not in the file, is let in no more. A file that cannot be
+    read leaves all keys as they are.
     """
     names_uri = settings.api_key is not None and _URI.match(settings.api_key)
     if store is None or (settings.access.keys_file is None and not names_uri):
@@ -87,11 +115,13 @@ async def _follow(store: KeyStore, settings: Settings, plugins: PluginManager) -
         await asyncio.sleep(REREAD_S)
         try:
             given = await asyncio.to_thread(read_given_keys, settings, plugins)
-            if store.replace_fixed(given):
-                log.info("keys.replaced", num_keys=len(given))
+            for error in given.errors:
+                log.warning("keys.unreadable", error=error.message)
+            if store.replace_fixed(given.secrets, given.unread):
+                log.info("keys.replaced", num_keys=len(given.secrets))
         except ConfigurationError as error:
             log.warning("keys.unreadable", error=error.message)
-        except Exception:  # a plugin's own; the keys must be looked at again
+        except Exception:  # whatever it is, the keys must be looked at again
             log.exception("keys.unreadable")
 
 
@@ -125,13 +155,21 @@ def _text(uri: str, plugins: PluginManager) -> str:
         text = _load(uri, plugins).decode().strip()
     except UnicodeDecodeError:
         text = ""
-    if len(text) < 8:
-        raise ConfigurationError(f"{uri}: a key must be text of 8 characters at least")
+    if len(text) < _MIN_CHARACTERS or len(text.encode()) > MAX_KEY_BYTES:
+        raise SecretNotFound(
+            f"{uri}: a key must be text of {_MIN_CHARACTERS} characters at least, and of "
+            f"{MAX_KEY_BYTES} bytes at most"
+        )
     return text
 
 
 def _load(uri: str, plugins: PluginManager) -> bytes:
-    secret = plugins.first(hookspecs.load_secret, uri=uri)
+    try:
+        secret = plugins.first(hookspecs.load_secret, uri=uri)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # a plugin's own, whose text might quote the secret
+        raise ConfigurationError(f"{uri}: its plugin failed: {type(error).__name__}") from error
     if secret is None:
         raise ConfigurationError(f"{uri}: no plugin reads secrets of this scheme")
     return secret

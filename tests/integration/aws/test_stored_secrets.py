@@ -12,7 +12,7 @@ import pytest
 import provider_aws
 from provider_aws import stored_secrets
 from provider_core import hookspecs
-from provider_core.errors import ConfigurationError
+from provider_core.errors import ConfigurationError, SecretNotFound
 from provider_core.plugins import PluginManager
 from tests.moto_aws import aws_client, use_aws
 
@@ -102,6 +102,7 @@ def test_what_cannot_be_had_is_said(name: str, aws_port: int, uri: str, problem:
     with pytest.raises(ConfigurationError, match=problem) as failure:
         load(asked)
     assert str(failure.value).startswith(f"{asked}: ")
+    assert isinstance(failure.value, SecretNotFound) == ("names no secret" not in problem)
     assert CANARY not in "".join(traceback.format_exception(failure.value))
 
 
@@ -110,8 +111,11 @@ def test_an_aws_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) ->
     """After a few attempts, by the kind of failure alone."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with pytest.raises(ConfigurationError, match=r"cannot be asked in .*: EndpointConnectionError"):
+    with pytest.raises(
+        ConfigurationError, match=r"cannot be asked in .*: EndpointConnectionError"
+    ) as failure:
         load("aws-sm://any")
+    assert not isinstance(failure.value, SecretNotFound)
 
 
 @pytest.mark.usefixtures("_new_client")

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from provider_core import hookimpl
-from provider_core.errors import AuthenticationFailed, ConfigurationError
+from provider_core.errors import AuthenticationFailed, ConfigurationError, SecretNotFound
 from provider_core.plugins import PluginManager, make_plugin_manager
 from provider_core.server import open_keys as open_keys_module
 from provider_core.server.open_keys import following_given_keys, open_keys, open_stored_keys
@@ -38,6 +38,8 @@ class Vault:
         version: Of each secret.
         documents: Secrets that are files of keys, by name.
         is_down: It answers nobody.
+        absent: Names of secrets that are not there.
+        unreadable: What it raises for secrets that it cannot read now, by name.
         num_asked: Times that it was asked.
     """
 
@@ -45,6 +47,8 @@ class Vault:
         self.version = "secret"
         self.documents: dict[str, str] = {}
         self.is_down = False
+        self.absent: set[str] = set()
+        self.unreadable: dict[str, Exception] = {}
         self.num_asked = 0
 
     @hookimpl
@@ -56,6 +60,10 @@ class Vault:
         scheme, _, name = uri.partition("://")
         if scheme != "vault":
             return None
+        if name in self.absent:
+            raise SecretNotFound(f"{uri}: no such secret")
+        if name in self.unreadable:
+            raise self.unreadable[name]
         return self.documents.get(name, f"the {self.version} of {name}\n").encode()
 
 
@@ -235,6 +243,30 @@ async def test_a_vault_that_is_down_locks_nobody_out(tmp_path: Path) -> None:
         (tmp_path / "keys.toml").write_text("")
         while await store.authenticate("the secret of new") is not None:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("failure", [ConfigurationError("no answer"), OSError("canary")])
+async def test_each_key_is_followed_by_itself(tmp_path: Path, failure: Exception) -> None:
+    """One that cannot be read stays, one that is gone or too short goes, others are followed."""
+    names = ("unreadable", "deleted", "blanked", "left out", "rotated")
+    tables = {name: f'[[key]]\nid = "{name[:4]}"\nsecrets = ["vault://{name}"]\n' for name in names}
+    file = tmp_path / "keys.toml"
+    file.write_text("".join(tables.values()))
+    vault = Vault()
+    manager, given = plugins(vault), settings(tmp_path, access={"keys_file": file})
+    store, _ = open_keys(given, manager)
+    async with following_given_keys(store, given, manager):
+        vault.unreadable["unreadable"] = failure
+        vault.absent.add("deleted")
+        vault.documents.update({"blanked": " \n", "rotated": "the successor"})
+        file.write_text("".join(tables[name] for name in names if name != "left out"))
+        with capture_logs() as logs:
+            while await store.authenticate("the successor") is None:
+                await until_asked_again(vault)
+    let_in = [name for name in names if await store.authenticate(f"the secret of {name}")]
+    assert let_in == ["unreadable"]
+    assert "canary" not in str(logs)
 
 
 @pytest.mark.usefixtures("_at_once")
