@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
+from typing import TypeVar
 
 from provider_core import (
     ContextLengthExceeded,
@@ -23,16 +24,20 @@ from provider_genai.folder import GenaiFolder
 from provider_genai.runtime import STATIC_BATCH, UNSUPPORTED, Delivery, OnOutput, Runtime
 from provider_genai.settings import GenaiSettings
 
+_T = TypeVar("_T")
+
 
 @dataclass(slots=True)
 class _Open:
     """A sequence whose last output was not delivered.
 
     Attributes:
+        on_output: Counts, and hands on.
         num_tokens: Delivered so far.
     """
 
     num_prompt_tokens: int
+    on_output: OnOutput
     num_tokens: int = 0
 
 
@@ -110,13 +115,12 @@ class GenaiEngine:
         if request.request_id in self._open:
             raise ValueError(f"request id {request.request_id!r} is in use")
         self._loop = asyncio.get_running_loop()
-        sequence = _Open(len(prompt))
-        self._open[request.request_id] = sequence
 
         def count(output: EngineOutput) -> None:
             self._count(request.request_id, sequence, output)
             on_output(output)
 
+        sequence = self._open[request.request_id] = _Open(len(prompt), count)
         self._inbox.put((request, count))
 
     def abort(self, request_id: str) -> None:
@@ -182,10 +186,7 @@ class GenaiEngine:
         last = EngineOutput((), "abort")
         try:
             while self._take_commands(runtime):
-                self._step_started_s = time.monotonic()
-                self._deliver(runtime.step())
-                self._step_started_s = None
-                self._num_steps += 1
+                self._step(runtime)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nobody may wait forever
             self._death = (
                 error
@@ -193,14 +194,20 @@ class GenaiEngine:
                 else EngineDead("the engine's own code failed")
             )
             last = EngineOutput((), "error", error=self._death)
-        self._step_started_s = None
         self._is_closing = True
-        self._deliver(runtime.end_all(last))
-        while not self._inbox.empty():
-            command = self._inbox.get()
-            if isinstance(command, tuple):
-                self._deliver([(command[1], last)])
+        self._call_soon(self._end_all, last)
         runtime.close()
+
+    def _step(self, runtime: Runtime) -> None:
+        """Run once, and deliver what was made even if the step dies."""
+        made: list[Delivery] = []
+        self._step_started_s = time.monotonic()
+        try:
+            runtime.step(made.append)
+        finally:
+            self._step_started_s = None
+            self._deliver(made)
+        self._num_steps += 1
 
     def _take_commands(self, runtime: Runtime) -> bool:
         """Read the inbox, waiting if there is nothing else to do; `False` means close."""
@@ -226,10 +233,19 @@ class GenaiEngine:
 
     def _deliver(self, outputs: list[Delivery]) -> None:
         """Hand over what a step made, in one call of the loop."""
-        if not outputs or self._loop is None:
+        if outputs:
+            self._call_soon(_call, outputs)
+
+    def _end_all(self, last: EngineOutput) -> None:
+        """End what is open, on the loop, behind all that was delivered: nothing is forgotten."""
+        _call([(sequence.on_output, last) for sequence in self._open.values()])
+
+    def _call_soon(self, call: Callable[[_T], None], argument: _T) -> None:
+        """Have something called by the loop; in order."""
+        if self._loop is None:  # there was no request yet
             return
         try:
-            self._loop.call_soon_threadsafe(_call, outputs, self._loop)
+            self._loop.call_soon_threadsafe(call, argument)
         except RuntimeError:  # the loop was closed before us: nobody is left to hear it
             if not self._loop.is_closed():
                 raise
@@ -244,13 +260,14 @@ def _warm_up(runtime: Runtime) -> None:
     )
     runtime.add(request, lambda _: None)
     while runtime.has_work:
-        runtime.step()
+        runtime.step(lambda _: None)
 
 
-def _call(outputs: Iterable[Delivery], loop: asyncio.AbstractEventLoop) -> None:
+def _call(outputs: Iterable[Delivery]) -> None:
     for on_output, output in outputs:
         try:
             on_output(output)
         except Exception as error:  # noqa: BLE001 - one consumer must not starve the others
             message = "an output callback of the engine failed"
+            loop = asyncio.get_running_loop()
             loop.call_exception_handler({"message": message, "exception": error})

@@ -6,7 +6,7 @@ token that ends a text is not among them.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,15 +128,18 @@ class Runtime:
         self._drop(sequence)
         return sequence.on_output, EngineOutput((), "abort")
 
-    def step(self) -> list[Delivery]:
+    def step(self, take: Callable[[Delivery], None]) -> None:
         """Run once.
+
+        Args:
+            take: Gets each output as it is read: a step that dies has made some.
 
         Raises:
             EngineDead: The runtime cannot go on.
         """
-        outputs = list(self._expire())
+        self._expire(take)
         if not self._sequences:
-            return outputs
+            return
         try:
             events = list(self._engine.run(self._buffer))
         except RuntimeError as error:
@@ -149,15 +152,7 @@ class Runtime:
                 continue
             output = self._read(sequence, event)
             if output is not None:
-                outputs.append((sequence.on_output, output))
-        return outputs
-
-    def end_all(self, output: EngineOutput) -> list[Delivery]:
-        """End every sequence with this."""
-        ended = [(sequence.on_output, output) for sequence in self._sequences.values()]
-        self._sequences.clear()
-        self._by_id.clear()
-        return ended
+                take((sequence.on_output, output))
 
     def close(self) -> None:
         """Give the memory back."""
@@ -232,11 +227,11 @@ class Runtime:
         sequence.handle.cancel_turn(sequence.turn_id)
         sequence.handle.close()
 
-    def _expire(self) -> Iterator[Delivery]:
+    def _expire(self, take: Callable[[Delivery], None]) -> None:
         now_s = time.monotonic()
         for sequence in list(self._sequences.values()):
             deadline_s = sequence.request.deadline_s
             if deadline_s is not None and deadline_s <= now_s:
                 self._drop(sequence)
                 error = DeadlineExceeded("the request's deadline passed before it ended")
-                yield sequence.on_output, EngineOutput((), "error", error=error)
+                take((sequence.on_output, EngineOutput((), "error", error=error)))
