@@ -88,11 +88,14 @@ class RedisLimitStore:
         """While anything runs, tell Redis so."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
-            leases = list(self._leases)
-            if leases:
-                arguments = [self._lease_s * 1e6, *(request_id for _, request_id in leases)]
-                with suppress(RedisFailedError):  # whoever takes next says so
-                    await self._connection.run("renew", [key for key, _ in leases], arguments)
+            await self._renew_once()
+
+    async def _renew_once(self) -> None:
+        leases = list(self._leases)
+        if leases:
+            arguments = [self._lease_s * 1e6, *(request_id for _, request_id in leases)]
+            with suppress(RedisFailedError):  # whoever takes next says so
+                await self._connection.run("renew", [key for key, _ in leases], arguments)
 
     def _set_of(self, limit: ConcurrencyLimit) -> str:
         return self._connection.key("running", limit.name)

@@ -158,6 +158,19 @@ async def test_a_request_is_counted_once_and_given_back_once(redis: RedisServer)
         assert not one._leases
 
 
+async def test_a_renewal_revives_no_request_that_has_ended(redis: RedisServer) -> None:
+    """It noted what runs before the request ended, and comes after."""
+    limit = [ConcurrencyLimit("key", 1)]
+    async with stores(redis) as (store,):
+        await store.take("req-1", [], limit)
+        leases = list(store._leases)
+        store.give_back("req-1", [], limit)
+        await asyncio.gather(*store._tasks)
+        store._leases.update(leases)
+        await store._renew_once()
+        assert (await store.take("req-2", [], limit)).is_taken
+
+
 async def test_a_redis_that_hangs_is_not_waited_for() -> None:
     """Nor one that is gone; and it is found again when it comes back."""
     shape = bucket(10)
