@@ -158,6 +158,23 @@ class Boots:
             books.read("log", read_source(self.log))
             return reconcile(books, now_s=time.time(), max_request_s=0)
 
+    def check_refunds(self) -> set[str]:
+        """Bills are taken back whose answers did not leave, or may not have, and no others.
+
+        Returns:
+            The rules that took them back.
+        """
+        with Books() as books:
+            books.read("journal", read_source(self.folder / "data" / "journal"))
+            events = list(books.events())
+        rules = {e["refers_to"]: e["billing_rule"] for e in events if "refers_to" in e}
+        for event in events:
+            if event["event"] == "usage.final" and event["cost"] != "0":
+                did_leave = event["delivery"] == "sent"
+                is_kept = did_leave or (event["stream"] and event["delivery"] == "failed")
+                assert (event["event_id"] in rules) is not is_kept, event
+        return set(rules.values())
+
     def check(self) -> list[dict[str, Any]]:
         """One final of each completed answer, one content of each id, no gap in any boot.
 
@@ -182,6 +199,7 @@ class Boots:
         for numbers in seqs.values():
             assert sorted(numbers) == list(range(1, len(numbers) + 1))
         assert [found for found in self.reconcile() if found.is_discrepancy] == []
+        self.check_refunds()
         return list(by_id.values())
 
 

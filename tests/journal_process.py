@@ -10,10 +10,13 @@ import json
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from aiohttp import web
 
 from provider_core import hookimpl
 from provider_core.access.keys import load_or_mint
@@ -33,6 +36,7 @@ from tests.suspensions import AtSuspension
 
 MID_FINAL = "mid final"
 MID_TERMINATOR = "mid terminator"
+AFTER_DELIVERY = "after delivery"
 AWAIT = "await "
 
 
@@ -47,11 +51,15 @@ class CrashingDisk(Disk):
     def __init__(self, point: str, countdown: int) -> None:
         self._point = point
         self._countdown = countdown
+        self._delivered = threading.Semaphore(0)
+        self._was_lost = False
 
     def reach(self, point: str) -> None:
-        """Die if this is the one."""
+        """Die if this is the one: of deliveries one that failed, once the file says so."""
         if point == self._point:
-            self._countdown -= 1
+            if point == AFTER_DELIVERY:
+                self._delivered.acquire()
+            self._countdown -= point != AFTER_DELIVERY or self._was_lost
             if self._countdown == 0:
                 die()
 
@@ -62,7 +70,20 @@ class CrashingDisk(Disk):
             if self._countdown == 0:
                 super().write(fd, data[: len(data) * 2 // 3])
                 die()
-        return super().write(fd, data)
+        written = super().write(fd, data)
+        if b'"rec":"D"' in bytes(data):  # one at a time: see `reach`
+            self._was_lost = b'"delivery":"failed"}' in bytes(data)
+            self._delivered.release()
+        return written
+
+
+def lose_whole_answers() -> None:
+    """From now on, let every connection break before a whole answer has left."""
+
+    async def breaking(_: web.Response) -> None:
+        raise ConnectionResetError
+
+    mock.patch.object(web.Response, "write_eof", breaking).start()
 
 
 def die_amid_terminators(countdown: int) -> None:
@@ -111,6 +132,8 @@ async def main(folder: Path, point: str, overrides: dict[str, Any]) -> None:
     disk = CrashingDisk(name, int(countdown or 1))
     if name == MID_TERMINATOR:
         die_amid_terminators(int(countdown or 1))
+    if name == AFTER_DELIVERY:
+        lose_whole_answers()
     writer = start_logging(LoggingSettings(format="json"))
     pricing = {"prompt": "0.000001", "completion": "0.000002"}
     model = {"id": "test-model", "source": str(make_model_dir(folder / "model"))}

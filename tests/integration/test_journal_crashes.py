@@ -15,7 +15,7 @@ import pytest
 
 from provider_core.billing import journal
 from tests.journal_boots import CHAT, Boots, Reader, is_whole, kill_at_random, session_of_key
-from tests.journal_process import AWAIT, MID_FINAL, MID_TERMINATOR
+from tests.journal_process import AFTER_DELIVERY, AWAIT, MID_FINAL, MID_TERMINATOR
 
 POINTS = [
     "after open:3",
@@ -25,7 +25,9 @@ POINTS = [
     f"{MID_TERMINATOR}:2",
     "after stdout:3",
     "before E:3",
+    f"{AFTER_DELIVERY}:1",
 ]
+IN_DOUBT = {"after sync", MID_TERMINATOR}  # there is a bill, and its answer has not left
 RECOVERY_POINTS = ["recovery 1", "recovery 2", "recovery 3", "recovery 4", "after stdout:1"]
 
 
@@ -60,6 +62,10 @@ async def test_b2_kill_9_at_each_point(tmp_path: Path, point: str) -> None:
         assert process.returncode == -signal.SIGKILL
     await boots.settle()
     boots.check()
+    if point.partition(":")[0] in IN_DOUBT:
+        assert boots.check_refunds() >= {"R9"}
+    elif point.startswith(AFTER_DELIVERY):
+        assert boots.check_refunds() >= {"R5"}
 
 
 @pytest.mark.parametrize("point", RECOVERY_POINTS)

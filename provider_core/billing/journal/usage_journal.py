@@ -160,6 +160,7 @@ class UsageJournal:
     def delivered(self, seq: int, delivery: Delivery) -> None:
         """Say what became of the answer of a bill whose line said `unknown`."""
         self._writer.note(records.delivered(seq, delivery))
+        self._disk.reach("after delivery")
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every event given is on disk; for a process about to end at once."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,33 @@ def test_a_whole_answer_that_did_not_leave_is_taken_back(tmp_path: Path) -> None
     assert (adjustment["reason"], adjustment["billing_rule"]) == ("delivery_failed", "R5")
     assert adjustment["content_sha256"] == content_sha256(adjustment)
     assert sorted(event["seq"] for event in log.events()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("bills_unknown", [False, True])
+def test_b2_a_whole_answer_that_did_not_leave_is_never_kept(
+    tmp_path: Path, *, bills_unknown: bool
+) -> None:
+    """R5, wherever between the bill and the end a crash comes, once anything is known of it."""
+    log = Log(takes=False)
+    with boot(tmp_path / "whole", log, disk=QuickDisk(), is_crashing=True) as server:
+        settlement = server.open(stream=False)
+        server.settle(settlement)
+        settlement.conclude(is_sent=False)
+    (path,) = (tmp_path / "whole").glob("*.jnl")
+    frames = path.read_bytes().splitlines(keepends=True)
+    bill = next(number for number, frame in enumerate(frames, 1) if b'"rec":"F"' in frame)
+    settings = SETTINGS.model_copy(update={"bill_unknown_delivery": bills_unknown})
+    costs = []
+    for end in range(bill, len(frames) + 1):
+        folder = tmp_path / f"cut-{end}"
+        folder.mkdir()
+        (folder / path.name).write_bytes(b"".join(frames[:end]))
+        events = recovered(folder, settings)
+        costs.append(sum(Decimal(event.get("cost") or event["cost_delta"]) for event in events))
+    in_doubt, *known = costs  # nobody can know before the first word of it
+    assert in_doubt == (Decimal("0.0000342") if bills_unknown else 0)
+    assert len(known) == 2
+    assert set(known) == {0}
 
 
 def test_the_last_heartbeat_adds_up(tmp_path: Path) -> None:
