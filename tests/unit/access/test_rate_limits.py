@@ -70,6 +70,21 @@ async def test_at_the_limit_one_more_waits_for_exactly_one_slot(clock: TestClock
     await limits.enter()
 
 
+@pytest.mark.parametrize("limit", [1, 5, 60])
+async def test_a_minute_lets_almost_two_in(clock: TestClock, limit: int) -> None:
+    """2N-1, as docs/limits.md says: what the bucket held, and what flowed in before the minute was over."""
+    limits = Limits(clock, requests_per_minute=limit)
+    num_let_in = 0
+    while clock.now_s < 60:
+        try:
+            await limits.enter()
+        except RateLimited as refused:
+            clock.now_s = round(clock.now_s + (refused.retry_after_s or 0), 6)
+        else:
+            num_let_in += 1
+    assert num_let_in == 2 * limit - 1
+
+
 async def test_status_is_the_time_until_full(clock: TestClock) -> None:
     """As clients of OpenAI know it: after one of 60 a minute, one second."""
     limits = Limits(clock, requests_per_minute=60, tokens_per_minute=600)
