@@ -40,6 +40,7 @@ class Charge:
         usd: What it cost, below 0 for what is given back.
         at_s: Unix time.
         note: The movement, in JSON.
+        refers_to: The event that this one adjusts; empty for none.
     """
 
     event_id: str = ""
@@ -49,6 +50,7 @@ class Charge:
     usd: Decimal = Decimal(0)
     at_s: float = 0.0
     note: str = ""
+    refers_to: str = ""
 
 
 def charge_of(event: UsageEvent) -> Charge:
@@ -71,6 +73,7 @@ def charge_of(event: UsageEvent) -> Charge:
         usd=usd,
         at_s=at_s,
         note=f"{at_s * 1e6:.0f} {json.dumps(note)}",
+        refers_to=event.get("refers_to", ""),
     )
 
 
@@ -177,6 +180,7 @@ class Charges:
                 key("key-lapses", charge.api_key_id),
                 key("account-held", charge.account_id),
                 key("account-lapses", charge.account_id),
+                key("event", charge.refers_to),
             ]
             arguments += [
                 charge.generation_id,

@@ -112,7 +112,7 @@ def charge(db: sqlite3.Connection, event: Mapping[str, Any], now_s: float) -> No
     )
     if not _insert(db, movement):
         return
-    for day in (_ALL_DAYS, at.date().isoformat()):
+    for day in (_ALL_DAYS, _billed_at(db, event, at).date().isoformat()):
         _add_spending(db, event["api_key_id"], day, usd)
     row = db.execute("SELECT used FROM accounts WHERE id = ?", (event["account_id"],)).fetchone()
     if row is not None:
@@ -215,6 +215,14 @@ def _insert(db: sqlite3.Connection, movement: Movement) -> bool:
         db.execute("INSERT OR IGNORE INTO movements VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount
         == 1
     )
+
+
+def _billed_at(db: sqlite3.Connection, event: Mapping[str, Any], at: datetime) -> datetime:
+    """When an event's request was billed: what is given back the day after widens no other day."""
+    row = db.execute(
+        "SELECT at_s FROM movements WHERE event_id = ?", (event.get("refers_to"),)
+    ).fetchone()
+    return at if row is None else datetime.fromtimestamp(row[0], UTC)
 
 
 def _add_spending(db: sqlite3.Connection, api_key_id: str, day: str, usd: Decimal) -> None:

@@ -1,7 +1,9 @@
 -- Replaces reservations by what requests cost; once for each event.
 --
--- KEYS, eight for each request: the event, the account, its latest charges, the key's spending by
---   days, what requests hold of the key, when that lapses, and both of the account.
+-- KEYS, nine for each request: the event, the account, its latest charges, the key's spending by
+--   days, what requests hold of the key, when that lapses, both of the account, and the event that
+--   this one adjusts. An event is known by the day on which its request was billed, which is where
+--   an adjustment belongs: what is given back the day after widens no other day.
 -- ARGV: microseconds for which events are known, how many charges of an account are kept, and five
 --   for each request: generation id ('' if nothing is reserved), USD ('' if there is nothing to
 --   charge), when in microseconds, on which day since 1970, and the charge in JSON.
@@ -23,16 +25,17 @@ local function note_spending(spending, day, usd)
   end
 end
 
-for i = 0, #KEYS / 8 - 1 do
-  local event, account, charges, spending = unpack(KEYS, 8 * i + 1, 8 * i + 4)
+for i = 0, #KEYS / 9 - 1 do
+  local event, account, charges, spending = unpack(KEYS, 9 * i + 1, 9 * i + 4)
   local id, amount, at, day, note = unpack(ARGV, 5 * i + 3, 5 * i + 7)
   if id ~= '' then
-    release(KEYS[8 * i + 5], KEYS[8 * i + 6], id)
-    release(KEYS[8 * i + 7], KEYS[8 * i + 8], id)
+    release(KEYS[9 * i + 5], KEYS[9 * i + 6], id)
+    release(KEYS[9 * i + 7], KEYS[9 * i + 8], id)
   end
+  day = redis.call('GET', KEYS[9 * i + 9]) or day
   -- A day more than events are charged for, as clocks differ.
   if amount ~= '' and tonumber(at) > now - retention
-      and redis.call('SET', event, 1, 'NX', 'PX', math.ceil(retention / 1000) + 86400000) then
+      and redis.call('SET', event, day, 'NX', 'PX', math.ceil(retention / 1000) + 86400000) then
     local usd = read(amount)
     note_spending(spending, day, usd)
     local used = redis.call('HGET', account, 'used')

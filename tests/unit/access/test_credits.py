@@ -124,6 +124,24 @@ async def test_an_event_charges_once(store: CreditStore) -> None:
     assert await balance(store) == ("1", "0.25", "0")
 
 
+async def test_what_is_given_back_after_midnight_belongs_to_its_day(store: CreditStore) -> None:
+    """The next day's limit is no wider for it."""
+    owner = limited("1", "daily")
+    adjustment = {
+        **final("gen-1", "0", api_key_id="key_l"),
+        "event": "usage.adjustment",
+        "event_id": "gen-1:adj:1",
+        "refers_to": "gen-1:final",
+        "cost_delta": "-0.9",
+    }
+    await add(store, "5")  # a file that is there is charged
+    store.record(final("gen-1", "0.9", day="2027-01-14", api_key_id="key_l"))
+    store.record(adjustment)
+    with pytest.raises(InsufficientCredits):
+        await reserve(store, "gen-2", "1.000001", owner)
+    assert await reserve(store, "gen-3", "1", owner)
+
+
 async def test_an_adjustment_gives_back(store: CreditStore) -> None:
     """With its sign, once."""
     await add(store, "1")
