@@ -103,27 +103,34 @@ class Manifest(_Value):
 
 @dataclass(frozen=True, slots=True)
 class FoundEngine:
-    """An engine that may be used, not read yet."""
+    """An engine that may be used, not read yet.
+
+    Attributes:
+        command: Builds it.
+    """
 
     path: Path
     record: EngineRecord
     manifest: Manifest
+    command: str
 
     def read(self) -> bytes:
         """The engine, once it is known to be the one that was built.
 
         Raises:
-            ConfigurationError: The file is another one, damaged, or missing.
+            EngineMissing: The file is another one, damaged, or not there; with the command.
         """
         try:
             engine = self.path.read_bytes()
         except OSError as error:
-            raise ConfigurationError(f"{self.path} cannot be read: {error.strerror}") from error
+            raise EngineMissing(
+                f"{self.path} cannot be read: {error.strerror}; run: {self.command}"
+            ) from error
         if hashlib.sha256(engine).hexdigest() != self.record.sha256:
-            raise ConfigurationError(
+            raise EngineMissing(
                 f"{self.path} is not the engine that was built ({len(engine)} bytes, "
                 f"{self.record.num_bytes} were written): damaged, or put there by somebody else; "
-                "it is not opened"
+                f"it is not opened; run: {self.command}"
             )
         return engine
 
@@ -153,7 +160,7 @@ def find_engine(
 
     Raises:
         EngineMissing: Says why, and which command builds it.
-        ConfigurationError: The manifest is damaged, or the engine not among the trusted.
+        ConfigurationError: The engine is not among the trusted.
     """
     folder = folder or model_dir / FOLDER
     command = (
@@ -163,7 +170,10 @@ def find_engine(
     )
     if folder != model_dir / FOLDER:
         command += f" --out {shlex.quote(str(folder))}"
-    manifest = read_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+    except ConfigurationError as error:
+        raise EngineMissing(f"{error.message}; run: {command}") from error
     if manifest is None:
         raise EngineMissing(f"{folder} holds no engines; run: {command}")
     if changed := find_changed_file(model_dir, manifest):
@@ -180,7 +190,7 @@ def find_engine(
                 raise ConfigurationError(
                     f"{folder / record.file} is not among the trusted engines: {record.sha256}"
                 )
-            return FoundEngine(folder / record.file, record, manifest)
+            return FoundEngine(folder / record.file, record, manifest, command)
         problems.append(problem)
     raise EngineMissing(
         f"no engine in {folder} fits: {'; '.join(problems) or 'it holds none'}; run: {command}"
@@ -198,10 +208,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise ConfigurationError(
-            f"{folder / MANIFEST} is damaged or of another version; remove {folder} "
-            "and run provider build-engine again"
-        ) from error
+        raise ConfigurationError(f"{folder / MANIFEST} is damaged or of another version") from error
 
 
 def find_changed_file(model_dir: Path, manifest: Manifest) -> str | None:

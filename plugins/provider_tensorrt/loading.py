@@ -77,15 +77,17 @@ def find_or_build_engine(
     library: TensorRt,
     compute_capability: str,
     report: Callable[[str], None],
-) -> FoundEngine:
-    """The engine for this GPU; one that is missing is built if `model.may_build`.
+) -> tuple[FoundEngine, bytes]:
+    """The engine for this GPU, and its content; one that is missing is built if `model.may_build`.
+
+    So is one that is there and not whole.
 
     Raises:
         ConfigurationError: There is none, or it cannot be built.
     """
 
-    def find() -> FoundEngine:
-        return find_engine(
+    def find() -> tuple[FoundEngine, bytes]:
+        found = find_engine(
             model_dir,
             library=library.name,
             version=library.version,
@@ -95,6 +97,7 @@ def find_or_build_engine(
             folder=settings.engine_dir,
             trusted=settings.trusted_engines,
         )
+        return found, found.read()
 
     try:
         return find()
@@ -129,7 +132,7 @@ def _load_on_gpu(
             f"there is no GPU {settings.device_id} or no driver for it; without one set the "
             "option device to host"
         )
-    engine = find_or_build_engine(model, model_dir, settings, library, capability, report)
+    engine, content = find_or_build_engine(model, model_dir, settings, library, capability, report)
     _check(model, engine.manifest.decoder, engine.manifest.precision)
     if model.deterministic:
         raise ConfigurationError(
@@ -144,7 +147,7 @@ def _load_on_gpu(
         ) from error
     device = CudaDevice(
         library,
-        engine.read(),
+        content,
         device_id=settings.device_id,
         captures_graphs=settings.cuda_graphs,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from provider_core import ConfigurationError, ModelSpec
-from provider_tensorrt.artefact import FOLDER, FoundEngine
+from provider_tensorrt.artefact import FOLDER, MANIFEST, FoundEngine
 from provider_tensorrt.library import TensorRt
 from provider_tensorrt.loading import find_or_build_engine
 from provider_tensorrt.settings import read_settings
@@ -20,7 +20,9 @@ def find(
     """The engine for a GPU of compute capability 8.9, and what was reported on the way."""
     said: list[str] = []
     settings = read_settings(options)
-    return find_or_build_engine(spec, folder, settings, library, "8.9", said.append), said
+    found, content = find_or_build_engine(spec, folder, settings, library, "8.9", said.append)
+    assert len(content) == found.record.num_bytes
+    return found, said
 
 
 def test_nothing_is_built_unless_it_was_asked_for(tiny_model: Path, library: TensorRt) -> None:
@@ -40,7 +42,29 @@ def test_a_missing_engine_is_built_once(tiny_model: Path, library: TensorRt) -> 
     limits = built.record.key.limits
     assert (limits.max_model_len, limits.max_num_seqs) == (64, 2)
     smaller = replace(SPEC, max_num_seqs=1, max_model_len=32)
-    assert find(smaller, tiny_model, library) == (built, [])
+    found, said = find(smaller, tiny_model, library)
+    assert (found.record, said) == (built.record, [])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone", "manifest"])
+def test_an_engine_that_is_not_whole_is_built_again(
+    tiny_model: Path, library: TensorRt, damage: str
+) -> None:
+    """A disk was full once, or half a folder was copied: no reason to stay down."""
+    built, _ = find(SPEC, tiny_model, library)
+    if damage == "truncated":
+        built.path.write_bytes(built.path.read_bytes()[:5])
+    elif damage == "gone":
+        built.path.unlink()
+    else:
+        (tiny_model / FOLDER / MANIFEST).write_text("{")
+    with pytest.raises(ConfigurationError, match="run: provider build-engine"):
+        find(replace(SPEC, may_build=False), tiny_model, library)
+
+    rebuilt, said = find(SPEC, tiny_model, library)
+
+    assert said[-1] == "building engine, 100 %"
+    assert find(SPEC, tiny_model, library) == (rebuilt, [])
 
 
 def test_an_engine_that_is_not_trusted_is_not_built_again(

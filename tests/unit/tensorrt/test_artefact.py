@@ -165,7 +165,7 @@ def test_a_damaged_manifest_is_refused(model_dir: Path, change: Any) -> None:
     path = model_dir / FOLDER / MANIFEST
     path.write_text(change(path.read_text()))
 
-    with pytest.raises(ConfigurationError, match="is damaged or of another version; remove"):
+    with pytest.raises(ConfigurationError, match="is damaged or of another version; run: provider"):
         find(model_dir)
 
 
