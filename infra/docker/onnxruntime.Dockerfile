@@ -4,7 +4,8 @@
 #   docker build --file infra/docker/onnxruntime.Dockerfile --build-arg EXTRAS=onnxruntime-gpu,aws --tag provider .
 #
 # The built-in model is in the package; others stay outside: PROVIDER_MODEL names a mounted folder,
-# s3://, hf:// or https://. PROVIDER_PLATFORM says where it runs.
+# s3://, hf:// or https://. PROVIDER_PLATFORM says where it runs; with onnxruntime-gpu,
+# PROVIDER_ONNXRUNTIME_PROVIDER=cuda makes use of the GPU.
 
 ARG PYTHON=3.13
 
@@ -35,6 +36,8 @@ COPY infra/docker/healthcheck.py /opt/healthcheck.py
 ENV PATH=/opt/project/bin:/opt/provider/bin:$PATH \
     PYTHONPATH=/opt/project \
     PYTHONDONTWRITEBYTECODE=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PROVIDER_HOST=0.0.0.0 \
     PROVIDER_DATA_DIR=/data
 USER 10001

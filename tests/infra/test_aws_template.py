@@ -110,6 +110,42 @@ def test_the_image_starts_the_server_of_its_platform(translated: dict[str, Any])
     assert url["InvokeMode"] == "RESPONSE_STREAM"
 
 
+def test_whoever_has_the_key_may_call_an_open_url(translated: dict[str, Any]) -> None:
+    """AWS asks for both permissions; SAM writes neither where the kind of URL is a parameter."""
+    permissions = of_type(translated, "AWS::Lambda::Permission").values()
+    actions = {each["Action"]: each for each in permissions}
+    assert actions["lambda:InvokeFunctionUrl"]["FunctionUrlAuthType"] == "NONE"
+    assert actions["lambda:InvokeFunction"]["InvokedViaFunctionUrl"] is True
+    for resource in translated["Resources"].values():
+        if resource["Type"] == "AWS::Lambda::Permission":
+            assert resource["Condition"] == "IsOpen"
+
+
+def test_a_gpu_that_is_paid_for_is_used(translated: dict[str, Any]) -> None:
+    """By the image, by the driver beside it, and by the server, whose default are processors."""
+    (model,) = of_type(translated, "AWS::SageMaker::Model").values()
+    (config,) = of_type(translated, "AWS::SageMaker::EndpointConfig").values()
+    gpu_function = yaml_parse(GPU_TEMPLATE.read_text())["Resources"]["Function"]["Properties"]
+    for variables in (
+        model["PrimaryContainer"]["Environment"],
+        gpu_function["Environment"]["Variables"],
+    ):
+        assert variables["PROVIDER_ONNXRUNTIME_PROVIDER"] == "cuda"
+    assert "gpu-4-1" in config["ProductionVariants"][0]["InferenceAmiVersion"]  # CUDA 13
+    for page in ("sagemaker.md", "runpod.md"):
+        assert (
+            '"PROVIDER_ONNXRUNTIME_PROVIDER": "cuda"' in (ROOT / "docs/deploy" / page).read_text()
+        )
+
+
+def test_alarms_may_be_sent(translated: dict[str, Any]) -> None:
+    """CloudWatch may not use AWS' own key of SNS."""
+    (topic,) = (
+        each for each in translated["Resources"].values() if each["Type"] == "AWS::SNS::Topic"
+    )
+    assert "KmsMasterKeyId" not in topic.get("Properties", {})
+
+
 def test_secrets_are_named_and_never_held(translated: dict[str, Any]) -> None:
     """Whoever may read the configuration may not read the keys."""
     (function,) = of_type(translated, "AWS::Lambda::Function").values()
@@ -155,14 +191,17 @@ def test_logs_and_usage_end_some_day_and_nothing_is_public(translated: dict[str,
         assert all(bucket["PublicAccessBlockConfiguration"].values())
         assert bucket["BucketEncryption"]
     usage = of_type(translated, "AWS::S3::Bucket")["UsageBucket"]
-    assert {"Ref": "UsageRetentionDays"} in [
-        rule["ExpirationInDays"] for rule in usage["LifecycleConfiguration"]["Rules"]
-    ]
+    rules = usage["LifecycleConfiguration"]["Rules"]
+    assert {"Ref": "UsageRetentionDays"} in [rule["ExpirationInDays"] for rule in rules]
+    # Of a bucket with versions, what expires becomes an old version.
+    assert all(rule["NoncurrentVersionExpiration"]["NoncurrentDays"] <= 30 for rule in rules)
 
 
 def test_the_subscription_takes_the_events_of_the_log_schema(translated: dict[str, Any]) -> None:
     """All usage events by their names, and nothing else."""
     (subscription,) = of_type(translated, "AWS::Logs::SubscriptionFilter").values()
+    other = yaml_parse(GPU_TEMPLATE.read_text())["Resources"]["UsageSubscription"]["Properties"]
+    assert other["FilterPattern"] == subscription["FilterPattern"]
     schema = orjson.loads(SCHEMA.read_bytes())
     names = set(re.findall(r'"(usage\.\w+)"', json.dumps(schema)))
     assert len(names) == 4
