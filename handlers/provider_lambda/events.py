@@ -63,14 +63,13 @@ def read_event(event: object) -> EventCall:
     http = context.get("http")
     try:
         if isinstance(http, dict):
-            path = _without_stage(event["rawPath"], context.get("stage"))
-            query = event.get("rawQueryString") or ""
-            return EventCall(http["method"], _join(path, query), _headers(event), _body(event))
+            path = _without_stage(_text(event["rawPath"]), context.get("stage"))
+            query = _text(event.get("rawQueryString") or "")
+            method = _text(http["method"])
+            return EventCall(method, _join(path, query), _headers(event), _body(event))
         if "httpMethod" in event:
-            query = urlencode(list(_query_pairs(event)))
-            return EventCall(
-                event["httpMethod"], _join(event["path"], query), _headers(event), _body(event)
-            )
+            path = _join(_text(event["path"]), urlencode(list(_query_pairs(event))))
+            return EventCall(_text(event["httpMethod"]), path, _headers(event), _body(event))
     except (KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise UnknownEvent(f"the event is malformed: {type(error).__name__} {error}") from None
     raise UnknownEvent("the event comes from no function URL and no API Gateway")
@@ -143,6 +142,13 @@ def _answer_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         if name.lower() not in _OF_THE_CONNECTION:
             joined[name] = f"{joined[name]}, {value}" if name in joined else value
     return joined
+
+
+def _text(value: object) -> str:
+    """What must be text: whoever may invoke the function by hand may write anything there."""
+    if not isinstance(value, str):
+        raise TypeError(f"{_kind(value)} in place of text")
+    return value
 
 
 def _kind(value: object) -> str:

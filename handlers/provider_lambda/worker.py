@@ -7,6 +7,7 @@ log before the last one that runs asks for the next.
 import asyncio
 import json
 import time
+from contextlib import suppress
 from functools import partial
 
 import aiohttp
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 _MARGIN_S = 1.0  # before Lambda ends an invocation, for its answer to leave
 _ON_DEMAND_START_S = 9.0  # of the 10 that a start may take before Lambda begins it anew
 _LOG_S = 2.0  # a log that takes longer is noted
+_BROKEN = (aiohttp.ClientError, OSError, RuntimeApiError)  # a connection, or an answer's way
 _UNKNOWN = "Provider.UnknownEvent"
 
 
@@ -107,10 +109,9 @@ class Invocations:
         while (invocation := await self._next()) is not None:
             self._num_running += 1
             try:
-                await self._answer(invocation)
-            except (aiohttp.ClientError, OSError, RuntimeApiError) as error:
-                log.warning("lambda.unanswered", request_id=invocation.request_id, error=str(error))
-            self._num_running -= 1
+                await self._answer_or_fail(invocation)
+            finally:
+                self._num_running -= 1
             if self._num_running == 0 and not await self._process.until_logged(_LOG_S):
                 log.warning("lambda.log_is_slow")
 
@@ -123,6 +124,17 @@ class Invocations:
         finally:
             taking.cancel()
             stopping.cancel()
+
+    async def _answer_or_fail(self, invocation: Invocation) -> None:
+        """Answer, whatever the event holds: others run beside it, and more will come."""
+        try:
+            await self._answer(invocation)
+        except _BROKEN as error:
+            log.warning("lambda.unanswered", request_id=invocation.request_id, error=str(error))
+        except Exception:
+            log.exception("lambda.failed", request_id=invocation.request_id)
+            with suppress(*_BROKEN):
+                await self._api.fail(invocation, "Provider.Failed", "the handler failed")
 
     async def _answer(self, invocation: Invocation) -> None:
         try:

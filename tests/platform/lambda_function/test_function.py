@@ -133,6 +133,7 @@ async def test_every_http_event_is_the_request_that_it_says(
         "text",
         {"httpMethod": "GET"},
         b"[" * 10**5,
+        {**url_event("GET", "/v1/models", {}), "requestContext": {"http": {"method": None}}},
         url_event("GE T", "/v1/models", {}),
         url_event("GET", "/v1/models", {"x-title": "a\r\nb: c"}),
         {**url_event("GET", "/v1/models", {}), "headers": {"x-title": 1}},

@@ -1,5 +1,6 @@
 """The client of the Runtime API where a whole function is too much to break."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -10,10 +11,11 @@ from provider_core import Unavailable
 from provider_core.lifecycle import Lifecycle
 from provider_core.server.in_process import InProcess
 from provider_core.settings import Settings
+from provider_lambda import worker
 from provider_lambda.events import write_prelude
 from provider_lambda.runtime_api import RuntimeApi, RuntimeApiError
-from provider_lambda.settings import LambdaEnvironment
-from provider_lambda.worker import until_started
+from provider_lambda.settings import LambdaEnvironment, LambdaSettings
+from provider_lambda.worker import Invocations, until_started
 from tests.platform.lambda_function.runtime_api import runtime_api
 
 
@@ -75,3 +77,27 @@ async def test_a_slow_start_goes_on_within_the_first_invocation(kind: str, *, wa
     else:
         process.stopping.clear()
         await until_started(environment, process)
+
+
+async def test_an_invocation_that_fails_as_nobody_foresaw_ends_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lambda is told, and the next one is asked for."""
+
+    def fail(event: object) -> None:
+        raise RuntimeError(event)
+
+    monkeypatch.setattr(worker, "read_event", fail)
+    process = InProcess(Settings(), Lifecycle())
+    async with (
+        runtime_api() as server,
+        RuntimeApi(server.environment["AWS_LAMBDA_RUNTIME_API"]) as api,
+        aiohttp.ClientSession() as session,
+    ):
+        invocations = Invocations(api, session, process, LambdaSettings())
+        running = asyncio.ensure_future(invocations.run())
+        answers = [await server.call({}) for _ in range(2)]
+        process.stopping.set()
+        await running
+    kind = "lambda-runtime-function-error-type"
+    assert [answer.headers[kind] for answer in answers] == ["Provider.Failed"] * 2
