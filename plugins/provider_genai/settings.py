@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from provider_core import ConfigurationError
+
+PREFIX = "PROVIDER_GENAI_"
 
 
 class GenaiSettings(BaseSettings):
     """How the runtime runs."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PROVIDER_GENAI_", env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
     provider: Literal["cpu", "cuda", "dml", "webgpu"] | None = Field(
@@ -28,8 +30,12 @@ def read_settings(options: Mapping[str, object]) -> GenaiSettings:
     """The environment's settings, a model's own options over them.
 
     Raises:
-        ConfigurationError: One is unknown or invalid; named.
+        ConfigurationError: An option or a variable is unknown or invalid; named.
     """
+    known = {f"{PREFIX}{name}".lower() for name in GenaiSettings.model_fields}
+    for variable in EnvSettingsSource(GenaiSettings).env_vars:  # in lower case
+        if variable.startswith(PREFIX.lower()) and variable not in known:
+            raise ConfigurationError(f"{variable.upper()} is no variable of this backend")
     values: dict[str, Any] = dict(options)  # pydantic checks them
     try:
         return GenaiSettings(**values)

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from provider_core import ConfigurationError
+
+PREFIX = "PROVIDER_UPSTREAM_"
 
 Dialect = Literal["vllm", "openai"]
 """Which fields a request may have: OpenAI's own, or those and vLLM's."""
@@ -16,11 +18,11 @@ class UpstreamSettings(BaseSettings):
     """Where the upstream is and what it understands."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PROVIDER_UPSTREAM_", env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
     base_url: str = Field(
-        pattern=r"^https?://[^/?#@]+(/[^?#]*)?$",
+        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
         description="Of its API, `/v1` included, e.g. `http://10.0.0.7:8000/v1`.",
     )
     api_key: SecretStr | None = Field(None, description="Sent to it as a bearer token.")
@@ -37,6 +39,17 @@ class UpstreamSettings(BaseSettings):
     read_timeout_s: float = Field(
         300.0, gt=0, description="Longest silence within an answer, in seconds."
     )
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        """Take the line's end off a key that was read from a file; it goes into a header."""
+        if key is None:
+            return None
+        text = key.get_secret_value().strip()
+        if not text.isascii() or not text.isprintable():
+            raise ValueError("may only hold characters that can be printed, of ASCII")
+        return SecretStr(text)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -56,8 +69,12 @@ def read_settings(options: Mapping[str, object]) -> UpstreamSettings:
     """The environment's settings, a model's own options over them.
 
     Raises:
-        ConfigurationError: One is missing, unknown or invalid; named.
+        ConfigurationError: An option or a variable is missing, unknown or invalid; named.
     """
+    known = {f"{PREFIX}{name}".lower() for name in UpstreamSettings.model_fields}
+    for variable in EnvSettingsSource(UpstreamSettings).env_vars:  # in lower case
+        if variable.startswith(PREFIX.lower()) and variable not in known:
+            raise ConfigurationError(f"{variable.upper()} is no variable of this backend")
     values: dict[str, Any] = dict(options)  # pydantic checks them
     try:
         return UpstreamSettings(**values)

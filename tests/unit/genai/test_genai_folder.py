@@ -66,6 +66,9 @@ def test_settings_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings({"provider": "abacus"})
     with pytest.raises(ConfigurationError, match="genai option threads: "):
         read_settings({"threads": 2})
+    monkeypatch.setenv("PROVIDER_GENAI_PROVIDR", "cuda")
+    with pytest.raises(ConfigurationError, match="PROVIDER_GENAI_PROVIDR is no variable"):
+        read_settings({})
 
 
 def test_the_page_names_what_is_refused() -> None:

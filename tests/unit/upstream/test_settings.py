@@ -42,6 +42,7 @@ def test_the_environment_is_read_and_options_win(monkeypatch: pytest.MonkeyPatch
         ({}, "base_url"),
         ({"base_url": "10.0.0.7:8000"}, "base_url"),
         ({"base_url": "http://user:word@10.0.0.7/v1"}, "base_url"),
+        ({"base_url": f"{URL}\nX: y"}, "base_url"),
         ({"base_url": URL, "dialect": "klingon"}, "dialect"),
         ({"base_url": URL, "read_timeout_s": 0}, "read_timeout_s"),
         ({"base_url": URL, "retries": 3}, "retries"),
@@ -74,3 +75,27 @@ def test_the_page_names_what_is_refused() -> None:
     names = VLLM_ONLY | NEVER
 
     assert [name for name in sorted(names) if in_words.get(name, f"`{name}`") not in text] == []
+
+
+def test_a_slip_in_a_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be ignored, and something else done than was meant."""
+    monkeypatch.setenv("PROVIDER_UPSTREAM_DIALEKT", "openai")
+
+    with pytest.raises(ConfigurationError, match="PROVIDER_UPSTREAM_DIALEKT is no variable"):
+        read_settings({"base_url": URL})
+
+
+def test_a_keys_last_line_end_is_none_of_it() -> None:
+    """Files of keys end in one, and no header may hold it."""
+    settings = read_settings({"base_url": URL, "api_key": "sk-secret\n"})
+
+    assert settings.headers["Authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize("key", ["sk-\r\nX-Evil: 1", "sk-schl\u00fcssel", "sk-\x00"])
+def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
+    """At the start, and without repeating it."""
+    with pytest.raises(ConfigurationError, match="upstream option api_key: ") as raised:
+        read_settings({"base_url": URL, "api_key": key})
+
+    assert "sk-" not in raised.value.message
