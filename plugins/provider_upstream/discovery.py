@@ -58,19 +58,17 @@ async def _find(settings: UpstreamSettings, encoder: PieceEncoder) -> Upstream:
     async with aiohttp.ClientSession(headers=settings.headers, timeout=timeout) as session:
         while True:
             try:
-                listed = await _list_models(session, settings)
+                entry = _choose(await _list_models(session, settings), settings)
+                gives_ids = await _try(session, settings, entry["id"], encoder)
                 break
-            except (aiohttp.ClientConnectionError, TimeoutError, BackendError):
+            except (_NotYetError, aiohttp.ClientError, TimeoutError) as error:
                 if time.monotonic() >= give_up_s:
+                    why = f": {error}" if isinstance(error, _NotYetError) else ""
                     raise ConfigurationError(
-                        f"{settings.base_url} does not answer for {settings.start_timeout_s:g} s"
-                    ) from None
+                        f"{settings.base_url} does not answer for"
+                        f" {settings.start_timeout_s:g} s{why}"
+                    ) from error
             await asyncio.sleep(RETRY_S)
-        entry = _choose(listed, settings)
-        try:
-            gives_ids = await _try(session, settings, entry["id"], encoder)
-        except (aiohttp.ClientError, TimeoutError, BackendError) as error:
-            raise ConfigurationError(f"{settings.base_url} completes no prompt of ids") from error
     length = entry.get("max_model_len")
     return Upstream(
         model=entry["id"],
@@ -80,14 +78,28 @@ async def _find(settings: UpstreamSettings, encoder: PieceEncoder) -> Upstream:
     )
 
 
+class _NotYetError(Exception):
+    """It starts, or is busy: it is asked again."""
+
+
+def _check_status(response: aiohttp.ClientResponse, settings: UpstreamSettings) -> None:
+    """Tell what passes from what does not."""
+    status = response.status
+    if status == 429 or status >= 500:  # as llama-server's 503 while it loads
+        raise _NotYetError(f"{response.url} answers with status {status}")
+    if status in {401, 403}:
+        raise ConfigurationError(
+            f"{settings.base_url} refuses the key in option api_key with status {status}"
+        )
+    if status != 200:
+        raise ConfigurationError(f"{response.url} answers with status {status}")
+
+
 async def _list_models(
     session: aiohttp.ClientSession, settings: UpstreamSettings
 ) -> list[dict[str, Any]]:  # JSON
     async with session.get(settings.url("models")) as response:
-        if response.status in {401, 403}:
-            raise ConfigurationError(f"{settings.base_url} refuses the key in option api_key")
-        if response.status >= 500:  # it starts
-            raise BackendError("not yet")
+        _check_status(response, settings)
         try:
             return [entry for entry in (await response.json())["data"] if entry["id"]]
         except (ValueError, TypeError, KeyError, aiohttp.ContentTypeError) as error:
@@ -117,7 +129,13 @@ async def _try(
     )
     body = request_body(request, model, settings.dialect)
     async with session.post(settings.url("completions"), data=body) as response:
-        if response.status != 200:
-            raise BackendError(f"status {response.status}")
-        chunks = [read_chunk(event) async for event in events(response.content) if event != DONE]
+        _check_status(response, settings)
+        try:
+            chunks = [
+                read_chunk(event) async for event in events(response.content) if event != DONE
+            ]
+        except BackendError as error:
+            raise ConfigurationError(f"{settings.base_url} completes no prompt of ids") from error
+    if not any(chunk.finish_reason in {"stop", "length"} for chunk in chunks):
+        raise ConfigurationError(f"{settings.base_url} did not make the one token it was asked for")
     return any(chunk.token_ids for chunk in chunks)

@@ -188,22 +188,11 @@ class UpstreamEngine:
     def _end(self, request_id: str, on_output: OnOutput, task: asyncio.Task[EngineOutput]) -> None:
         """Say the last thing of a sequence, however its task ended."""
         sequence = self._open.pop(request_id)
+        on_output(_last_of(task))
         if sequence.num_tokens:
             num_prompt_tokens = len(sequence.request.prompt_token_ids)
             self._num_prompt_tokens += num_prompt_tokens - sequence.num_cached
             self._num_cached_prompt_tokens += sequence.num_cached
-        if task.cancelled():
-            on_output(EngineOutput((), "abort"))
-            return
-        error = task.exception()
-        if error is None:
-            on_output(task.result())
-        elif isinstance(error, ProviderError):
-            on_output(EngineOutput((), "error", error=error))
-        else:
-            failed = BackendError("the answer of the upstream could not be read")
-            failed.__cause__ = error
-            on_output(EngineOutput((), "error", error=failed))
 
     async def _run(self, request: GenerationRequest, on_output: OnOutput) -> EngineOutput:
         """Send one request and hand on what comes back, but for the last output.
@@ -243,8 +232,12 @@ class UpstreamEngine:
             if event == DONE:
                 continue
             chunk = read_chunk(event, request.sampling.logprobs)
+            if chunk.num_cached_tokens > len(request.prompt_token_ids):
+                raise BackendError("the upstream had more tokens cached than there were")
             sequence.num_cached = chunk.num_cached_tokens or sequence.num_cached
             token_ids, logprobs = self._ids_of(chunk), chunk.logprobs
+            if last is not None and (token_ids or chunk.finish_reason is not None):
+                raise BackendError("the upstream went on after it had ended")
             room = request.sampling.max_tokens - sequence.num_tokens
             if len(token_ids) > room:  # its text can take more ids than it was made of
                 self._count(sequence, room)
@@ -321,6 +314,20 @@ class UpstreamEngine:
             except (aiohttp.ClientError, TimeoutError):
                 continue
         self._probe = None
+
+
+def _last_of(task: asyncio.Task[EngineOutput]) -> EngineOutput:
+    """The last output of a sequence whose task is done."""
+    if task.cancelled():
+        return EngineOutput((), "abort")
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, ProviderError):
+        return EngineOutput((), "error", error=error)
+    failed = BackendError("the answer of the upstream could not be read")
+    failed.__cause__ = error
+    return EngineOutput((), "error", error=failed)
 
 
 def _time_left(request: GenerationRequest) -> float | None:

@@ -44,7 +44,7 @@ class Chunk:
         logprobs: One entry for each id, if they were asked for.
         finish_reason: As the upstream spells it, if this ends the text.
         stop_token_id: Which stop token ended it, if the upstream says.
-        num_cached_tokens: Of the prompt, if this event holds the usage.
+        num_cached_tokens: Of the prompt, 0 or more, if this event holds the usage.
     """
 
     text: str = ""
@@ -139,6 +139,8 @@ def read_chunk(event: bytes, num_logprobs: int | None = None) -> Chunk:
             raise BackendError("the upstream failed while it answered")
         usage = body.get("usage") or {}
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        if type(cached) is not int or cached < 0:
+            raise BackendError("the upstream's number of cached tokens is none")
         if not body["choices"]:
             return Chunk(num_cached_tokens=cached)
         return _read_choice(body["choices"][0], num_logprobs, cached)
