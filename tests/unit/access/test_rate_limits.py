@@ -72,7 +72,7 @@ async def test_at_the_limit_one_more_waits_for_exactly_one_slot(clock: TestClock
 
 @pytest.mark.parametrize("limit", [1, 5, 60])
 async def test_a_minute_lets_almost_two_in(clock: TestClock, limit: int) -> None:
-    """2N-1, as docs/limits.md says: what the bucket held, and what flowed in before the minute was over."""
+    """2N-1, as docs/limits.md says: what the bucket held, and what flows in until it is over."""
     limits = Limits(clock, requests_per_minute=limit)
     num_let_in = 0
     while clock.now_s < 60:
