@@ -6,7 +6,8 @@ bill. While the first still runs, and for a key under which something else was a
 is refused. An answer that went wrong or that nobody waited for is not kept: the repetition runs.
 
 Keys and answers lie in memory, for a day at most. Answers that grow too many are dropped before
-their keys are: a repetition is then refused, and not run and billed again.
+their keys are: a repetition is then refused, and not run and billed again. Of too many keys those
+of the API key that holds most are forgotten first: nobody makes others pay twice.
 """
 
 import asyncio
@@ -48,14 +49,51 @@ class _Answered:
     """A key whose request was answered.
 
     Attributes:
+        api_key_id: Who asked.
         question: Digest of what was asked.
         generation_id: Of the answer.
         expires_s: On the monotonic clock.
     """
 
+    api_key_id: str
     question: bytes
     generation_id: str
     expires_s: float
+
+
+class _Holdings:
+    """What each API key holds; who holds most is found among the few counts that there are."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, OrderedDict[bytes, None]] = {}  # by API key, the oldest first
+        self._holders: dict[int, dict[str, None]] = {}  # API keys by how many names they hold
+
+    def add(self, api_key_id: str, name: bytes) -> None:
+        """It holds one more."""
+        names = self._names.setdefault(api_key_id, OrderedDict())
+        self._move(api_key_id, len(names), len(names) + 1)
+        names[name] = None
+
+    def remove(self, api_key_id: str, name: bytes) -> None:
+        """It holds one less."""
+        names = self._names[api_key_id]
+        del names[name]
+        self._move(api_key_id, len(names) + 1, len(names))
+        if not names:
+            del self._names[api_key_id]
+
+    def oldest_of_greediest(self) -> bytes:
+        """The first name of whoever holds most, of several the one that came to that first."""
+        api_key_id = next(iter(self._holders[max(self._holders)]))
+        return next(iter(self._names[api_key_id]))
+
+    def _move(self, api_key_id: str, before: int, after: int) -> None:
+        if before:
+            del self._holders[before][api_key_id]
+            if not self._holders[before]:
+                del self._holders[before]
+        if after:
+            self._holders.setdefault(after, {})[api_key_id] = None
 
 
 class IdempotencyKeys:
@@ -71,6 +109,7 @@ class IdempotencyKeys:
         self._clock = clock
         self._running: dict[bytes, bytes] = {}  # question by name
         self._answered: OrderedDict[bytes, _Answered] = OrderedDict()  # the oldest first
+        self._holdings = _Holdings()  # the same, by whose they are
         self._bodies: OrderedDict[bytes, StoredAnswer] = OrderedDict()  # the same, those kept
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None  # no answer outlives its time
@@ -113,7 +152,7 @@ class IdempotencyKeys:
         asked = self._running.get(name) if answered is None else answered.question
         if asked is None:
             self._running[name] = question
-            return Claim(self, name, question)
+            return Claim(self, api_key_id, name, question)
         if asked != question:
             raise Conflict(
                 "this idempotency key was used for another request", param="idempotency-key"
@@ -139,18 +178,19 @@ class IdempotencyKeys:
         """A request is over; for its claim."""
         self._running.pop(name, None)
 
-    def keep(self, name: bytes, question: bytes, answer: StoredAnswer) -> None:
+    def keep(self, api_key_id: str, name: bytes, question: bytes, answer: StoredAnswer) -> None:
         """Remember an answer; for its claim."""
         settings = self._settings
         expires_s = self._clock.monotonic() + settings.retention_s
-        self._answered[name] = _Answered(question, answer.generation_id, expires_s)
+        self._answered[name] = _Answered(api_key_id, question, answer.generation_id, expires_s)
+        self._holdings.add(api_key_id, name)
         if len(answer.body) <= settings.max_bytes:
             self._bodies[name] = answer
             self._size += len(answer.body)
         while self._size > settings.max_bytes:
             self._drop(next(iter(self._bodies)))
         while len(self._answered) > settings.max_keys:
-            self._forget(next(iter(self._answered)))
+            self._forget(self._holdings.oldest_of_greediest())
         if self._timer is None:
             self._expire_in_time()
 
@@ -171,7 +211,7 @@ class IdempotencyKeys:
         self._timer = None if left_s is None else loop.call_later(left_s, self._expire_in_time)
 
     def _forget(self, name: bytes) -> None:
-        del self._answered[name]
+        self._holdings.remove(self._answered.pop(name).api_key_id, name)
         self._drop(name)
 
     def _drop(self, name: bytes) -> None:
@@ -185,12 +225,16 @@ class Claim:
 
     Args:
         keys: Where it is held.
+        api_key_id: Who asks.
         name: Digest of the client and its key.
         question: Digest of what is asked.
     """
 
-    def __init__(self, keys: IdempotencyKeys, name: bytes, question: bytes) -> None:
+    def __init__(
+        self, keys: IdempotencyKeys, api_key_id: str, name: bytes, question: bytes
+    ) -> None:
         self._keys = keys
+        self._api_key_id = api_key_id
         self._name = name
         self._question = question
         self._events: list[bytes] = []
@@ -217,7 +261,7 @@ class Claim:
             headers: Of the body.
         """
         answer = StoredAnswer(generation_id, headers, b"".join([*self._events, end]))
-        self._keys.keep(self._name, self._question, answer)
+        self._keys.keep(self._api_key_id, self._name, self._question, answer)
 
     def release(self) -> None:
         """The request is over, well or not."""

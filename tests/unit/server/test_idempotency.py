@@ -40,9 +40,9 @@ def begin(keys: IdempotencyKeys, key: str, question: bytes = ASKED, who: str = "
     return claim
 
 
-def answer(keys: IdempotencyKeys, key: str, body: bytes = b"answer") -> None:
+def answer(keys: IdempotencyKeys, key: str, body: bytes = b"answer", who: str = "key_1") -> None:
     """Claim a key and answer."""
-    claim = begin(keys, key)
+    claim = begin(keys, key, who=who)
     claim.keep(ID, body)
     claim.release()
 
@@ -124,6 +124,22 @@ async def test_more_keys_than_may_be_remembered_forget_the_oldest() -> None:
     running.keep(ID, b"late")
     running.release()
     begin(keys, "b")
+
+
+async def test_whoever_holds_most_is_forgotten_first() -> None:
+    """However many one client names, the few of another are not run again."""
+    keys = keys_of(max_keys=5)
+    for key in ("a", "b"):
+        answer(keys, key, who="key_2")
+    for number in range(100):
+        answer(keys, f"x{number}")
+
+    assert keys.size == 5 * len(b"answer")
+    for key in ("a", "b"):
+        assert isinstance(keys.claim("key_2", key, ASKED), StoredAnswer)
+    for number in (97, 98, 99):
+        assert isinstance(keys.claim("key_1", f"x{number}", ASKED), StoredAnswer)
+    begin(keys, "x96")
 
 
 async def test_a_key_is_forgotten_after_its_time() -> None:
