@@ -5,6 +5,7 @@ at most 25 records a call, less than a day late. Products since June 2026 name b
 account and the license of their agreement, older ones by an identifier of AWS's and a product code.
 """
 
+import time
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from provider_core.billing.audit.books import Books, Period
 from provider_core.billing.audit.exports import customer_of, unix_s
 from provider_core.billing.audit.skus import charges
 from provider_core.errors import ConfigurationError
+from provider_core.interfaces import Clock
 
 MAX_RECORDS = 25
 MAX_QUANTITY = 2**31 - 1
@@ -63,20 +65,30 @@ def batches(
     books: Books,
     period: Period,
     *,
+    clock: Clock = time,
     product_code: str = "",
     agreements: Mapping[str, Agreement] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The bodies of all calls for a period that ends with a whole hour.
+    """The bodies of all calls for a period, up to the hour that was not over at its end.
 
     Args:
         books: A bill that was taken back, whenever, is not in the sums.
-        period: Of the bills' timestamps.
+        period: Of the bills' timestamps, in whole hours.
+        clock: The time: an hour that is not over is left out.
         product_code: Of a listing without agreements.
         agreements: Of one product, by customer.
 
     Raises:
-        ConfigurationError: A sum is more than a record can hold, or a customer has no agreement.
+        ConfigurationError: The period begins or ends within an hour, a sum is more than a record
+            can hold, or a customer has no agreement.
     """
+    for bound in filter(None, (period.since, period.until)):
+        at = datetime.fromisoformat(bound)
+        if at.minute or at.second or at.microsecond:
+            raise ConfigurationError(
+                f"{bound} is within an hour, which AWS takes once and as a whole"
+            )
+    this_hour = clock.time() // _HOUR_S * _HOUR_S
     taken_back = {
         event_id
         for (event_id,) in books.query("SELECT refers_to FROM entries WHERE refers_to > ''")
@@ -85,6 +97,8 @@ def batches(
     for event in books.events(period, "usage.final"):
         if event["billable"] and event["event_id"] not in taken_back:
             hour = unix_s(event["timestamp"]) // _HOUR_S * _HOUR_S
+            if hour >= this_hour:
+                continue
             for charge in charges(event):
                 sums[hour, customer_of(event), f"{charge.sku}_{charge.unit.lower()}"] += (
                     charge.quantity

@@ -6,6 +6,7 @@
 import csv
 import io
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from provider_core.billing.audit.skus import charges
 from provider_core.billing.audit.sources import read_source
 from provider_core.errors import ConfigurationError
 from provider_core.json_lines import encode_line
+from tests.unit.access.test_keys import TestClock
 
 DATA = Path(__file__).parents[3] / "data"
 LINES = DATA / "usage_lines/1.0.jsonl"
@@ -131,6 +133,31 @@ def test_aws_marketplace_calls_are_small(tmp_path: Path) -> None:
     records = [record for batch in batches for record in batch["UsageRecords"]]
     assert [len(batch["UsageRecords"]) for batch in batches] == [25, 25, 10]
     assert {r["Quantity"] for r in records if r["Dimension"] == "completion_tokens"} == {240}
+
+
+@pytest.mark.parametrize(
+    "period", [Period(until="2026-11-20T10:15:00"), Period(since="2026-11-20T10:00:01")]
+)
+def test_aws_marketplace_gets_no_part_of_an_hour(books: Books, period: Period) -> None:
+    """What is sent of an hour is all that AWS takes of it."""
+    with pytest.raises(ConfigurationError, match="within an hour"):
+        list(aws_marketplace.batches(books, period, product_code="p"))
+
+
+def test_aws_marketplace_gets_no_hour_that_is_not_over(books: Books) -> None:
+    """To the second."""
+    (batch,) = aws_marketplace.batches(books, ALWAYS, product_code="p")
+    over = [datetime.fromisoformat(r["Timestamp"]).timestamp() for r in batch["UsageRecords"]]
+
+    def hours_at(now_s: float) -> set[str]:
+        clock = TestClock(now_s)
+        found = aws_marketplace.batches(books, ALWAYS, clock=clock, product_code="p")
+        return {record["Timestamp"] for batch in found for record in batch["UsageRecords"]}
+
+    end_s = max(over) + 3600
+    assert hours_at(end_s) - hours_at(end_s - 1) == {
+        max(r["Timestamp"] for r in batch["UsageRecords"])
+    }
 
 
 def test_an_hour_of_too_much_is_refused(tmp_path: Path) -> None:
