@@ -5,14 +5,17 @@ holds, and, where the operator names digests of his own, those only. The manifes
 engine was built of and for, and every mismatch is an error that names the command to run.
 """
 
+import errno
 import hashlib
+import os
 import shlex
+import stat
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from provider_core import ConfigurationError
 from provider_core.decoder_io import DecoderIO
@@ -76,10 +79,20 @@ class EngineRecord(_Value):
     sha256: str
 
 
-class ModelFile(_Value):
-    """A file that the engines were built of, as it was then."""
+def _check_relative(path: str) -> str:
+    if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError("not a path inside of a folder")
+    return path
 
-    name: str
+
+class ModelFile(_Value):
+    """A file that the engines were built of, as it was then.
+
+    Attributes:
+        name: Its path in the model's folder.
+    """
+
+    name: Annotated[str, AfterValidator(_check_relative)]
     num_bytes: int
     mtime_ns: int
     sha256: str
@@ -121,7 +134,8 @@ class FoundEngine:
             EngineMissing: The file is another one, damaged, or not there; with the command.
         """
         try:
-            engine = self.path.read_bytes()
+            with open(self.path, "rb", opener=open_plain) as file:
+                engine = file.read()
         except OSError as error:
             raise EngineMissing(
                 f"{self.path} cannot be read: {error.strerror}; run: {self.command}"
@@ -204,7 +218,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         ConfigurationError: It is damaged, or of another format.
     """
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        with open(folder / MANIFEST, "rb", opener=open_plain) as file:
+            return Manifest.model_validate_json(file.read())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
@@ -221,11 +236,13 @@ def find_changed_file(model_dir: Path, manifest: Manifest) -> str | None:
         path = model_dir / file.name
         try:
             status = path.stat()
+            if status.st_size != file.num_bytes:
+                return file.name
+            if status.st_mtime_ns != file.mtime_ns and digest_file(path) != file.sha256:
+                return file.name
         except FileNotFoundError:
             continue
-        if status.st_size != file.num_bytes:
-            return file.name
-        if status.st_mtime_ns != file.mtime_ns and digest_file(path) != file.sha256:
+        except OSError:  # it cannot be read, or is no plain file
             return file.name
     return None
 
@@ -254,6 +271,19 @@ def _why_not(
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a plain file, in hexadecimal."""
+    with open(path, "rb", opener=open_plain) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_plain(path: str, flags: int) -> int:
+    """An opener for plain files: a device may have no end, and a pipe no writer.
+
+    Raises:
+        OSError: It cannot be opened, or is no plain file.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a plain file", path)

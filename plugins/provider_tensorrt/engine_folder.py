@@ -45,8 +45,7 @@ class EngineFolder:
     def find(self, key: EngineKey) -> EngineRecord | None:
         """A finished engine of exactly this kind, if its file is whole."""
         for record in self._manifest.engines:
-            path = self.path / record.file
-            if record.key == key and path.is_file() and digest_file(path) == record.sha256:
+            if record.key == key and self._is_whole(record):
                 return record
         return None
 
@@ -71,6 +70,12 @@ class EngineFolder:
         write_whole(self.path / MANIFEST, text.encode())
         self._sweep()
         return record
+
+    def _is_whole(self, record: EngineRecord) -> bool:
+        try:
+            return digest_file(self.path / record.file) == record.sha256
+        except OSError:
+            return False
 
     def _sweep(self) -> None:
         """Remove what the manifest does not name: replaced engines, and halves of killed builds."""

@@ -15,6 +15,7 @@ from provider_tensorrt.artefact import (
     MANIFEST,
     EngineKey,
     EngineLimits,
+    EngineMissing,
     EngineRecord,
     FoundEngine,
     find_engine,
@@ -167,6 +168,49 @@ def test_a_damaged_manifest_is_refused(model_dir: Path, change: Any) -> None:
 
     with pytest.raises(ConfigurationError, match="is damaged or of another version; run: provider"):
         find(model_dir)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/shadow", "/dev/zero", ".", "", "a//b", "a/../b", "a\0b"]
+)
+def test_a_manifest_that_names_other_files_than_the_models_is_refused(
+    model_dir: Path, name: str
+) -> None:
+    """Whoever can write it would have the server read, or look for, files anywhere."""
+    add(model_dir)
+    path = model_dir / FOLDER / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["model"][0]["name"] = name
+    path.write_text(json.dumps(manifest))
+
+    with pytest.raises(EngineMissing, match="is damaged or of another version; run: provider"):
+        find(model_dir)
+
+
+def test_a_file_that_cannot_be_looked_at_is_another_one(model_dir: Path) -> None:
+    """Its name is too long for the system, say."""
+    add(model_dir)
+    path = model_dir / FOLDER / MANIFEST
+    path.write_text(path.read_text().replace("model.onnx", 5000 * "x"))
+
+    with pytest.raises(EngineMissing, match=r"were built of another x+; run: provider"):
+        find(model_dir)
+
+
+def test_a_pipe_is_no_engine(model_dir: Path) -> None:
+    """Reading one would wait for a writer for ever, and so would reading it as the manifest."""
+    record = add(model_dir)
+    for name, complaint in (
+        (record.file, "cannot be read: not a plain file; run: provider"),
+        (MANIFEST, "is damaged or of another version; run: provider"),
+    ):
+        path = model_dir / FOLDER / name
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(EngineMissing, match=complaint):
+            find(model_dir).read()
+        with open_folder(model_dir / FOLDER, read_decoder(model_dir)) as engines:
+            assert engines.find(KEY) is None
 
 
 def test_a_changed_model_outdates_its_engines(model_dir: Path) -> None:
