@@ -141,7 +141,7 @@ def _describe(decoder: ExportedDecoder) -> Manifest:
         status = path.stat()
         files.append(
             ModelFile(
-                name=path.name,
+                name=path.relative_to(decoder.path.parent).as_posix(),
                 num_bytes=status.st_size,
                 mtime_ns=status.st_mtime_ns,
                 sha256=digest_file(path),

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from provider_core import ConfigurationError
@@ -222,6 +223,19 @@ def test_a_changed_model_outdates_its_engines(model_dir: Path) -> None:
     path.write_bytes(content)
 
     with pytest.raises(ConfigurationError, match=r"were built of another model\.onnx; run: "):
+        find(model_dir)
+
+
+def test_so_do_changed_weights_in_a_folder_below(model_dir: Path) -> None:
+    """Files that hold weights are compared where they lie."""
+    path = model_dir / "model.onnx"
+    (model_dir / "weights").mkdir()
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights/all.data")
+    add(model_dir)
+    weights = model_dir / "weights" / "all.data"
+    weights.write_bytes(bytes(weights.stat().st_size))
+
+    with pytest.raises(EngineMissing, match=r"were built of another weights/all\.data; run: "):
         find(model_dir)
 
 
