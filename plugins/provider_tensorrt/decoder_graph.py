@@ -27,8 +27,9 @@ tensor                   shape, dtype                       meaning
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path, PurePosixPath
 
@@ -111,11 +112,13 @@ def read_decoder(model_dir: Path) -> ExportedDecoder:
             f"{path} keeps its cache in the {io.convention} convention, which TensorRT cannot "
             f"write in place; export it again: {EXPORT_COMMAND}"
         )
+    functions = [node for function in model.functions for node in function.node]
+    tensors = chain(_stored_tensors(model.graph.node, model.graph), _stored_tensors(functions))
     return ExportedDecoder(
         path=path,
         model=model,
         io=io,
-        data_files=_find_data_files(model_dir, model.graph.initializer),
+        data_files=_find_data_files(model_dir, tensors),
         precision=_read_precision(model),
         max_positions=_read_max_positions(model_dir),
     )
@@ -205,6 +208,22 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
         for dim in tensor.shape.dim
     )
     return TensorSpec(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
+
+
+def _stored_tensors(
+    nodes: Iterable[onnx.NodeProto], graph: onnx.GraphProto | None = None
+) -> Iterator[onnx.TensorProto]:
+    """All tensors that are stored with nodes, in the graphs within them, and with their graph."""
+    sparse = [*graph.sparse_initializer] if graph is not None else []
+    if graph is not None:
+        yield from graph.initializer
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        sparse += (attribute.sparse_tensor, *attribute.sparse_tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _stored_tensors(inner.node, inner)
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
 
 
 def _find_data_files(folder: Path, weights: Iterable[onnx.TensorProto]) -> tuple[Path, ...]:

@@ -148,6 +148,39 @@ def test_weights_outside_the_folder_are_refused(
         read_decoder(path.parent)
 
 
+@pytest.mark.parametrize("place", ["node", "graph of a node", "function"])
+def test_weights_of_nodes_are_files_of_the_model_as_well(
+    source: Path, tmp_path: Path, place: str
+) -> None:
+    """The parser reads them, too: out of the folder they may not lie, and a change counts."""
+    path = export_decoder(source, tmp_path / "model", target="tensorrt")
+    model = onnx.load(path)
+    weight = onnx.numpy_helper.from_array(np.ones(4, np.float32), "weight")
+    onnx.external_data_helper.set_external_data(weight, "of-a-node.data")
+    weight.ClearField("raw_data")
+    node = onnx.helper.make_node("Constant", [], ["unused"], value=weight)
+    if place == "function":
+        model.functions.append(
+            onnx.helper.make_function("mine", "F", [], ["unused"], [node], model.opset_import)
+        )
+    elif place == "graph of a node":
+        inner = onnx.helper.make_graph([node], "inner", [], [])
+        model.graph.node.append(onnx.helper.make_node("If", ["x"], [], then_branch=inner))
+    else:
+        model.graph.node.append(node)
+    onnx.save(model, path)
+    data = path.parent / "of-a-node.data"
+    (tmp_path / "elsewhere.data").write_bytes(bytes(16))
+    data.symlink_to(tmp_path / "elsewhere.data")
+    with pytest.raises(ConfigurationError, match="is no plain file of the model's folder"):
+        read_decoder(path.parent)
+
+    data.unlink()
+    data.write_bytes(bytes(16))
+
+    assert read_decoder(path.parent).data_files == (data,)
+
+
 def test_a_cache_that_is_read_whole_is_refused(source: Path, tmp_path: Path) -> None:
     """What it would compute with windows is not what it says."""
     path = export_decoder(source, tmp_path / "model", target="tensorrt")
