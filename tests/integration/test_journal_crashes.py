@@ -130,7 +130,10 @@ async def test_b14_two_processes_share_a_folder_and_one_dies(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("reader", ["stalls", "dies", "is /dev/full"])
 async def test_b7_a_log_that_nobody_reads(tmp_path: Path, reader: str) -> None:
-    """Requests go on being answered, and a later start writes each line once."""
+    """Requests go on being answered, and a later start writes what was not written.
+
+    The line that was on its way as the process was killed may come twice, to the letter.
+    """
     boots = Boots(tmp_path)
     read_end, write_end = os.pipe()
     if reader == "is /dev/full":
@@ -153,7 +156,9 @@ async def test_b7_a_log_that_nobody_reads(tmp_path: Path, reader: str) -> None:
     await boots.settle()
     boots.check()
     events = [event for event in boots.events() if event["event"] == "usage.final"]
-    assert len(events) == len({event["event_id"] for event in events})
+    distinct = {event["event_id"]: event for event in events}
+    assert all(event == distinct[event["event_id"]] for event in events)
+    assert len(events) <= len(distinct) + 1
 
 
 @pytest.mark.parametrize("grace_s", [3.2, 10, 30])
