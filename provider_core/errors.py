@@ -143,7 +143,7 @@ class RequestTimeout(InvalidRequest):
 
 
 class Conflict(InvalidRequest):
-    """The request's idempotency key is that of a request that it does not repeat, or not now."""
+    """Its idempotency key or id is that of something that it does not repeat, or not now."""
 
     status = 409
     default_code = "idempotency_conflict"

@@ -168,8 +168,11 @@ class CreditLedger(Protocol):
         Args:
             account_id: Whose.
             usd: How much; below 0 takes credit back.
-            event_id: A second credit of the same id changes nothing.
+            event_id: The same credit of the same id changes nothing.
             note: For people.
+
+        Raises:
+            Conflict: The id is that of a credit of another amount or account.
         """
         ...
 

@@ -11,6 +11,7 @@ import structlog
 
 from provider_core import (
     Balance,
+    Conflict,
     InsufficientCredits,
     Movement,
     Principal,
@@ -110,6 +111,7 @@ class RedisCreditLedger:
         """Credit an account.
 
         Raises:
+            Conflict: The id is that of a credit of another amount or account.
             Unavailable: Redis cannot be used.
         """
         key = self._connection.key
@@ -121,6 +123,12 @@ class RedisCreditLedger:
             found = await self._connection.run("add_credit", keys, arguments)
         except RedisFailedError as error:
             raise _unavailable(error) from error
+        if found == ["conflict"]:
+            raise Conflict(
+                f"{event_id} is a payment of another amount or account, and was credited",
+                param="id",
+                code="payment_conflict",
+            )
         return _balance(found or ["0 0 0"] * 3)
 
     async def balance(self, account_id: str) -> Balance | None:

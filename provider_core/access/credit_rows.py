@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
+from provider_core.errors import Conflict
 from provider_core.quotas import SpendLimit, SpendReset
 from provider_core.stores import Balance, Movement
 
@@ -126,8 +127,13 @@ def forget(db: sqlite3.Connection, now_s: float) -> None:
 
 
 def add(db: sqlite3.Connection, movement: Movement) -> Balance:
-    """Credit an account, and say what it has then."""
+    """Credit an account, and say what it has then.
+
+    Raises:
+        Conflict: The id is that of another credit.
+    """
     account_id = movement.account_id or ""
+    _refuse_other(db, movement)
     if _insert(db, movement):
         db.execute("INSERT OR IGNORE INTO accounts VALUES (?, '0', '0')", (account_id,))
         ((bought,),) = db.execute("SELECT bought FROM accounts WHERE id = ?", (account_id,))
@@ -215,6 +221,18 @@ def _insert(db: sqlite3.Connection, movement: Movement) -> bool:
         db.execute("INSERT OR IGNORE INTO movements VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount
         == 1
     )
+
+
+def _refuse_other(db: sqlite3.Connection, movement: Movement) -> None:
+    row = db.execute(
+        "SELECT account_id, usd FROM movements WHERE event_id = ?", (movement.event_id,)
+    ).fetchone()
+    if row is not None and (row[0], Decimal(row[1])) != (movement.account_id, movement.usd):
+        raise Conflict(
+            f"{movement.event_id} is a payment of another amount or account, and was credited",
+            param="id",
+            code="payment_conflict",
+        )
 
 
 def _billed_at(db: sqlite3.Connection, event: Mapping[str, Any], at: datetime) -> datetime:

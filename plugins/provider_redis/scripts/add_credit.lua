@@ -2,10 +2,16 @@
 --
 -- KEYS: all payments, the account, what requests hold of it, when that lapses, and its credits.
 -- ARGV: id of the payment, USD, and the credit in JSON.
--- Returns what `balance` does.
+-- Returns what `balance` does; `conflict` if the id is that of another amount or account.
 local payments, account, held, lapses, credits = unpack(KEYS)
 
-if redis.call('HSETNX', payments, ARGV[1], account) == 1 then
+local payment = ARGV[2] .. ' ' .. account
+local known = redis.call('HGET', payments, ARGV[1])
+if known and known ~= payment and known ~= account then -- first versions noted the account only
+  return {'conflict'}
+end
+if not known then
+  redis.call('HSET', payments, ARGV[1], payment)
   local bought = read(redis.call('HGET', account, 'bought'))
   redis.call('HSET', account, 'bought', write(add(bought, read(ARGV[2]), 1)))
   redis.call('HSETNX', account, 'used', write({0, 0, 0}))

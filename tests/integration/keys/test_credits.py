@@ -158,6 +158,9 @@ async def test_an_operator_credits_an_account_over_http() -> None:
             answer = await server.post("/api/v1/credits", body, **operator)
             assert answer.status == 201
             assert (await answer.json())["data"] == {"total_credits": 2.5, "total_usage": 0}
+        for other in ({"amount": "2.51"}, {"account_id": "another"}):
+            answer = await server.post("/api/v1/credits", {**body, **other}, **operator)
+            assert answer.status == 409
         wrong = await server.post("/api/v1/credits", {**body, "amount": 2.5}, **operator)
         assert (await wrong.json())["error"]["metadata"]["param"] == "amount"
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from provider_core.access import AccessDatabase
 from provider_core.access.credit_rows import period_start, spent
 from provider_core.access.credits import RESERVED_FOR_S, CreditStore
-from provider_core.errors import InsufficientCredits, Unavailable
+from provider_core.errors import Conflict, InsufficientCredits, Unavailable
 from provider_core.quotas import SpendLimit
 from provider_core.types import Principal
 from tests.unit.access.test_keys import TestClock
@@ -140,6 +140,19 @@ async def test_what_is_given_back_after_midnight_belongs_to_its_day(store: Credi
     with pytest.raises(InsufficientCredits):
         await reserve(store, "gen-2", "1.000001", owner)
     assert await reserve(store, "gen-3", "1", owner)
+
+
+@pytest.mark.parametrize(("account", "usd"), [("acme", "2"), ("other", "1"), ("acme", "-1")])
+async def test_an_id_of_another_payment_is_refused(
+    store: CreditStore, account: str, usd: str
+) -> None:
+    """It would be lost in silence; the same one, however written, is not credited again."""
+    await add(store, "1")
+    with pytest.raises(Conflict, match="credit-1 is a payment of another") as refused:
+        await store.add(account, Decimal(usd), event_id="credit-1")
+    assert (refused.value.status, refused.value.code) == (409, "payment_conflict")
+    await add(store, "1.00")
+    assert await balance(store) == ("1", "0", "0")
 
 
 async def test_an_adjustment_gives_back(store: CreditStore) -> None:

@@ -51,10 +51,13 @@ def test_credits_add_up_exactly(folder: Path) -> None:
 
 
 def test_a_payment_is_credited_once(folder: Path) -> None:
-    """By its own id, so that a script may be run again."""
+    """By its own id, so that a script may be run again; and not another one under that id."""
     for _ in range(2):
         balance = run_json(folder, "add", "acme", "5", "--id", "payment-7")
     assert balance["bought"] == "5"
+    run(folder, "add", "acme", "6", "--id", "payment-7", exit_code=1)
+    run(folder, "add", "other", "5", "--id", "payment-7", exit_code=1)
+    assert run_json(folder, "show", "acme")["bought"] == "5"
 
 
 def test_credit_can_be_taken_back(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Adjustments in a real Redis: on the day of the bill that they adjust."""
+"""Ids in a real Redis: of bills that are adjusted, and of payments that come again."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from provider_core import InsufficientCredits
-from tests.integration.redis.test_credit_ledger import final, ledgers, limited, reserve
+from provider_core import Conflict, InsufficientCredits
+from tests.integration.redis.test_credit_ledger import balance, final, ledgers, limited, reserve
 from tests.redis_server import RedisServer, needs_redis, redis_server
 
 pytestmark = needs_redis
@@ -36,3 +36,20 @@ async def test_what_is_given_back_after_midnight_belongs_to_its_day(redis: Redis
         with pytest.raises(InsufficientCredits):
             await reserve(ledger, "gen-2", "1.000001", limited("1", "daily"))
         assert await ledger.reserve("gen-3", limited("1"), Decimal(1), deadline_s=60)
+
+
+@pytest.mark.parametrize(("account", "usd"), [("acme", "2"), ("other", "1"), ("acme", "-1")])
+async def test_an_id_of_another_payment_is_refused(
+    redis: RedisServer, account: str, usd: str
+) -> None:
+    """As in the data folder; ids that a first version noted are still known."""
+    async with ledgers(redis) as (ledger,):
+        await ledger.add("acme", Decimal(1), event_id="credit-1")
+        with pytest.raises(Conflict, match="credit-1 is a payment of another"):
+            await ledger.add(account, Decimal(usd), event_id="credit-1")
+        await ledger.add("acme", Decimal("1.00"), event_id="credit-1")
+        connection = ledger._connection
+        of_first_version = connection.key("account", "acme")
+        await connection.command("HSET", connection.key("payments"), "old", of_first_version)
+        await ledger.add("acme", Decimal(5), event_id="old")
+        assert await balance(ledger) == ("1", "0", "0")
