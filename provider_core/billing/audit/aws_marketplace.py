@@ -90,8 +90,7 @@ def batches(
             )
     this_hour = clock.time() // _HOUR_S * _HOUR_S
     taken_back = {
-        event_id
-        for (event_id,) in books.query("SELECT refers_to FROM entries WHERE refers_to > ''")
+        event_id for (event_id,) in books.query("SELECT refers_to FROM bills WHERE refers_to > ''")
     }
     sums: dict[_Key, int] = defaultdict(int)
     for event in books.events(period, "usage.final"):

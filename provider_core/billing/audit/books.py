@@ -7,7 +7,7 @@ reading lines again or in another order changes no sum.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -38,13 +38,16 @@ CREATE TABLE kept (boot_id TEXT PRIMARY KEY, after_seq INTEGER);
 CREATE TABLE deliveries (boot_id TEXT, seq INTEGER, delivery TEXT, PRIMARY KEY (boot_id, seq));
 CREATE TABLE entries (
     event_id TEXT PRIMARY KEY, kind TEXT, refers_to TEXT, generation_id TEXT, timestamp TEXT,
-    boot_id TEXT, seq INTEGER, api_key_id TEXT, account_id TEXT, model TEXT, body TEXT
+    boot_id TEXT, seq INTEGER, api_key_id TEXT, account_id TEXT, model TEXT, body TEXT,
+    is_intact INTEGER
 );
+CREATE VIEW bills AS SELECT * FROM entries WHERE is_intact;
 CREATE INDEX entries_by_boot ON entries (boot_id, seq);
 CREATE INDEX entries_by_generation ON entries (generation_id);
 """
 """`copies`: by id, content and source. `kept`: after which `seq` a journal still has a boot.
-`entries`: the one content of each event that counts. `faults`: what lines do wrong by themselves.
+`entries`: the one content of each event that counts. `bills`: those that nobody altered, the only
+ones to be billed. `faults`: what lines do wrong by themselves.
 """
 _NAMES = ("refers_to", "generation_id", "timestamp", "boot_id", "seq")
 _OWNERS = ("api_key_id", "account_id", "model")
@@ -147,7 +150,7 @@ class Books:
         return self._db.execute(sql, values).fetchall()
 
     def events(self, period: Period = ALWAYS, kind: str | None = None) -> Iterator[dict[str, Any]]:
-        """What counts, in order of time: each event once, with word of its delivery.
+        """What is billed, in order of time: each event once, with word of its delivery.
 
         Args:
             period: Of their timestamps.
@@ -155,7 +158,7 @@ class Books:
         """
         self._settle()
         rows = self._db.execute(
-            "SELECT kind, timestamp, body, delivery FROM entries"
+            "SELECT kind, timestamp, body, delivery FROM bills"
             " LEFT JOIN deliveries USING (boot_id, seq) ORDER BY timestamp, event_id"
         )
         for found, timestamp, body, delivery in rows:
@@ -166,8 +169,8 @@ class Books:
                 yield event
 
     def find(self, event_id: str) -> dict[str, Any] | None:
-        """The event of an id, if it was found."""
-        rows = self.query("SELECT body FROM entries WHERE event_id = ?", (event_id,))
+        """The event of an id, if it was found as it was written."""
+        rows = self.query("SELECT body FROM bills WHERE event_id = ?", (event_id,))
         return None if not rows else orjson.loads(rows[0][0])
 
     def _add(self, source: Source, item: Item) -> None:
@@ -228,14 +231,13 @@ class Books:
         self._note(found, item, str(item.fields.get(subject)))
         return not found
 
-    def _note(self, found: Iterable[Fault], item: Item, subject: str) -> None:
-        timestamp = item.fields.get("timestamp")
+    def _note(self, found: Sequence[Fault], item: Item, subject: str) -> None:
+        """Note what a line does wrong; only one that is as it was written can say when."""
+        is_intact = all(fault.kind == "cost_mismatch" for fault in found)
+        timestamp = item.fields["timestamp"] if is_intact else None
         self._db.executemany(
             "INSERT INTO faults VALUES (?, ?, ?, ?)",
-            (
-                (fault.kind, subject, f"{item.where}: {fault.detail}", str(timestamp))
-                for fault in found
-            ),
+            ((fault.kind, subject, f"{item.where}: {fault.detail}", timestamp) for fault in found),
         )
 
     def _insert(self, table: str, *values: object) -> None:
@@ -252,7 +254,8 @@ class Books:
             f"""
             DELETE FROM entries;
             INSERT INTO entries
-            SELECT event_id, json_extract(body, '$.event'), {", ".join(names)}, body FROM (
+            SELECT event_id, json_extract(body, '$.event'), {", ".join(names)}, body, is_intact
+            FROM (
                 SELECT *, row_number() OVER (
                     PARTITION BY event_id ORDER BY is_intact DESC, trust, rowid
                 ) AS place_in_line FROM copies WHERE is_valid

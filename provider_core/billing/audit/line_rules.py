@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from provider_core.billing.events import MAX_LINE_BYTES, content_sha256
 from provider_core.billing.money import cost_of, format_money
-from provider_core.billing.schema import validator
+from provider_core.billing.schema import integer_names, validator
 from provider_core.prices import Prices
 from provider_core.types import Usage
 
@@ -69,6 +69,9 @@ def _form(line: bytes, event: Event) -> Iterator[Fault]:
     for error in validator().iter_errors(event):
         where = ".".join(map(str, error.instance_path))
         yield Fault("invalid", f"{where}: {error.message}" if where else error.message)
+    for name in sorted(integer_names() & event.keys()):
+        if isinstance(event[name], float):  # JSON Schema takes 3.0 for an integer, too
+            yield Fault("invalid", f"{name}: {event[name]} is not written as an integer")
 
 
 def _sums(event: Event) -> Iterator[Fault]:

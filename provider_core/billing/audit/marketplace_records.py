@@ -91,7 +91,7 @@ def _unwrapped(whole: object) -> list[Any]:
 def _cost(books: Books, final: Record) -> Decimal:
     cost = Decimal(final["cost"])
     for (delta,) in books.query(
-        "SELECT json_extract(body, '$.cost_delta') FROM entries WHERE refers_to = ?",
+        "SELECT json_extract(body, '$.cost_delta') FROM bills WHERE refers_to = ?",
         (final["event_id"],),
     ):
         cost = add_money(cost, Decimal(delta))

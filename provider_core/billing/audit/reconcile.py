@@ -58,9 +58,14 @@ class Finding:
         return self.kind not in _HARMLESS
 
 
-def verify(books: Books) -> list[Finding]:
-    """What is wrong with lines by themselves, and contents that differ under one id."""
-    return sorted([*_faults(books, ALWAYS), *_conflicts(books, ALWAYS)])
+def verify(books: Books, period: Period = ALWAYS) -> list[Finding]:
+    """What is wrong with lines by themselves, and contents that differ under one id.
+
+    Args:
+        books: What was read.
+        period: Of the lines' timestamps; one that was altered cannot say when, and is in all.
+    """
+    return sorted([*_faults(books, period), *_conflicts(books, period)])
 
 
 def reconcile(
@@ -144,19 +149,23 @@ def _gaps(books: Books, period: Period) -> Iterator[Finding]:
     """Numbers of a boot that nobody has, up to the last that anybody speaks of."""
     for boot_id, first, last in books.query(
         "SELECT boot_id, min(low), max(seq) FROM ("
-        " SELECT boot_id, seq AS low, seq FROM entries"
+        " SELECT boot_id, seq AS low, seq FROM bills"
         " UNION ALL SELECT boot_id, NULL, last_seq FROM heartbeats) GROUP BY boot_id"
     ):
         start = first if period.since and first is not None else 1
         kept = books.query("SELECT min(after_seq) FROM kept WHERE boot_id = ?", (boot_id,))
         if books.sources == {"journal"} and kept[0][0]:
             start = max(start, kept[0][0] + 1)
-        has = {
-            seq for (seq,) in books.query("SELECT seq FROM entries WHERE boot_id = ?", (boot_id,))
-        }
-        for seq in range(start, last + 1):
-            if seq not in has:
-                yield Finding("seq_gaps", f"{boot_id} seq {seq}", "no source has it")
+        found = books.query(
+            "SELECT DISTINCT seq FROM entries WHERE boot_id = ? AND seq BETWEEN ? AND ?"
+            " ORDER BY seq",
+            (boot_id, start, last),
+        )
+        for seq in (*(seq for (seq,) in found), last + 1):
+            if seq > start:
+                numbers = f"{start}" if seq == start + 1 else f"{start} to {seq - 1}"
+                yield Finding("seq_gaps", f"{boot_id} seq {numbers}", "no source has it")
+            start = seq + 1
 
 
 def _open(books: Books, before_s: float) -> Iterator[Finding]:

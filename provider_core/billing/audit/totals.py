@@ -75,7 +75,7 @@ def totals(
             SELECT e.kind, e.body, e.api_key_id, e.account_id, e.model,
                    coalesce(f.timestamp, e.timestamp) AS at,
                    substr(coalesce(f.timestamp, e.timestamp), 1, 10) AS day
-            FROM entries e LEFT JOIN entries f ON f.event_id = e.refers_to
+            FROM bills e LEFT JOIN bills f ON f.event_id = e.refers_to
         )
         SELECT {names},
                count(*) FILTER (WHERE kind = 'usage.final'),

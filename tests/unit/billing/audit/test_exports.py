@@ -19,6 +19,8 @@ from provider_core.billing.audit.books import ALWAYS, Books, Period
 from provider_core.billing.audit.invoice import InvoiceLine, invoice
 from provider_core.billing.audit.skus import charges
 from provider_core.billing.audit.sources import read_source
+from provider_core.billing.audit.totals import totals
+from provider_core.billing.events import encode_event
 from provider_core.errors import ConfigurationError
 from provider_core.json_lines import encode_line
 from tests.unit.access.test_keys import TestClock
@@ -116,7 +118,7 @@ def test_aws_marketplace_calls_are_small(tmp_path: Path) -> None:
     path = tmp_path / "usage.log"
     path.write_bytes(
         b"".join(
-            encode_line(
+            encode_event(
                 final
                 | {
                     "event_id": f"gen-{number:026d}:final",
@@ -160,12 +162,29 @@ def test_aws_marketplace_gets_no_hour_that_is_not_over(books: Books) -> None:
     }
 
 
+def test_a_line_that_was_altered_bills_nothing(tmp_path: Path) -> None:
+    """By no export, no invoice and no sum: nobody knows what it said."""
+    final, other, *_ = LINES.read_bytes().splitlines(keepends=True)
+    path = tmp_path / "usage.log"
+    altered = other.replace(b'"model":"acme/', b'"model":"/')
+    for line, is_billed in ((other, True), (altered, False)):
+        path.write_bytes(final + line)
+        with Books() as books:
+            books.read("log", read_source(path))
+            events = exports.export_events("cloudevents", books, ALWAYS, provider="acme")
+            assert len(list(events)) == 1 + is_billed
+            assert bool(invoice(books, "acme", NOVEMBER).lines) is is_billed
+            (total,) = totals(books, by=())
+            assert total.requests == 1 + is_billed
+            assert (books.find(orjson.loads(line)["event_id"]) is not None) is is_billed
+
+
 def test_an_hour_of_too_much_is_refused(tmp_path: Path) -> None:
     """A record holds 31 bits; nothing is cut silently."""
     final = orjson.loads(LINES.read_bytes().splitlines()[0])
     huge = {"completion_tokens": 2**31, "generated_tokens": 2**31, "total_tokens": 2**31 + 812}
     path = tmp_path / "usage.log"
-    path.write_bytes(encode_line(final | huge))
+    path.write_bytes(encode_event(final | huge))
     with Books() as books:
         books.read("log", read_source(path))
         with pytest.raises(ConfigurationError, match="completion_tokens"):

@@ -23,6 +23,7 @@ from cloudevents.core.formats.json import JSONFormat
 from provider_core.billing.audit import aws_marketplace, exports, focus
 from provider_core.billing.audit.books import ALWAYS, Books
 from provider_core.billing.audit.sources import read_source
+from provider_core.billing.events import encode_event
 from provider_core.json_lines import encode_line
 from tests.unit.billing.audit.test_exports import LINES
 
@@ -154,7 +155,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
         "account_id": "=Zoë & sons, Ltd.",
     }
     path = tmp_path / "usage.log"
-    path.write_bytes(b"".join([first, *rest, encode_line(strange)]))
+    path.write_bytes(b"".join([first, *rest, encode_event(strange)]))
     with Books() as opened:
         opened.read("log", read_source(path))
         yield opened

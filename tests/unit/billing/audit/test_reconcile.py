@@ -12,6 +12,7 @@ from provider_core.billing.audit.sources import read_source
 from provider_core.billing.audit.totals import totals
 from provider_core.billing.journal.frames import encode_frame
 from tests.unit.billing.audit.conftest import MAX_REQUEST_S, NUM_SERVED, Line, Written, reworded
+from tests.unit.billing.audit.test_exports import LINES
 from tests.unit.billing.journals import Log, QuickDisk, boot, recovered
 
 NUM_EVENTS = NUM_SERVED + 4
@@ -58,7 +59,7 @@ def test_a_lost_line_shows_in_the_log_alone(written: Written) -> None:
 def test_a_lost_end_shows_in_the_control_totals(written: Written) -> None:
     """The last bill of a boot leaves no gap behind it, but a heartbeat speaks of it."""
     boot_id = orjson.loads(written.lines[0])["boot_id"]
-    written.rewrite(lambda lines: [*lines[: NUM_EVENTS - 1], *lines[NUM_EVENTS:]])
+    written.rewrite(lambda lines: [x for x in lines if b'"seq":%d,' % NUM_EVENTS not in x])
 
     subjects = {one.subject for one in written.findings(with_journal=False)}
     assert f"{boot_id} seq {NUM_EVENTS}" in subjects
@@ -81,6 +82,75 @@ def test_an_altered_line_is_named(written: Written) -> None:
     written.rewrite(lambda lines: [*lines[:2], altered, *lines[3:]])
 
     assert written.discrepancies() == [("altered", event_id), ("cost_mismatch", event_id)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seq": 9007199254740991},
+        {"seq": 2**63},
+        {"seq": 3.0},
+        {"seq": 1e40},
+        {"timestamp": "2035-01-01T00:00:00.000000Z"},
+        {"timestamp": "2026-13-40T00:00:00.000000Z"},
+        {"received_at": "2026-02-30T00:00:00.000000Z"},
+        {"prices": {"prompt": "9" * 40, "completion": "0", "request": "0", "image": "0"}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("is_rehashed", [False, True])
+def test_b16_whatever_is_altered_the_line_is_named_and_nothing_else(
+    written: Written, fields: dict[str, object], *, is_rehashed: bool
+) -> None:
+    """Also a number or a date, whatever period is asked for; sums stay the journal's."""
+    line, event_id = final_at(written.lines, 2)
+    with Books() as books:
+        books.read("journal", read_source(written.journal))
+        before = totals(books)
+    altered = reworded(line, is_rehashed=is_rehashed, **fields)
+    written.rewrite(lambda lines: [*lines[:2], altered, *lines[3:]])
+
+    assert {subject for _, subject in written.discrepancies()} == {event_id}
+    with Books() as books:
+        books.read("log", read_source(written.log))
+        if not is_rehashed:
+            assert event_id in {one.subject for one in verify(books, Period("2026-11-01"))}
+        books.read("journal", read_source(written.journal))
+        assert totals(books) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        (b"usage.open", {"received_at": "2026-13-01T00:00:00.000000Z"}),
+        (b"usage.heartbeat", {"last_seq": 16.0}),
+    ],
+)
+def test_b16_lines_without_a_hash_are_believed_only_if_their_values_can_be(
+    written: Written, name: bytes, fields: dict[str, object]
+) -> None:
+    """A time that does not exist and a number that is no integer are named, and that is all."""
+    lines = [*written.lines, *LINES.read_bytes().splitlines(keepends=True)]
+    line = next(line for line in lines if b'"event":"%b"' % name in line)
+    written.rewrite(lambda before: [*before, reworded(line, **fields)])
+
+    assert [kind for kind, _ in written.discrepancies()] == ["invalid"]
+
+
+def test_b24_numbers_that_nobody_has_are_named_as_ranges(written: Written) -> None:
+    """However many a forged line or heartbeat leaves out."""
+    line, _ = final_at(written.lines, 2)
+    name = f"gen-{'2' * 26}"
+    forged = reworded(
+        reworded(line, generation_id=name, event_id=f"{name}:final", seq=9007199254740991),
+        is_rehashed=True,
+    )
+    boot_id = orjson.loads(line)["boot_id"]
+    written.rewrite(lambda lines: [*lines[:4], *lines[6:], forged])
+
+    gaps = [s for k, s in written.discrepancies(with_journal=False) if k == "seq_gaps"]
+    beyond = f"{boot_id} seq {NUM_EVENTS + 1} to 9007199254740990"
+    assert gaps == [beyond, f"{boot_id} seq 5 to 6"]
 
 
 def test_b16_a_conflict_is_quarantined(written: Written) -> None:
