@@ -25,6 +25,7 @@ PLATFORM = "ray"
 
 _HEALTH_PERIOD_S = 5.0  # how long a replica that has ended may go unnoticed
 _INGRESS_CPUS = 0.1
+_EXIT_SERVER_ENDED = 71  # sysexits.h's EX_OSERR
 
 
 class Replica:
@@ -55,14 +56,14 @@ class Replica:
     async def __del__(self) -> None:
         """Have the server end; Ray has waited for its requests, and calls this once."""
         if hasattr(self, "_watching"):
-            self._server.terminate()
+            self._server.stop()
             await self._watching
 
     async def _end_with_the_server(self) -> None:
         """End this process, too: Ray then starts another at once, as any platform does."""
-        code = await self._server.until_ended()
+        await self._server.until_ended()
         if not self._server.is_stopping:
-            os._exit(code or 1)
+            os._exit(_EXIT_SERVER_ENDED)
 
 
 @serve.ingress()
@@ -148,7 +149,11 @@ def _environment(configuration: Configuration, data_dir: Path) -> dict[str, str]
         for name, value in os.environ.items()  # noqa: TID251 - handed on
         if name.upper().startswith("PROVIDER_")
     }
-    variables |= {"PROVIDER_PLATFORM": PLATFORM, "PROVIDER_DATA_DIR": str(data_dir)}
+    variables |= {
+        "PROVIDER_PLATFORM": PLATFORM,
+        "PROVIDER_DATA_DIR": str(data_dir),
+        "PROVIDER_PORT": "0",  # replicas share their machine
+    }
     if (config := configuration.settings.config) is not None:
         variables["PROVIDER_CONFIG"] = str(config.absolute())
     return variables

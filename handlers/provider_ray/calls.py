@@ -7,7 +7,6 @@ Headers = tuple[tuple[str, str], ...]
 _HOP_BY_HOP = frozenset(
     {
         "connection",
-        "content-length",  # whoever sends the body counts it
         "keep-alive",
         "proxy-connection",
         "te",

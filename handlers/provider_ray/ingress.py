@@ -4,11 +4,11 @@ It reads because the router has to see the prompt. Who may do what, and what is 
 is the server's to say; here is answered only what no server could.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
-import structlog
 from ray.exceptions import RayError
 from ray.serve.context import _serve_request_context  # documented, for all its name
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -17,7 +17,7 @@ from ray.serve.handle import DeploymentResponseGenerator
 from provider_ray.calls import Call, Head, end_to_end
 from provider_ray.prefixes import prefix_keys
 
-log = structlog.get_logger()
+log = logging.getLogger("ray.serve")  # Ray writes it beside its own lines
 
 # The names and shapes are those of ASGI.
 Message = MutableMapping[str, Any]
@@ -73,7 +73,7 @@ class Ingress:
         except BackPressureError:
             await _fail(send, head, 429, "overloaded", "every replica is full")
         except (RayError, RayServeException) as error:
-            log.warning("ray.replica_lost", error=type(error).__name__)
+            log.warning("A replica was lost: %s", type(error).__name__)
             await _fail(send, head, 503, "replica_lost", "the replica of this request ended")
         finally:
             answer.cancel()  # a client that left is one to the server, too
@@ -106,20 +106,19 @@ def _call_of(scope: Message, body: bytes) -> Call:
         for name, value in scope["headers"]
     )
     known = dict(sent)
-    told = [known["x-forwarded-for"]] if "x-forwarded-for" in known else []
-    seen = [scope["client"][0]] if scope.get("client") else []  # by Ray's proxy
+    forwarded = [known.get("x-forwarded-for"), (scope.get("client") or [None])[0]]
     ours = {
-        "x-forwarded-for": ", ".join([*told, *seen]),
+        "x-forwarded-for": ", ".join(filter(None, forwarded)),  # whom Ray's proxy saw comes last
         "x-request-id": _serve_request_context.get().request_id,  # as Ray answers it
     }
-    others = (header for header in end_to_end(sent) if header[0] not in ours)
+    replaced = {*ours, "content-length"}
     path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
     if query := scope["query_string"].decode("latin-1"):
         path = f"{path}?{query}"
     return Call(
         method=scope["method"],
         path=path,
-        headers=(*others, *ours.items()),
+        headers=(*(each for each in end_to_end(sent) if each[0] not in replaced), *ours.items()),
         body=body,
         prefix_keys=prefix_keys(path, known, body) if body else (),
     )

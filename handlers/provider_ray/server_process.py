@@ -1,7 +1,9 @@
 """The replica's side: a server in a process of its own, from its start to its end.
 
 It has a process to itself so that Ray's threads do not hold up the engine's, its lines stay whole,
-and it ends as it does anywhere else.
+and it settles what it owes even where Ray ends the replica by force. The link between the two, a
+pair of sockets, is how each knows of the other: it brings the server's address, and closes when
+either ends.
 """
 
 import asyncio
@@ -18,22 +20,25 @@ import aiohttp
 from provider_core.server.in_process import open_session
 from provider_ray.calls import Call, Head, end_to_end
 
-_SERVE = "from provider_core.cli import main; main()"
+# Ray kills the children of a worker that it ends, so the server is none: it is a grandchild.
+_SERVE = """
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    code = "from provider_core.cli import main; main()"
+    os.execv(sys.executable, [sys.executable, "-P", "-c", code, "serve"])
+"""
 
 
 class ServerProcess:
     """A server that answers; `start` makes one.
 
     Args:
-        process: The server's.
-        link: Closed, it ends the server.
-        session: To the server.
+        link: To its process.
+        session: To its socket.
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], link: socket.socket, session: aiohttp.ClientSession
-    ) -> None:
-        self._process = process
+    def __init__(self, link: socket.socket, session: aiohttp.ClientSession) -> None:
         self._link = link
         self._session = session
         self.is_stopping = False
@@ -49,24 +54,12 @@ class ServerProcess:
         Raises:
             RuntimeError: It ended before that; its standard error says why.
         """
-        process, link = await asyncio.to_thread(_spawn, environment, log_file)
+        link = await asyncio.to_thread(_spawn, environment, log_file)
         line = await _read_line(link)
         if not line:
             link.close()
-            raise RuntimeError(f"the server ended with {await asyncio.to_thread(process.wait)}")
-        return cls(process, link, open_session(json.loads(line)["socket_path"]))
-
-    async def until_ended(self) -> int:
-        """Wait for the server's end, and let go of it.
-
-        Returns:
-            Its exit code.
-        """
-        await _read_line(self._link)
-        code = await asyncio.to_thread(self._process.wait)
-        self._link.close()
-        await self._session.close()
-        return code
+            raise RuntimeError("the server ended before it served; its standard error says why")
+        return cls(link, open_session(json.loads(line)["socket_path"]))
 
     async def answer(self, call: Call, window_s: float = 0) -> AsyncGenerator[Head | bytes, None]:
         """Have the server answer; closed early, its client has left.
@@ -98,36 +91,43 @@ class ServerProcess:
             if answer.status != 200:
                 raise RuntimeError(f"the server is not ready: {await answer.text()}")
 
-    def terminate(self) -> None:
+    def stop(self) -> None:
         """Have the server end when its work has, or its grace is over."""
         self.is_stopping = True
-        self._process.terminate()
+        self._link.shutdown(socket.SHUT_WR)
+
+    async def until_ended(self) -> None:
+        """Wait for the server's end, and let go of it."""
+        await _read_line(self._link)
+        self._link.close()
+        await self._session.close()
 
 
-def _spawn(
-    environment: Mapping[str, str], log_file: Path
-) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start the server, and keep the other end of its standard input."""
+def _spawn(environment: Mapping[str, str], log_file: Path) -> socket.socket:
+    """Start the server; returns the other end of its standard input."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     ours, its = socket.socketpair()
     with its, log_file.open("ab") as log:  # whole lines, behind whatever others append
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-P", "-c", _SERVE, "serve"],
+        subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-S", "-c", _SERVE],
             stdin=its.fileno(),
             stdout=log,
             env={**os.environ, **environment},  # noqa: TID251 - handed on
-            start_new_session=True,  # what ends a replica by force leaves the server to settle
+            check=True,
         )
     ours.setblocking(False)  # noqa: FBT003 - the socket module takes no keyword
-    return process, ours
+    return ours
 
 
 async def _read_line(link: socket.socket) -> bytes:
-    """Read a line, or up to the end of a server that ends without one."""
+    """Read a line; nothing if the other end closes before there is one."""
     loop = asyncio.get_running_loop()
     line = b""
     while not line.endswith(b"\n"):
-        piece = await loop.sock_recv(link, 4096)
+        try:
+            piece = await loop.sock_recv(link, 4096)
+        except ConnectionResetError:  # it ended with something unread
+            return b""
         if not piece:
             return b""
         line += piece

@@ -1,12 +1,13 @@
 """The server's side: tells the replica that started it where it listens, and ends with it.
 
 Standard input is one end of a pair of sockets. The replica gets one line, the address, when
-requests are served; when its end closes, however that happens, the server stops.
+requests are served. When its end closes, because it wants that or has ended, the server stops.
 """
 
 import asyncio
 import json
 import os
+import signal
 import socket
 import stat
 import sys
@@ -30,15 +31,19 @@ def make_worker() -> Worker:
 
 
 async def _serve_replica(process: InProcess) -> None:
-    """Return when the replica has gone, or the server stops."""
+    """Stop the server when the replica has gone; return when it stops for whatever reason."""
     link = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     reader, writer = await asyncio.open_connection(sock=link)
     telling = asyncio.create_task(_tell_address(process, writer))
-    either = {asyncio.create_task(reader.read()), asyncio.create_task(process.stopping.wait())}
+    stopping = asyncio.create_task(process.stopping.wait())
+    gone = asyncio.create_task(reader.read())
     try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            signal.raise_signal(signal.SIGTERM)  # as a platform ends it: what runs is settled
+            await stopping
     finally:
-        for task in (telling, *either):
+        for task in (telling, stopping, gone):
             task.cancel()
         writer.close()
 

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from provider_starter import MODEL_DIR
 from tests.platform.ray.installed import MARKS, PYTHON, ROOT
+from tests.platform.ray.processes import replicas, servers
 from tests.platform.replicas import PROVIDER
 from tests.serving import KEY
 
@@ -113,6 +115,14 @@ class Cluster:
         while not condition():  # noqa: ASYNC110 - whatever a test can look at
             await asyncio.sleep(0.02)
 
+    async def until_both_answer(self) -> None:
+        """Wait until requests are spread over two servers, which takes Ray a while."""
+        boots: set[str] = set()
+        while len(boots) < 2:
+            answers = await asyncio.gather(*(self.chat("Hello!", max_tokens=2) for _ in range(4)))
+            await self.until(partial(self.is_billed, answers))
+            boots = {bill["boot_id"] for bill in self.bills(answers)}
+
     def ask(
         self, text: str, headers: Mapping[str, str] = _HEADERS, **fields: Any
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
@@ -128,29 +138,11 @@ class Cluster:
         async with self.ask(text, **fields) as reply:
             return await _read(reply)
 
-    @property
-    def servers(self) -> list[int]:
-        """Processes of `provider serve` that are the replicas'."""
-        wanted = f"PROVIDER_DATA_DIR={self.folder / 'data'}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                is_server = (path / "cmdline").read_bytes().endswith(b"\0serve\0")
-                if is_server and wanted in (path / "environ").read_bytes().split(b"\0"):
-                    found.append(int(path.name))
-            except OSError:
-                continue  # it ended, or is somebody else's
-        return found
 
-
-async def _read(reply: aiohttp.ClientResponse) -> Answer:
+async def _read(reply: aiohttp.ClientResponse, begun: bytes = b"") -> Answer:
     assert reply.status == 200
-    return Answer([line for line in (await reply.text()).splitlines() if line])
-
-
-def _parent_of(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(status.partition("PPid:")[2].split()[0])
+    text = (begun + await reply.read()).decode()
+    return Answer([line for line in text.splitlines() if line])
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +179,7 @@ def started() -> Iterator[Cluster]:
     finally:
         cluster.stop()
         process.stdout.close()
-        for pid in cluster.servers:
+        for pid in servers(folder / "data"):
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder)
 
@@ -243,26 +235,43 @@ async def test_who_leaves_is_billed_for_what_was_sent(cluster: Cluster) -> None:
     assert 0 < bill["generated_tokens"] < 20_000
 
 
-async def test_a_killed_replica_takes_only_its_own_streams(cluster: Cluster) -> None:
-    """Those say so, the others are whole; Ray starts another, which settles the dead one's."""
-    server = cluster.servers[0]
+async def _kill_under_load(cluster: Cluster, pid: int) -> tuple[list[Answer], list[Answer]]:
+    """Kill a process while streams run; returns those that are whole, and those that are cut."""
+    await cluster.until_both_answer()
     num_boots = len(cluster.events("server.ready"))
     asked = [cluster.ask(f"{number}!", max_tokens=300, ignore_eos=True) for number in range(8)]
     async with AsyncExitStack() as stack:
         replies = await asyncio.gather(*map(stack.enter_async_context, asked))
-        for pid in (server, _parent_of(server)):
-            os.kill(pid, signal.SIGKILL)
-        answers = await asyncio.gather(*map(_read, replies))
-
-    cut = [answer for answer in answers if not answer.is_whole]
-    whole = [answer for answer in answers if answer.is_whole]
-    assert 0 < len(cut) < len(answers)
-    assert {answer.error["code"] for answer in cut} == {"replica_lost"}
+        begun = await asyncio.gather(*(reply.content.readuntil(b"\n\n") for reply in replies))
+        os.kill(pid, signal.SIGKILL)
+        answers = await asyncio.gather(*map(_read, replies, begun))
     await cluster.until(lambda: len(cluster.events("server.ready")) > num_boots)
-    await cluster.until(lambda: cluster.is_billed(list(answers)))
+    await cluster.until(partial(cluster.is_billed, answers))
+
+    whole = [answer for answer in answers if answer.is_whole]
+    cut = [answer for answer in answers if not answer.is_whole]
+    assert whole
+    assert {answer.error["code"] for answer in cut} == {"replica_lost"}
+    assert {bill["status"] for bill in cluster.bills(whole)} == {"ok"}
+    return whole, cut
+
+
+async def test_a_killed_server_takes_only_its_own_streams(cluster: Cluster) -> None:
+    """Those say so, the others are whole; Ray starts another, which settles the dead one's."""
+    _, cut = await _kill_under_load(cluster, servers(cluster.folder / "data")[0])
+
     assert {bill["status"] for bill in cluster.bills(cut)} == {"interrupted"}
     assert {bill["billable"] for bill in cluster.bills(cut)} == {False}
-    assert {bill["status"] for bill in cluster.bills(whole)} == {"ok"}
+
+
+async def test_a_killed_replica_s_server_settles_by_itself(cluster: Cluster) -> None:
+    """Then it ends: Ray has started another in its place."""
+    before = set(servers(cluster.folder / "data"))
+    _, cut = await _kill_under_load(cluster, replicas(cluster.process.pid)[0])
+
+    assert {bill["status"] for bill in cluster.bills(cut)} == {"cancelled"}
+    await cluster.until(lambda: len(servers(cluster.folder / "data")) == 2)
+    assert len(before & set(servers(cluster.folder / "data"))) == 1
 
 
 def test_afterwards_nothing_is_lost_and_nothing_is_there_twice(started: Cluster) -> None:
@@ -272,8 +281,8 @@ def test_afterwards_nothing_is_lost_and_nothing_is_there_twice(started: Cluster)
     command = ["usage", "reconcile", "--journal", journal, "--log", log, "--json"]
     ran = subprocess.run([*PROVIDER, *command], capture_output=True, text=True, check=False)
 
-    assert started.servers == []
-    assert len(started.events("server.draining")) == 2
+    assert servers(started.folder / "data") == []
+    assert len(started.events("server.draining")) == 3  # the one whose replica was killed, too
     assert len(started.events("journal.recovered")) == 1
     bills = started.events("usage.final")
     assert len({bill["event_id"] for bill in bills}) == len(bills)

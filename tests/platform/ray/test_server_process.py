@@ -1,7 +1,9 @@
 """A replica's server, without Ray: it answers, and ends with whoever started it."""
 
-import asyncio
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from provider_ray.calls import Call, Head
 from provider_ray.server_process import ServerProcess
+from tests.platform.ray.processes import ancestors, servers
 from tests.serving import KEY
 
 HEADERS = (("Authorization", f"Bearer {KEY}"), ("Content-Type", "application/json"))
@@ -39,10 +42,10 @@ async def start(folder: Path, **environment: str) -> ServerProcess:
     return await ServerProcess.start({**variables, **environment}, folder / "log" / "usage.log")
 
 
-def bills(folder: Path) -> list[dict[str, Any]]:
-    """Lines of generations."""
+def logged(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Lines of an event."""
     lines = (folder / "log" / "usage.log").read_text(encoding="utf-8").splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == "usage.final"]
+    return [event for event in map(json.loads, lines) if event["event"] == name]
 
 
 async def test_it_answers_and_ends_when_told(tmp_path: Path) -> None:
@@ -50,16 +53,17 @@ async def test_it_answers_and_ends_when_told(tmp_path: Path) -> None:
     server = await start(tmp_path)
     await server.check_ready()
     head, *pieces = [piece async for piece in server.answer(chat(max_tokens=3))]
-    server.terminate()
+    server.stop()
+    await server.until_ended()
 
-    assert await server.until_ended() == 0
+    assert logged(tmp_path, "server.draining")
     assert isinstance(head, Head)
     assert head.status == 200
     names = {name.lower() for name, _ in head.headers}
     assert "content-type" in names
     assert names.isdisjoint({"transfer-encoding", "connection", "content-length"})
     assert b"".join(piece for piece in pieces if isinstance(piece, bytes)).endswith(b"[DONE]\n\n")
-    assert [bill["completion_tokens"] for bill in bills(tmp_path)] == [3]
+    assert [bill["completion_tokens"] for bill in logged(tmp_path, "usage.final")] == [3]
 
 
 async def test_it_ends_with_its_replica_and_settles_first(tmp_path: Path) -> None:
@@ -67,27 +71,37 @@ async def test_it_ends_with_its_replica_and_settles_first(tmp_path: Path) -> Non
     server = await start(tmp_path)
     answer = server.answer(chat(max_tokens=20_000, ignore_eos=True))
     await anext(answer)
-    server._link.shutdown(2)  # as the system does at a process's end
+    server._link.shutdown(socket.SHUT_WR)  # as the system does at a process's end
     await answer.aclose()
+    await server.until_ended()
 
-    assert await asyncio.to_thread(server._process.wait) == 71
-    assert [bill["status"] for bill in bills(tmp_path)] == ["cancelled"]
-    await server._session.close()
-    server._link.close()
+    assert [bill["status"] for bill in logged(tmp_path, "usage.final")] == ["cancelled"]
 
 
 async def test_a_replica_hears_of_its_server_s_end(tmp_path: Path) -> None:
-    """However it came."""
+    """However it came; nobody has asked for it."""
     server = await start(tmp_path)
-    server._process.kill()
+    (pid,) = servers(tmp_path / "data")
+    os.kill(pid, signal.SIGKILL)
+    await server.until_ended()
 
-    assert await server.until_ended() == -9
     assert not server.is_stopping
+
+
+async def test_a_server_is_no_child(tmp_path: Path) -> None:
+    """Ray kills those of a worker that it ends."""
+    server = await start(tmp_path)
+    (pid,) = servers(tmp_path / "data")
+
+    assert os.getpid() not in ancestors(pid)
+    assert os.getsid(pid) == pid
+    server.stop()
+    await server.until_ended()
 
 
 async def test_a_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     """Ray tries again, and says so in the end."""
-    with pytest.raises(RuntimeError, match="ended with 2"):
+    with pytest.raises(RuntimeError, match="before it served"):
         await start(tmp_path, PROVIDER_MODEL=str(tmp_path / "nowhere"))
 
 
