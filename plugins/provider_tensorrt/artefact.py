@@ -10,7 +10,7 @@ import hashlib
 import os
 import shlex
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -64,6 +64,15 @@ class EngineKey(_Value):
     compute_capability: str
     limits: EngineLimits
     recipe: int = RECIPE
+
+    def serves(self, wanted: "EngineKey") -> bool:
+        """Whether it is of the same kind, and holds as much; a prefill is cut to what it takes."""
+        mine, theirs = self.limits, wanted.limits
+        return (
+            self.model_copy(update={"limits": theirs}) == wanted
+            and mine.max_model_len >= theirs.max_model_len
+            and mine.max_num_seqs >= theirs.max_num_seqs
+        )
 
 
 class EngineRecord(_Value):
@@ -194,20 +203,33 @@ def find_engine(
         raise EngineMissing(
             f"the engines in {folder} were built of another {changed}; run: {command}"
         )
-    problems = []
-    for record in manifest.engines:
-        problem = _why_not(
-            record.key, library, version, compute_capability, max_model_len, max_num_seqs
+    wanted = EngineKey(
+        library=library,
+        version=version,
+        compute_capability=compute_capability,
+        limits=EngineLimits(
+            max_model_len=max_model_len, max_num_seqs=max_num_seqs, max_prefill_tokens=1
+        ),
+    )
+    allowed = [each for each in manifest.engines if trusted is None or each.sha256 in trusted]
+    if record := find_least(allowed, wanted):
+        return FoundEngine(folder / record.file, record, manifest, command)
+    if record := find_least(manifest.engines, wanted):
+        raise ConfigurationError(
+            f"{folder / record.file} is not among the trusted engines: {record.sha256}"
         )
-        if problem is None:
-            if trusted is not None and record.sha256 not in trusted:
-                raise ConfigurationError(
-                    f"{folder / record.file} is not among the trusted engines: {record.sha256}"
-                )
-            return FoundEngine(folder / record.file, record, manifest, command)
-        problems.append(problem)
+    problems = [_why_not(each.key, wanted) for each in manifest.engines]
     raise EngineMissing(
         f"no engine in {folder} fits: {'; '.join(problems) or 'it holds none'}; run: {command}"
+    )
+
+
+def find_least(engines: Iterable[EngineRecord], wanted: EngineKey) -> EngineRecord | None:
+    """Of the engines that serve for what is wanted, the one whose slots are smallest."""
+    return min(
+        (each for each in engines if each.key.serves(wanted)),
+        key=lambda each: (each.key.limits.max_model_len, each.key.limits.max_num_seqs),
+        default=None,
     )
 
 
@@ -247,27 +269,19 @@ def find_changed_file(model_dir: Path, manifest: Manifest) -> str | None:
     return None
 
 
-def _why_not(
-    key: EngineKey,
-    library: str,
-    version: str,
-    compute_capability: str,
-    max_model_len: int,
-    max_num_seqs: int,
-) -> str | None:
-    """Why an engine does not fit, in its own words; `None` if it does."""
+def _why_not(key: EngineKey, wanted: EngineKey) -> str:
+    """Why an engine does not serve, in its own words."""
     mine = f"{key.library} {key.version}, compute capability {key.compute_capability}"
-    if key.library != library:
-        return f"one is of {mine}, and {library} is installed"
-    if key.compute_capability != compute_capability:
-        return f"one is of {mine}, and this GPU has {compute_capability}"
-    if key.version != version or key.recipe != RECIPE:
-        return f"one is of {mine}, and outdated by {version}"
-    if key.limits.max_model_len < max_model_len:
-        return f"one is for {key.limits.max_model_len} positions, and {max_model_len} are asked for"
-    if key.limits.max_num_seqs < max_num_seqs:
-        return f"one is for {key.limits.max_num_seqs} sequences, and {max_num_seqs} are asked for"
-    return None
+    if key.library != wanted.library:
+        return f"one is of {mine}, and {wanted.library} is installed"
+    if key.compute_capability != wanted.compute_capability:
+        return f"one is of {mine}, and this GPU has {wanted.compute_capability}"
+    if key.version != wanted.version or key.recipe != wanted.recipe:
+        return f"one is of {mine}, and outdated by {wanted.version}"
+    has, asked = key.limits, wanted.limits
+    if has.max_model_len < asked.max_model_len:
+        return f"one is for {has.max_model_len} positions, and {asked.max_model_len} are asked for"
+    return f"one is for {has.max_num_seqs} sequences, and {asked.max_num_seqs} are asked for"
 
 
 def digest_file(path: Path) -> str:

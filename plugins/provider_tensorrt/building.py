@@ -40,6 +40,7 @@ def build_engines(
     max_model_len: int | None = None,
     compute_capabilities: Sequence[str] = (),
     folder: Path | None = None,
+    or_larger: bool = False,
     on_progress: OnEngineProgress = lambda _capability, _part: None,
     cancelled: threading.Event | None = None,
 ) -> list[BuiltEngine]:
@@ -53,6 +54,7 @@ def build_engines(
         max_model_len: Positions of each cache; `None` is what the decoder is made for.
         compute_capabilities: Of the GPUs that will run them; none means the one that is here.
         folder: Where engines go, if not beside the model.
+        or_larger: Be content with an engine that holds more than is asked for.
         on_progress: Told how far it is.
         cancelled: Stops soon after it is set.
 
@@ -84,7 +86,7 @@ def build_engines(
                 limits=limits,
             )
             progress = _Share(on_progress, capability, place, len(wanted))
-            record, build_s = engines.find(key), None
+            record, build_s = engines.find(key, or_larger=or_larger), None
             if record is None:
                 started_s = time.monotonic()
                 record = _build(library, decoder, key, engines, progress.advance, cancelled)

@@ -21,6 +21,7 @@ from provider_tensorrt.artefact import (
     Manifest,
     ModelFile,
     digest_file,
+    find_least,
     read_manifest,
 )
 from provider_tensorrt.decoder_graph import ExportedDecoder
@@ -42,15 +43,18 @@ class EngineFolder:
         self.path = path
         self._manifest = manifest
 
-    def find(self, key: EngineKey) -> EngineRecord | None:
-        """A finished engine of exactly this kind, if its file is whole."""
-        for record in self._manifest.engines:
-            if record.key == key and self._is_whole(record):
-                return record
-        return None
+    def find(self, key: EngineKey, *, or_larger: bool = False) -> EngineRecord | None:
+        """A finished engine of exactly this kind, or one that serves for it; its file is whole."""
+        engines = self._manifest.engines
+        record = next((record for record in engines if record.key == key), None)
+        if or_larger:
+            record = find_least(engines, key)
+        return record if record is not None and self._is_whole(record) else None
 
     def add(self, key: EngineKey, engine: memoryview | bytes) -> EngineRecord:
-        """Write an engine, in place of any of the same library and GPU.
+        """Write an engine, in place of those of the same library and GPU that it replaces.
+
+        These are those of the same limits, and those that are outdated.
 
         Raises:
             OSError: The disk is full, say; nothing has changed.
@@ -64,7 +68,7 @@ class EngineFolder:
             sha256=digest,
         )
         write_whole(self.path / record.file, engine)
-        kept = [other for other in self._manifest.engines if _slot(other.key) != _slot(key)]
+        kept = [other for other in self._manifest.engines if not _replaces(key, other.key)]
         self._manifest = self._manifest.model_copy(update={"engines": (*kept, record)})
         text = self._manifest.model_dump_json(indent=1)
         write_whole(self.path / MANIFEST, text.encode())
@@ -150,9 +154,11 @@ def _describe(decoder: ExportedDecoder) -> Manifest:
     return Manifest(model=tuple(files), precision=decoder.precision, decoder=decoder.io)
 
 
-def _slot(key: EngineKey) -> tuple[str, str]:
-    """Of engines that share these, a folder keeps the last."""
-    return key.library, key.compute_capability
+def _replaces(new: EngineKey, old: EngineKey) -> bool:
+    """Whether a folder that has the new one has no use for the old one."""
+    if (new.library, new.compute_capability) != (old.library, old.compute_capability):
+        return False
+    return new.limits == old.limits or (new.version, new.recipe) != (old.version, old.recipe)
 
 
 def _digests(manifest: Manifest) -> Sequence[tuple[str, str]]:

@@ -114,6 +114,7 @@ def find_or_build_engine(
         max_num_seqs=model.max_num_seqs,
         max_prefill_tokens=DEFAULT_MAX_PREFILL_TOKENS,
         folder=settings.engine_dir,
+        or_larger=True,  # of another server, which built in the meantime
         on_progress=lambda _, part: report(f"building engine, {100 * part:.0f} %"),
     )
     return find()

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provider_core import ConfigurationError, ModelSpec
+from provider_tensorrt import building
 from provider_tensorrt.artefact import FOLDER, MANIFEST, FoundEngine
 from provider_tensorrt.library import TensorRt
 from provider_tensorrt.loading import find_or_build_engine
@@ -44,6 +46,24 @@ def test_a_missing_engine_is_built_once(tiny_model: Path, library: TensorRt) -> 
     smaller = replace(SPEC, max_num_seqs=1, max_model_len=32)
     found, said = find(smaller, tiny_model, library)
     assert (found.record, said) == (built.record, [])
+
+
+def test_an_engine_that_another_server_built_in_the_meantime_is_taken(
+    tiny_model: Path, library: TensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waited for the folder looks again, and for any engine that fits."""
+    build_engines = building.build_engines
+
+    def wait(model_dir: Path, *arguments: Any, **options: Any) -> object:
+        monkeypatch.undo()
+        find(replace(SPEC, max_num_seqs=3), model_dir, library)
+        return build_engines(model_dir, *arguments, **options)
+
+    monkeypatch.setattr(building, "build_engines", wait)
+    found, _ = find(SPEC, tiny_model, library)
+
+    assert found.record.key.limits.max_num_seqs == 3
+    assert len(found.manifest.engines) == 1
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "manifest"])

@@ -93,12 +93,40 @@ def test_smaller_needs_are_served_by_a_larger_engine(model_dir: Path) -> None:
 
 
 def test_a_rebuilt_engine_takes_the_place_of_the_old_one(model_dir: Path) -> None:
-    """A folder keeps one for each library and GPU."""
+    """A folder keeps none that the library has outdated."""
     add(model_dir, b"old", version="1.6.0")
     record = add(model_dir, b"new")
 
     assert files(model_dir) == {record.file}
     assert find(model_dir).read() == b"new"
+
+
+def test_engines_of_several_limits_share_a_folder(model_dir: Path) -> None:
+    """Each server finds its own, or the least that holds what it needs."""
+    limits = [
+        EngineLimits(max_model_len=length, max_num_seqs=seqs, max_prefill_tokens=64)
+        for length, seqs in ((512, 8), (64, 16), (128, 4))
+    ]
+    for number, each in enumerate(limits):
+        add(model_dir, b"%d" % number, limits=each)
+
+    for length, seqs, number in ((512, 8, 0), (64, 16, 1), (128, 4, 2), (64, 2, 1), (100, 5, 0)):
+        found = find(model_dir, max_model_len=length, max_num_seqs=seqs)
+        assert found.read() == b"%d" % number
+    add(model_dir, b"new", limits=limits[2])
+    assert find(model_dir, max_model_len=128, max_num_seqs=4).read() == b"new"
+    assert len(files(model_dir)) == 3
+
+
+def test_a_trusted_engine_goes_before_a_smaller_one(model_dir: Path) -> None:
+    """Whoever put that one there does not stop the start."""
+    record = add(model_dir)
+    small = EngineLimits(max_model_len=64, max_num_seqs=1, max_prefill_tokens=64)
+    add(model_dir, b"of somebody else", limits=small)
+
+    found = find(model_dir, max_model_len=64, max_num_seqs=1, trusted={record.sha256})
+
+    assert found.record == record
 
 
 @pytest.mark.parametrize(
