@@ -180,11 +180,11 @@ class CudaDevice:
         _check(cuda.cudaStreamSynchronize(self._stream))
 
     def close(self) -> None:
-        """Give all memory back. Idempotent."""
+        """Give all memory back. Idempotent, and raises nothing: an error is no reason to keep it."""
         if self._engine is None:
             return
-        self._enter()
-        cuda.cudaStreamSynchronize(self._stream)  # an error here is no reason to keep memory
+        cuda.cudaSetDevice(self._device_id)
+        cuda.cudaStreamSynchronize(self._stream)
         self._engine = self._runtime = None
         for pointer in self._allocated:
             cuda.cudaFree(pointer)

@@ -27,6 +27,7 @@ class CudaError(IntEnum):
     cudaSuccess = 0
     cudaErrorMemoryAllocation = 2
     cudaErrorNoDevice = 100
+    cudaErrorIllegalAddress = 700
 
 
 class ScriptedCuda:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cuda.bindings import runtime
 
-from provider_core import ConfigurationError, ModelRunner
+from provider_core import ConfigurationError, EngineDead, ModelRunner
 from provider_core.testing import RunnerContract
 from provider_export.export import export_decoder
 from provider_tensorrt import cuda_device
@@ -146,6 +146,22 @@ def test_a_thread_that_used_another_gpu_uses_ours(cuda: ScriptedCuda, folder: Pa
     cuda.cudaSetDevice(0)
     assert generate_greedily(runner, PROMPTS, 5) == expected
     runner.close()
+
+
+def test_close_gives_memory_back_after_the_gpu_failed(
+    cuda: ScriptedCuda, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call returns the error, that which chooses the GPU among them."""
+    runner = make_runner(make_device(cuda, folder), folder)
+    failed = (CudaError.cudaErrorIllegalAddress,)
+    monkeypatch.setattr(cuda, "cudaSetDevice", lambda _device_id: failed)
+    with pytest.raises(EngineDead, match="the GPU failed: cudaErrorIllegalAddress"):
+        runner.warm_up()
+
+    runner.close()
+
+    assert not cuda.arrays
+    assert not cuda.pinned
 
 
 def test_an_engine_larger_than_the_gpu_is_not_opened(cuda: ScriptedCuda, folder: Path) -> None:
