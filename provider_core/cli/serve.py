@@ -35,8 +35,13 @@ def serve(
     Options win over PROVIDER_* variables, those over the configuration file.
     """
     import gc
+    import os
+    import signal
     import time
 
+    # The first process of a container has no default for this one: the signal would be lost. Until
+    # the loop takes it over nothing runs that would have to end in form.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     gc.disable()  # what imports make stays; `run` turns it on again
     _import_structlog()
     from provider_core.lifecycle import Lifecycle, process_started_s

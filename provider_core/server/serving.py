@@ -83,9 +83,10 @@ async def _serve(
     )
     loop = asyncio.get_running_loop()
     reload = asyncio.Event()
+    # Not the loop's own handlers: when it closes it puts the defaults back, which would kill us.
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, server.stop)
-    loop.add_signal_handler(signal.SIGHUP, reload.set)  # for good: its default would kill us
+        signal.signal(signum, lambda *_: loop.call_soon_threadsafe(server.stop))
+    signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload.set))
     try:
         with lifecycle.phase("open"):
             port = await server.open()
@@ -100,6 +101,8 @@ async def _serve(
         await server.drain()
     finally:
         await server.close()
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)  # it ends, with the code that is due
     return server.exit_code
 
 
