@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from provider_core.errors import ConfigurationError
 from provider_core.sources.download import is_weights
 from provider_core.sources.fetch import fetch_folder
-from provider_core.sources.http_ranges import check_scheme, open_range, read_pieces
+from provider_core.sources.http_ranges import TIMEOUT_S, check_scheme, open_range, read_pieces
 from provider_core.sources.remote import FetchProgress, RemoteFile, SourceUnavailable
 
 PLATFORM_CACHES = (Path("/runpod-volume/huggingface-cache/hub"),)
@@ -92,7 +92,9 @@ class HubRepository:
         with _hub_errors():
             token = get_token()
             self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-            info = HfApi().model_info(self._repo, revision=self._revision, files_metadata=True)
+            info = HfApi().model_info(
+                self._repo, revision=self._revision, files_metadata=True, timeout=TIMEOUT_S
+            )
         self._commit = info.sha or self._revision
         files = [
             RemoteFile(

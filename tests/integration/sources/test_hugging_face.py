@@ -1,8 +1,10 @@
 """Models from the Hugging Face Hub, and from where platforms have put them."""
 
+import socket
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from provider_core.errors import ConfigurationError
 from provider_core.sources import download, hugging_face
@@ -107,6 +109,18 @@ def test_a_hub_that_is_away_is_served_from_the_copy(
         assert fetch(f"hf://{REPO}", tmp_path) == folder
         with pytest.raises(ConfigurationError, match=r"cannot be fetched: the Hub answered 503"):
             fetch(f"hf://{REPO}@other", tmp_path)
+
+
+def test_a_hub_that_is_silent_is_served_from_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes the connection and never answers is away, too."""
+    with hub(FILES, monkeypatch):
+        folder = fetch(f"hf://{REPO}", tmp_path)
+    monkeypatch.setattr(hugging_face, "TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert fetch(f"hf://{REPO}", tmp_path) == folder
 
 
 @pytest.mark.parametrize(
