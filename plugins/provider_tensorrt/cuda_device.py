@@ -18,7 +18,7 @@ from cuda.bindings import runtime as cuda
 from provider_core import ConfigurationError, EngineDead
 from provider_tensorrt.builder import PROFILES
 from provider_tensorrt.builder_feedback import make_log
-from provider_tensorrt.device import DeviceArray, MemoryInfo, Profile
+from provider_tensorrt.device import DeviceArray, DeviceMemoryFull, MemoryInfo, Profile
 from provider_tensorrt.library import TensorRt
 
 
@@ -167,7 +167,8 @@ class CudaDevice:
             config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         context = self._engine.create_execution_context(config)
         if context is None:
-            raise EngineDead(f"no execution context on {self.name}: is its memory full?")
+            cuda.cudaGetLastError()  # forgets it: who comes next would take it for their own
+            raise DeviceMemoryFull(f"no execution context on {self.name}: is its memory full?")
         context.set_device_memory(self._activations.pointer, self.activation_bytes)
         if not context.set_optimization_profile_async(PROFILES.index(profile), int(self._stream)):
             raise EngineDead(f"the engine has no profile for {profile}")
@@ -180,7 +181,7 @@ class CudaDevice:
         _check(cuda.cudaStreamSynchronize(self._stream))
 
     def close(self) -> None:
-        """Give all memory back. Idempotent, and raises nothing: an error is no reason to keep it."""
+        """Give all memory back, whatever CUDA says to that. Idempotent."""
         if self._engine is None:
             return
         cuda.cudaSetDevice(self._device_id)
@@ -259,11 +260,14 @@ class CudaExecution:
         _check(cuda.cudaStreamBeginCapture(self._stream, mode))
         is_queued = self._context.execute_async_v3(int(self._stream))
         error, graph = cuda.cudaStreamEndCapture(self._stream)
-        if not is_queued or error != cuda.cudaError_t.cudaSuccess:
-            self._may_capture = False  # something in the engine cannot be captured: queue it always
-            return
-        self._graph = _check(cuda.cudaGraphInstantiate(graph, 0))
-        _check(cuda.cudaGraphDestroy(graph))
+        success = cuda.cudaError_t.cudaSuccess
+        if is_queued and error == success:
+            error, self._graph = cuda.cudaGraphInstantiate(graph, 0)
+            cuda.cudaGraphDestroy(graph)
+        if not is_queued or error != success:
+            # Something in the engine cannot be captured, or there is no memory for its graph.
+            self._graph, self._may_capture = None, False
+            cuda.cudaGetLastError()
 
     def close(self) -> None:
         """Let go of the graph and the context."""

@@ -13,8 +13,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from provider_core import EngineDead
+
 Profile = Literal["prefill", "decode"]
 """What an engine is optimised for: several tokens of one row, or one token of several rows."""
+
+
+class DeviceMemoryFull(EngineDead):
+    """The device has no memory left for what was asked; everything else goes on working."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,10 @@ class Execution(Protocol):
         ...
 
     def capture(self) -> None:
-        """Let `enqueue` replay what it queues, in one call; after it has run once as bound."""
+        """Let `enqueue` replay what it queues, in one call; after it has run once as bound.
+
+        Where that cannot be done, for want of memory, say, `enqueue` goes on as before.
+        """
         ...
 
     def close(self) -> None:
@@ -140,7 +149,11 @@ class Device(Protocol):
         ...
 
     def make_execution(self, profile: Profile) -> Execution:
-        """A way to run the decoder."""
+        """A way to run the decoder.
+
+        Raises:
+            DeviceMemoryFull: Closing other executions may help.
+        """
         ...
 
     def synchronize(self) -> None:

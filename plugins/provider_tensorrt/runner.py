@@ -12,7 +12,7 @@ from provider_core.decoder_io import DecoderIO
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.block_store import BLOCK_SIZE, DeviceBlockStore
 from provider_tensorrt.decoder_graph import WINDOW
-from provider_tensorrt.device import Device, DeviceArray, Execution
+from provider_tensorrt.device import Device, DeviceArray, DeviceMemoryFull, Execution
 from provider_tensorrt.kv_slots import KvSlots
 from provider_tensorrt.memory_plan import MemoryPlan, slot_bytes
 from provider_tensorrt.shapes import MIN_LOGITS_ROWS, round_rows, round_window, split_prefill
@@ -173,7 +173,7 @@ class TensorRtRunner:
         step = self._decodes.pop(key, None) or self._bind_decode(*key)
         self._decodes[key] = step  # last: the most recently used
         if len(self._decodes) > MAX_DECODES:
-            self._decodes.pop(next(iter(self._decodes))).execution.close()
+            self._close_oldest_decode()
         step.inputs.upload(
             batch.token_ids,
             batch.num_computed_tokens,
@@ -183,12 +183,30 @@ class TensorRtRunner:
         return self._take_logits(num_rows)
 
     def _bind_decode(self, num_rows: int, window: int) -> "_DecodeStep":
-        inputs, execution = self._inputs.place(num_rows, 1), self._device.make_execution("decode")
+        inputs, execution = self._inputs.place(num_rows, 1), self._make_decode_execution()
         caches = self._slots.tensors(0, num_rows)
         execution.bind(
             inputs.tensors | caches | self._step_tensors(window, num_rows, 1), self._sizes(1)
         )
         return _DecodeStep(execution, inputs)
+
+    def _make_decode_execution(self) -> Execution:
+        """One more, in the place of the shapes that were not used for longest if memory is short.
+
+        Raises:
+            DeviceMemoryFull: There is no room even for this one alone.
+        """
+        while True:
+            try:
+                return self._device.make_execution("decode")
+            except DeviceMemoryFull:
+                if not self._decodes:
+                    raise
+                log.warning("decodes.reduced", shapes=len(self._decodes), device=self._device.name)
+                self._close_oldest_decode()
+
+    def _close_oldest_decode(self) -> None:
+        self._decodes.pop(next(iter(self._decodes))).execution.close()
 
     def _step_tensors(self, longest: int, num_rows: int, num_logits: int) -> dict[str, DeviceArray]:
         """The window for texts of `longest` positions, and where logits go."""

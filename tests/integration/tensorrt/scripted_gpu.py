@@ -160,6 +160,10 @@ class ScriptedCuda:
         self.queue(lambda: ctypes.memset(pointer, value, size))
         return (CudaError.cudaSuccess,)
 
+    def cudaGetLastError(self) -> tuple[CudaError]:
+        """None."""
+        return (CudaError.cudaSuccess,)
+
     def cudaStreamBeginCapture(self, _stream: int, _mode: int) -> tuple[CudaError]:
         """Collect work instead of queueing it."""
         assert self._captured is None

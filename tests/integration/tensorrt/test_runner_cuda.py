@@ -3,6 +3,7 @@
 What a GPU computes is not shown here; `tests/gpu` needs one.
 """
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from provider_tensorrt import cuda_device
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.cuda_device import CudaDevice
 from provider_tensorrt.decoder_graph import read_decoder
+from provider_tensorrt.device import DeviceMemoryFull
 from provider_tensorrt.host_device import HostDevice
 from provider_tensorrt.library import TensorRt, find_library
 from provider_tensorrt.runner import TensorRtRunner
@@ -164,6 +166,50 @@ def test_close_gives_memory_back_after_the_gpu_failed(
     assert not cuda.pinned
 
 
+def test_a_graph_without_memory_is_left_out(
+    cuda: ScriptedCuda, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shape is queued step by step, with the same ids."""
+    runner = make_runner(make_device(cuda, folder), folder)
+    expected = generate_greedily(runner, PROMPTS, 5)
+    runner.close()
+    full = (CudaError.cudaErrorMemoryAllocation, None)
+    monkeypatch.setattr(cuda, "cudaGraphInstantiate", lambda _graph, _flags: full)
+    cuda.num_launches = 0
+    runner = make_runner(make_device(cuda, folder), folder)
+    assert generate_greedily(runner, PROMPTS, 5) == expected
+    assert cuda.num_launches == 0
+    runner.close()
+
+
+def test_idle_shapes_give_their_memory_to_a_new_one(
+    cuda: ScriptedCuda, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contexts for a prefill and for two shapes of decode fit; other shapes come and go."""
+    runner = make_runner(make_device(cuda, folder), folder)
+    expected = generate_greedily(runner, PROMPTS, 5)
+    runner.close()
+    alive: list[weakref.ref[ScriptedContext]] = []
+
+    def make_context(engine: ScriptedEngine, _config: Any) -> ScriptedContext | None:
+        alive[:] = [each for each in alive if each() is not None]
+        if len(alive) == 3:
+            return None
+        context = ScriptedContext(engine)
+        alive.append(weakref.ref(context))
+        return context
+
+    monkeypatch.setattr(ScriptedEngine, "create_execution_context", make_context)
+    runner = make_runner(make_device(cuda, folder), folder)
+    for num_rows in (1, 2, 3, 1):
+        assert generate_greedily(runner, PROMPTS[:num_rows], 5) == expected[:num_rows]
+        assert len(runner._decodes) <= 2
+    runner.close()
+    monkeypatch.setattr(ScriptedEngine, "create_execution_context", lambda *_: None)
+    with pytest.raises(DeviceMemoryFull, match="no execution context on cuda:0"):
+        make_device(cuda, folder).make_execution("decode")
+
+
 def test_an_engine_larger_than_the_gpu_is_not_opened(cuda: ScriptedCuda, folder: Path) -> None:
     """With both numbers."""
     cuda.total_bytes = 3 * 2**20
@@ -224,6 +270,7 @@ def test_the_runtime_takes_the_arguments_that_it_is_given() -> None:
         "cudaGraphExecDestroy": (captured,),
         "cudaGraphDestroy": (graph,),
         "cudaStreamDestroy": (stream,),
+        "cudaGetLastError": (),
     }
     assert calls.keys() | {"cudaGetDeviceCount"} == {
         name for name, value in vars(ScriptedCuda).items() if callable(value) and "cuda" in name
