@@ -136,6 +136,8 @@ class TensorRtRunner:
         self._slots.begin(slot)
         if self._store is not None:
             self._store.load(slot, block_ids)
+            end = len(block_ids) * BLOCK_SIZE
+            self._slots.note_written(np.array([slot]), np.array([end]))
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""

@@ -142,6 +142,25 @@ def test_padding_is_written_behind_what_a_slot_holds(device: HostDevice, folder:
     assert slots.free_positions(3, 4).tolist() == [4]
 
 
+def test_padding_leaves_loaded_blocks_alone(folder: Path) -> None:
+    """Three rows decode as four, after the blocks of a prompt and before the rest of it."""
+    prompt = np.random.default_rng(3).integers(0, 96, 70).tolist()
+    rest = prefill_batch(3, prompt[64:], num_computed_tokens=64)
+    runner = load_model(replace(SPEC, prefix_cache_mib=4), folder, print)
+    assert isinstance(runner, TensorRtRunner)
+    prefill(runner, 3, prompt[:64])
+    runner.save_blocks(3, 0, [0, 1])
+    expected = runner.execute_model(rest).copy()
+    for slot in range(4):
+        prefill(runner, slot, PROMPT)
+
+    runner.load_blocks(3, [0, 1])
+    runner.execute_model(decode_batch([1, 2, 3], [8, 8, 8]))
+
+    np.testing.assert_array_equal(runner.execute_model(rest), expected)
+    runner.close()
+
+
 def test_a_text_that_came_to_nan_does_not_reach_the_next_in_its_slot(tmp_path: Path) -> None:
     """It failed alone: after it, shorter texts in the same slots are what they were."""
     write_checkpoint(tmp_path)
