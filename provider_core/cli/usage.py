@@ -1,6 +1,7 @@
 """`provider usage`: bills checked, compared, summed and sent on.
 
-Exits with 0 if all is well, 1 if there are discrepancies, 2 if something cannot be read.
+Exits with 0 if all is well, 1 if there are discrepancies, 2 if something cannot be read. Lines that
+are not as they were written are in no sum and no export, which name them and exit with 1.
 """
 
 from enum import StrEnum
@@ -71,7 +72,10 @@ def verify(paths: Paths = None, *, as_json: AsJson = False) -> None:
 @app.command("reconcile")
 def reconcile_(
     *,
-    journal: Journal = None,
+    journal: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="A journal; default: this provider's, if nothing else."),
+    ] = None,
     log: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="What standard output said.")
     ] = None,
@@ -90,16 +94,23 @@ def reconcile_(
 ) -> None:
     """Compare journal, log and collector, and name every line that one of them lacks or changed.
 
-    Without --journal, the logs are compared with their own control totals alone.
+    Logs without --journal are compared with their own control totals alone.
     """
     import time
 
     from provider_core.billing.audit import reconcile
     from provider_core.billing.audit.books import Books
-    from provider_core.cli.usage_sources import parse_period, read_access, read_into
+    from provider_core.cli.usage_sources import (
+        default_journal,
+        parse_period,
+        read_access,
+        read_into,
+    )
     from provider_core.cli.usage_texts import tell
 
     period = parse_period(since, until)
+    if not (journal or log or collector):
+        journal = [default_journal()]
     with Books() as books:
         read_into(books, "journal", journal)
         read_into(books, "log", log)
@@ -125,11 +136,12 @@ def emit(
 
     from provider_core.billing.audit.books import Books
     from provider_core.cli.usage_sources import parse_period, read_books, read_into
+    from provider_core.cli.usage_texts import warn
     from provider_core.json_lines import encode_line, format_timestamp
 
     period = parse_period(since, until)
     with Books() as known, read_books(journal) as books:
-        read_into(known, "collector", missing_from)
+        read_into(known, "collector", missing_from, may_be_empty=True)
         for event in books.events(period):
             if known.find(event["event_id"]) is None:
                 again = {
@@ -138,6 +150,7 @@ def emit(
                     "emitted_at": format_timestamp(time.time()),
                 }
                 typer.echo(encode_line(event | again), nl=False)
+        raise typer.Exit(warn(books, period))
 
 
 @app.command()
@@ -154,12 +167,13 @@ def report(
     """Sum what was used and billed, exactly, by day, key and model."""
     from provider_core.billing.audit.totals import GROUPINGS, totals
     from provider_core.cli.usage_sources import GROUPS, parse_period, read_books
-    from provider_core.cli.usage_texts import show_totals
+    from provider_core.cli.usage_texts import show_totals, warn
 
     groupings = [GROUPS[group.value] for group in by] if by else list(GROUPINGS)
+    period = parse_period(since, until)
     with read_books(paths) as books:
-        sums = totals(books, parse_period(since, until), groupings)
-    show_totals(form.value, groupings, sums)
+        show_totals(form.value, groupings, totals(books, period, groupings))
+        raise typer.Exit(warn(books, period))
 
 
 @app.command()
@@ -181,6 +195,7 @@ def export(
 
     from provider_core.billing.audit import aws_marketplace, exports, focus
     from provider_core.cli.usage_sources import parse_period, provider_names, read_books, read_file
+    from provider_core.cli.usage_texts import warn
     from provider_core.errors import ConfigurationError
     from provider_core.json_lines import encode_line
 
@@ -205,6 +220,7 @@ def export(
             case _:
                 for event in exports.export_events(to.value, books, period, provider=slug):
                     typer.echo(encode_line(event), nl=False)
+        raise typer.Exit(warn(books, period))
 
 
 @app.command()
@@ -218,12 +234,14 @@ def invoice(
     from provider_core.billing.audit import invoice as invoices
     from provider_core.cli.usage_pages import invoice_page
     from provider_core.cli.usage_sources import parse_month, provider_names, read_books
+    from provider_core.cli.usage_texts import warn
 
     period = parse_month(month)
+    _, name = provider_names()
     with read_books(paths) as books:
         made = invoices.invoice(books, customer, period)
-    _, name = provider_names()
-    typer.echo(invoice_page(made, provider=name), nl=False)
+        typer.echo(invoice_page(made, provider=name), nl=False)
+        raise typer.Exit(warn(books, period))
 
 
 @app.command()
@@ -238,9 +256,10 @@ def compare(
     """Compare bills with OpenRouter's records, by generation."""
     from provider_core.billing.audit import marketplace_records
     from provider_core.cli.usage_sources import read_books, read_file
-    from provider_core.cli.usage_texts import tell_differences
+    from provider_core.cli.usage_texts import tell_differences, warn
 
     records = read_file(lambda: marketplace_records.read_records(openrouter))
     with read_books(paths) as books:
         found = marketplace_records.compare(books, records)
-    raise typer.Exit(tell_differences(found, len(records), as_json=as_json))
+        doubt = warn(books)
+    raise typer.Exit(tell_differences(found, len(records), as_json=as_json) or doubt)

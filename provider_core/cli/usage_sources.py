@@ -28,7 +28,7 @@ def read_books(paths: Sequence[Path] | None) -> Books:
     """Read files, or else this provider's journal.
 
     Raises:
-        ConfigurationError: One cannot be read.
+        ConfigurationError: One cannot be read, or has no usage line.
     """
     books = Books()
     for path in paths or [default_journal()]:
@@ -37,24 +37,35 @@ def read_books(paths: Sequence[Path] | None) -> Books:
     return books
 
 
-def read_into(books: Books, source: Source, paths: Sequence[Path] | None) -> None:
+def read_into(
+    books: Books, source: Source, paths: Sequence[Path] | None, *, may_be_empty: bool = False
+) -> None:
     """Read files of one source.
 
+    Args:
+        books: Take what they say.
+        source: What they are.
+        paths: Files, and folders of journals.
+        may_be_empty: A file without a usage line is no mistake.
+
     Raises:
-        ConfigurationError: One cannot be read.
+        ConfigurationError: One cannot be read, or has no usage line.
     """
     for path in paths or ():
-        read_file(partial(books.read, source, read_source(path)))
+        num_said = read_file(partial(books.read, source, read_source(path)))
+        if not (num_said or may_be_empty):
+            raise ConfigurationError(f"{path} has no usage line")
 
 
 def read_access(books: Books, paths: Sequence[Path] | None) -> None:
     """Read the access lines of some files.
 
     Raises:
-        ConfigurationError: One cannot be read.
+        ConfigurationError: One cannot be read, or has no access line.
     """
     for path in paths or ():
-        read_file(partial(books.read_access, read_source(path)))
+        if not read_file(partial(books.read_access, read_source(path))):
+            raise ConfigurationError(f"{path} has no access line")
 
 
 def read_file(read: Callable[[], _T]) -> _T:

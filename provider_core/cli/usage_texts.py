@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from provider_core.billing.audit.books import ALWAYS, Books, Period
 from provider_core.billing.audit.marketplace_records import Difference
-from provider_core.billing.audit.reconcile import Finding
+from provider_core.billing.audit.reconcile import Finding, verify
 from provider_core.billing.audit.totals import COLUMNS, Grouping, Total, to_csv
 from provider_core.cli.usage_pages import report_page
 
@@ -20,7 +21,6 @@ _WIDTH_OF_A_FILE = 300
 
 def tell(found: Sequence[Finding], num_events: int, *, as_json: bool) -> int:
     """Print findings and a summary; the exit code."""
-    wrong = [finding for finding in found if finding.is_discrepancy]
     if as_json:
         for finding in found:
             typer.echo(json.dumps(asdict(finding) | {"discrepancy": finding.is_discrepancy}))
@@ -30,7 +30,15 @@ def tell(found: Sequence[Finding], num_events: int, *, as_json: bool) -> int:
         counts = Counter(finding.kind for finding in found)
         said = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
         typer.echo(f"{num_events} events; {said or 'all is well'}")
-    return 1 if wrong else 0
+    return int(any(finding.is_discrepancy for finding in found))
+
+
+def warn(books: Books, period: Period = ALWAYS) -> int:
+    """Name, on standard error, the lines that are left out or in doubt; the exit code."""
+    wrong = [finding for finding in verify(books, period) if finding.is_discrepancy]
+    for finding in wrong:
+        typer.echo(f"{finding.kind}: {finding.subject}: {finding.detail}", err=True)
+    return int(bool(wrong))
 
 
 def tell_differences(found: Sequence[Difference], num_records: int, *, as_json: bool) -> int:

@@ -121,28 +121,40 @@ class Books:
         ((count,),) = self.query("SELECT count(*) FROM entries")
         return int(count)
 
-    def read(self, source: Source, items: Iterable[Item]) -> None:
+    def read(self, source: Source, items: Iterable[Item]) -> int:
         """Add what a source says.
+
+        Returns:
+            How many things of use here it said; access lines alone are none.
 
         Raises:
             OSError: It cannot be read.
         """
         self.sources.add(source)
         self._is_settled = False
+        num_said = 0
         self._db.execute("BEGIN")
         for item in items:
             self._add(source, item)
+            num_said += item.kind != "access"
         self._db.execute("COMMIT")
+        return num_said
 
-    def read_access(self, items: Iterable[Item]) -> None:
+    def read_access(self, items: Iterable[Item]) -> int:
         """Add the access lines among what a source says, and nothing else.
+
+        Returns:
+            How many there were.
 
         Raises:
             OSError: It cannot be read.
         """
+        num_said = 0
         for item in items:
             if item.kind == "access":
                 self._add("log", item)
+                num_said += 1
+        return num_said
 
     def query(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
         """Ask the tables of `_SCHEMA`; the rows."""

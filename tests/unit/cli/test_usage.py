@@ -61,6 +61,68 @@ def test_reconcile_names_a_lost_line(journal: Path) -> None:
     assert found["discrepancy"] is True
 
 
+def test_reconcile_reads_this_provider_s_journal(journal: Path) -> None:
+    """If nothing is named."""
+    assert usage("reconcile").output == "4 events; all is well\n"
+    (path,) = journal.glob("*.jnl")
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="journal has no usage line"):
+        usage("reconcile")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage\n", b'{"event":"server.ready"}\n'])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "other.log"),
+        ("reconcile", "--log", "other.log"),
+        ("reconcile", "--log", "usage.log", "--collector", "other.log"),
+        ("reconcile", "--log", "usage.log", "--access-log", "other.log"),
+        ("export", "--to", "stripe", "usage.log", "other.log"),
+        ("report", "other.log"),
+    ],
+)
+def test_a_file_without_usage_is_a_mistake(
+    journal: Path, arguments: tuple[str, ...], content: bytes
+) -> None:
+    """Nothing that was read is not well; the file is named."""
+    Path("other.log").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"other\.log has no (usage|access) line"):
+        usage(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "--to", "stripe"),
+        ("export", "--to", "focus-csv"),
+        ("export", "--to", "aws-marketplace", "--product-code", "p-1"),
+        ("invoice", "acme", "--month", "2025-11"),
+        ("report", "--format", "csv"),
+        ("emit", "--journal"),
+    ],
+    ids=lambda arguments: arguments[2] if len(arguments) > 2 else arguments[0],
+)
+def test_a_line_that_was_altered_is_left_out_and_named(
+    journal: Path, arguments: tuple[str, ...]
+) -> None:
+    """On standard error, with exit code 1; what is written is as if there were no such line."""
+    log = Path("usage.log")
+    first, *rest = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(rest))
+    without = usage(*arguments, log)
+    altered = first.replace(b'"completion_tokens":120', b'"completion_tokens":100120')
+    log.write_bytes(b"".join([altered, *rest]))
+
+    result = usage(*arguments, log)
+    assert (without.exit_code, result.exit_code) == (0, 1)
+    if arguments[0] != "emit":  # which says when
+        assert result.stdout == without.stdout
+    assert len(result.stdout.splitlines()) == len(without.stdout.splitlines())
+    assert f"altered: {orjson.loads(first)['event_id']}: usage.log:1: " in result.stderr
+    assert "altered" not in result.stdout
+
+
 def test_emit_writes_what_a_collector_lost(journal: Path) -> None:
     """The same ids and contents, one attempt more; then nothing is missing."""
     log = Path("usage.log")
@@ -80,6 +142,8 @@ def test_emit_writes_what_a_collector_lost(journal: Path) -> None:
     assert usage("emit", "--missing-from", log).output == ""
     assert usage("emit", "--since", "2035-01-01").output == ""
     assert len(usage("emit").output.splitlines()) == 4
+    log.write_bytes(b"")
+    assert len(usage("emit", "--missing-from", log).output.splitlines()) == 4
 
 
 def test_verify_reads_this_provider_s_journal(journal: Path) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -100,7 +101,7 @@ def test_an_altered_line_is_named(written: Written) -> None:
 )
 @pytest.mark.parametrize("is_rehashed", [False, True])
 def test_b16_whatever_is_altered_the_line_is_named_and_nothing_else(
-    written: Written, fields: dict[str, object], *, is_rehashed: bool
+    written: Written, fields: dict[str, Any], *, is_rehashed: bool
 ) -> None:
     """Also a number or a date, whatever period is asked for; sums stay the journal's."""
     line, event_id = final_at(written.lines, 2)
@@ -127,7 +128,7 @@ def test_b16_whatever_is_altered_the_line_is_named_and_nothing_else(
     ],
 )
 def test_b16_lines_without_a_hash_are_believed_only_if_their_values_can_be(
-    written: Written, name: bytes, fields: dict[str, object]
+    written: Written, name: bytes, fields: dict[str, Any]
 ) -> None:
     """A time that does not exist and a number that is no integer are named, and that is all."""
     lines = [*written.lines, *LINES.read_bytes().splitlines(keepends=True)]
