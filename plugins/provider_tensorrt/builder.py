@@ -105,8 +105,7 @@ def build_engine(
         name = f"SM{compute_capability.replace('.', '')}"
         config.set_compute_capability(getattr(trt.ComputeCapability, name), 0)
     else:
-        cache = config.create_timing_cache(timing_cache)
-        config.set_timing_cache(cache, ignore_mismatch=False)
+        cache = attach_timing_cache(config, timing_cache)
     engine = builder.build_serialized_network(parsed.network, config)
     if engine is None:
         if stop.is_set():
@@ -116,6 +115,23 @@ def build_engine(
             f"{library.name} cannot build an engine of {decoder.path}: {reason}"
         )
     return memoryview(engine), b"" if cache is None else bytes(cache.serialize())
+
+
+def attach_timing_cache(
+    config: Any,  # trt.IBuilderConfig
+    content: bytes,
+) -> Any:  # trt.ITimingCache
+    """Let a build use earlier times, if they are of this GPU and library, and add its own to them.
+
+    Args:
+        config: Of the build.
+        content: What an earlier build returned; empty if there was none.
+    """
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
 
 
 def parse_decoder(library: TensorRt, decoder: ExportedDecoder, max_model_len: int) -> ParsedDecoder:

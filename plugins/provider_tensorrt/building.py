@@ -11,7 +11,7 @@ from provider_tensorrt.artefact import FOLDER, EngineKey, EngineLimits, EngineRe
 from provider_tensorrt.builder import build_engine, check_capability
 from provider_tensorrt.builder_feedback import OnProgress
 from provider_tensorrt.decoder_graph import ExportedDecoder, read_decoder
-from provider_tensorrt.engine_folder import EngineFolder, open_folder, write_whole
+from provider_tensorrt.engine_folder import EngineFolder, name_kind, open_folder, write_whole
 from provider_tensorrt.library import TensorRt, find_capability
 
 OnEngineProgress = Callable[[str, float], object]
@@ -105,7 +105,7 @@ def _build(
     cancelled: threading.Event | None,
 ) -> EngineRecord:
     """Build an engine and write it."""
-    times_file = engines.path / f"{key.library}-{key.version}.timing"
+    times_file = engines.path / f"{name_kind(key)}.timing"
     engine, times = build_engine(
         library,
         decoder,

@@ -60,10 +60,9 @@ class EngineFolder:
             OSError: The disk is full, say; nothing has changed.
         """
         digest = hashlib.sha256(engine).hexdigest()
-        name = f"{key.library}-{key.version}-sm{key.compute_capability.replace('.', '')}"
         record = EngineRecord(
             key=key,
-            file=f"{name}-{digest[:12]}.engine",
+            file=f"{name_kind(key)}-{digest[:12]}.engine",
             num_bytes=len(engine),
             sha256=digest,
         )
@@ -117,6 +116,11 @@ def open_folder(folder: Path, decoder: ExportedDecoder) -> Iterator[EngineFolder
         yield EngineFolder(folder, described.model_copy(update={"engines": engines}))
     finally:
         os.close(lock)
+
+
+def name_kind(key: EngineKey) -> str:
+    """How files begin that are of one version of a library, and one kind of GPU."""
+    return f"{key.library}-{key.version}-sm{key.compute_capability.replace('.', '')}"
 
 
 def write_whole(path: Path, content: memoryview | bytes) -> None:
