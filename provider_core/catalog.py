@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
@@ -66,6 +67,12 @@ _LOADED = (
 )
 
 
+_USER_INFO = re.compile(
+    r"(\w[\w+.-]*)://"
+    # Something before an `@`, or behind a `:` what is no port: secrets of AWS have slashes in them.
+    r"(?:[^/?#]*@|[^/?#:]*:(?!\d*(?:[/?#]|$))[^?#]*@)"
+)
+
 _AMOUNTS = frozenset(
     {
         "prompt",
@@ -85,8 +92,11 @@ def specs_from_settings(settings: Settings, plugins: PluginManager) -> list[Mode
     The specs say what is configured; `complete_spec` fills the rest once the folder is local.
 
     Raises:
-        ConfigurationError: There is no model at all, or two share an id or an alias.
+        ConfigurationError: There is no model at all, two share an id or an alias, or a source has
+            a password in it.
     """
+    for source in (*settings.model, *(model.source for model in settings.models)):
+        check_source(source)
     specs = [_from_table(model) for model in settings.models]
     specs += [ModelSpec(id=default_id(source), source=source) for source in settings.model]
     if not specs:
@@ -101,6 +111,19 @@ def specs_from_settings(settings: Settings, plugins: PluginManager) -> list[Mode
         replace(spec, backend=spec.backend or settings.backend, may_build=settings.build)
         for spec in specs
     ]
+
+
+def check_source(source: str) -> None:
+    """Refuse a URI with a name or password of its user in it, before anything prints it.
+
+    Raises:
+        ConfigurationError: It has one; the message has not.
+    """
+    if match := _USER_INFO.match(source):
+        raise ConfigurationError(
+            f"model source {match[1]}://...: an address must hold no password; the environment "
+            "says who we are, as docs/models.md tells for each kind of source"
+        )
 
 
 def default_id(source: str) -> str:

@@ -26,11 +26,13 @@ def pull(
     What is there already is not fetched again; what was cut off goes on.
     """
     from provider_core import hookspecs
+    from provider_core.catalog import check_source
     from provider_core.errors import ConfigurationError
     from provider_core.observability.logs import start_logging
     from provider_core.plugins import make_plugin_manager
     from provider_core.settings import load_settings
 
+    check_source(uri)
     options = {"config": config, "data_dir": data_dir}
     settings = load_settings(**{name: value for name, value in options.items() if value})
     plugins = make_plugin_manager(settings)

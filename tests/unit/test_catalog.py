@@ -175,6 +175,29 @@ def test_a_source_without_a_usable_name_is_an_error(source: str) -> None:
         default_id(source)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "s3://AKIA:canary@bucket/tiny",
+        "s3://AKIA:with/slash/canary@bucket/tiny",
+        "hf://me:canary@org/tiny",
+        "ftp://canary@host/tiny",
+    ],
+)
+def test_a_source_with_a_password_is_refused_unprinted(source: str) -> None:
+    """Of whatever kind it is, wherever it stands."""
+    for given in ({"model": (source,)}, {"models": (ModelSettings(id="a", source=source),)}):
+        with pytest.raises(ConfigurationError, match="must hold no password") as failure:
+            specs_from_settings(Settings.model_validate(given), PluginManager())
+        assert "canary" not in str(failure.value)
+
+
+@pytest.mark.parametrize("source", ["hf://org/tiny@v1", "https://h:8443/p@v2/", "models/a:b@c"])
+def test_an_at_sign_further_on_is_none(source: str) -> None:
+    """Revisions have one, and folders may."""
+    assert specs(ModelSettings(id="a", source=source))[0].source == source
+
+
 def test_an_empty_folder_gets_the_fallbacks(tmp_path: Path) -> None:
     """A folder that says nothing has the general limit, no end of text and no claims."""
     os.utime(tmp_path, (1000, 1000))

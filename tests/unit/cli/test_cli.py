@@ -88,6 +88,7 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "message"),
     [
+        (["pull", "ftp://me:canary@host/tiny"], {}, "provider: model source ftp://...: an address"),
         (["serve", "--port", "99999"], {}, "provider: port in the command line: "),
         (["serve"], {"PROVIDER_PORT": "many"}, "provider: port in the environment: "),
         (["serve", "--config", "no.toml"], {}, "provider: cannot read the configuration file"),
