@@ -54,6 +54,14 @@ def test_b25_the_page_and_the_schema_name_the_same_fields() -> None:
         assert explained == set(SCHEMA["$defs"][name]["properties"])
 
 
+def test_the_published_policy_names_every_rule() -> None:
+    """Those that lines can carry, and R17, whose repeated answers have no line."""
+    page = (ROOT / "docs/log-schema.md").read_text()
+    sources = (ROOT / "provider_core/billing").rglob("*.py")
+    written = {rule for path in sources for rule in re.findall(r'"(R\d+)"', path.read_text())}
+    assert sorted(re.findall(r"^\| (R\d+) \|", page, re.MULTILINE)) == sorted(written | {"R17"})
+
+
 def test_fields_of_later_minor_versions_are_ignored() -> None:
     """A reader of 1.0 reads 1.7."""
     assert faulty(schema="llm-usage/1.7", shoe_size=46) == []
@@ -68,6 +76,9 @@ def test_fields_of_later_minor_versions_are_ignored() -> None:
         ({"prompt_tokens": -1}, "invalid: prompt_tokens: "),
         ({"prompt_tokens": 2**53}, "invalid: prompt_tokens: "),
         ({"endpoint": "telepathy"}, "invalid: endpoint: "),
+        ({"seq": 2**53}, "invalid: seq: "),
+        ({"seq": 3.0}, "invalid: seq: 3.0 is not written as an integer"),
+        ({"received_at": "2026-02-30T00:00:00.000000Z"}, "invalid: received_at: "),
         ({"prices": {"prompt": "-1"}}, "invalid: prices"),
         ({"total_tokens": 1}, "invalid: total_tokens is not the sum"),
         ({"cached_tokens": 813}, "invalid: cached_tokens and cache_write_tokens exceed"),
