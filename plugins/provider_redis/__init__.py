@@ -2,7 +2,8 @@
 
 import os
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from provider_core import ConfigurationError, Finding, StoreKind, hookimpl
 
@@ -14,24 +15,38 @@ if TYPE_CHECKING:  # nothing is imported where Redis is not used
 _REMEDY = 'pip install "provider-core[redis]"'
 
 
+class _ServerSettings(Protocol):
+    """What is asked of the core's settings."""
+
+    @property
+    def data_dir(self) -> Path: ...
+
+
 @hookimpl
-def make_store(kind: StoreKind) -> "RedisLimitStore | RedisCreditLedger | None":
+def make_store(
+    kind: StoreKind, settings: "_ServerSettings"
+) -> "RedisLimitStore | RedisCreditLedger | None":
     """Keep them in the Redis of `PROVIDER_REDIS_URL`, if that is set."""
-    settings = _settings()
-    if settings is None or (kind == "credits" and not settings.credits):
+    redis = _settings()
+    if redis is None or (kind == "credits" and not redis.credits):
         return None
     if find_spec("redis") is None:
         raise ConfigurationError(f"PROVIDER_REDIS_URL needs the package redis: {_REMEDY}")
     from provider_redis.connection import RedisConnection
 
-    connection = RedisConnection(settings)
+    connection = RedisConnection(redis)
     if kind == "limits":
         from provider_redis.limit_store import RedisLimitStore
 
-        return RedisLimitStore(connection, lease_s=settings.lease_s)
+        return RedisLimitStore(connection, lease_s=redis.lease_s)
+    from provider_redis.birth import birth_file
     from provider_redis.credit_ledger import RedisCreditLedger
 
-    return RedisCreditLedger(connection, event_retention_days=settings.event_retention_days)
+    return RedisCreditLedger(
+        connection,
+        event_retention_days=redis.event_retention_days,
+        remembered_in=birth_file(settings.data_dir, redis),
+    )
 
 
 @hookimpl

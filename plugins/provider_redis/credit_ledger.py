@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from provider_core import (
     UsageEvent,
 )
 from provider_redis.amounts import to_text, to_usd
+from provider_redis.birth import FIELD, Birth
 from provider_redis.charges import Charge, Charges, charge_of
 from provider_redis.connection import RedisConnection, RedisFailedError
 from provider_redis.diagnosis import may_lose
@@ -41,10 +43,18 @@ class RedisCreditLedger:
     Args:
         connection: To Redis.
         event_retention_days: For which charges are known by their events.
+        remembered_in: A file that says which ledger this is, for the next start.
     """
 
-    def __init__(self, connection: RedisConnection, *, event_retention_days: float) -> None:
+    def __init__(
+        self,
+        connection: RedisConnection,
+        *,
+        event_retention_days: float,
+        remembered_in: Path | None = None,
+    ) -> None:
         self._connection = connection
+        self._birth = Birth(connection, remembered_in)
         self._charges = Charges(connection, retention_days=event_retention_days)
         self._reserved: dict[str, tuple[str, str]] = {}  # key and account, by generation id
         self._warned: set[tuple[str, str]] = set()
@@ -62,7 +72,7 @@ class RedisCreditLedger:
 
         Raises:
             InsufficientCredits: It is not there.
-            Unavailable: Nobody knows.
+            Unavailable: Nobody knows, or Redis has lost what it knew.
         """
         limit, account_id = principal.spend_limit, principal.account_id or ""
         if limit is None and not account_id:
@@ -76,7 +86,7 @@ class RedisCreditLedger:
             "" if limit is None else limit.reset or "",
             int(bool(account_id)),
         ]
-        asked = asyncio.create_task(self._ask("reserve", self._keys_of(*owners), arguments))
+        asked = asyncio.create_task(self._ask_to_reserve(self._keys_of(*owners), arguments))
         try:
             verdict, *facts = await asyncio.shield(asked)
         except RedisFailedError as error:
@@ -91,6 +101,8 @@ class RedisCreditLedger:
         del self._reserved[generation_id]
         if verdict == "later":
             return False
+        if verdict == "lost":
+            raise _unavailable(RedisFailedError(await self._loss()))
         raise InsufficientCredits(_refusal(limit if verdict == "key" else None))
 
     def release(self, generation_id: str) -> None:
@@ -116,7 +128,12 @@ class RedisCreditLedger:
         """
         key = self._connection.key
         of_account = self._keys_of_account(account_id)
-        keys = [key("payments"), *of_account, key("account-credits", account_id)]
+        keys = [
+            key("payments"),
+            *of_account,
+            key("account-credits", account_id),
+            self._birth.key,
+        ]
         credit = {"event_id": event_id, "kind": "credit", "usd": f"{usd:f}", "note": note}
         arguments = [event_id, to_text(usd), json.dumps(credit)]
         try:
@@ -183,6 +200,18 @@ class RedisCreditLedger:
         """
         await self._charges.settle()
         return await self._connection.run(script, keys, arguments)
+
+    async def _ask_to_reserve(self, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+        birth = await self._birth.load()
+        return await self._ask("reserve", [*keys, self._birth.key], [*arguments, birth])
+
+    async def _loss(self) -> str:
+        """What the operator of a Redis that has lost money is told."""
+        key, birth = self._birth.key, await self._birth.load()
+        return (
+            "Redis has lost credits, or is another one: restore its data, or credit the accounts "
+            f"anew and then say so: HSET {key} {FIELD} {birth}"
+        )
 
     def _release_after(self, asked: "asyncio.Task[Any]", generation_id: str) -> None:
         if not asked.cancelled():

@@ -1,11 +1,11 @@
 -- Sets money aside for a request if it is there.
 --
 -- KEYS: the account, the key's spending by days, what requests hold of the key, when that lapses,
---   and both of the account.
+--   both of the account, and the ledger, which has its id and every account that has ever paid.
 -- ARGV: generation id, USD, microseconds until it lapses, the key's limit in USD ('' for none), when
---   that begins anew ('', daily, weekly, monthly), 1 if there is an account.
--- Returns the answer (reserved, later, or what refused: key, account), what the key has used since
---   which day, and what the account has bought and used.
+--   that begins anew ('', daily, weekly, monthly), 1 if there is an account, and the ledger's id.
+-- Returns the answer (reserved, later, lost, or what refused: key, account), what the key has used
+--   since which day, and what the account has bought and used.
 local DAY = 86400 * 1000000
 local account, spending = KEYS[1], KEYS[2]
 local of_key, of_account = {KEYS[3], KEYS[4]}, {KEYS[5], KEYS[6]}
@@ -28,6 +28,12 @@ local function spent(first_day)
     sum = add(sum, read(redis.call('HGET', spending, day)), 1)
   end
   return sum
+end
+
+local ledger = KEYS[7]
+local birth, has_paid = unpack(redis.call('HMGET', ledger, 'birth', account))
+if birth ~= ARGV[7] then
+  return {'lost'}
 end
 
 release(of_key[1], of_key[2], id) -- of an answer that was lost on its way
@@ -57,6 +63,11 @@ end
 local bought = false
 if ARGV[6] == '1' then
   bought = redis.call('HGET', account, 'bought')
+  if has_paid and not bought then
+    return {'lost'}
+  elseif bought and not has_paid then -- as first versions left it
+    redis.call('HSET', ledger, account, 1)
+  end
 end
 local account_used = read(bought and redis.call('HGET', account, 'used'))
 if bought then

@@ -11,6 +11,7 @@ import pytest
 
 import provider_redis
 from provider_core import ConfigurationError, Principal, Unavailable
+from provider_core.settings import Settings
 from provider_redis.connection import RedisConnection, RedisFailedError
 from provider_redis.credit_ledger import RedisCreditLedger
 from provider_redis.limit_store import RedisLimitStore
@@ -23,7 +24,8 @@ def test_without_a_url_it_declines() -> None:
     """And nothing of it is imported."""
     code = """
 import sys, provider_redis
-assert provider_redis.make_store("limits") is provider_redis.make_store("credits") is None
+assert provider_redis.make_store("limits", None) is None
+assert provider_redis.make_store("credits", None) is None
 assert provider_redis.diagnose() is None
 print(*sorted(name for name in sys.modules if name.startswith(("redis", "provider_redis"))))
 """
@@ -34,16 +36,16 @@ print(*sorted(name for name in sys.modules if name.startswith(("redis", "provide
 def test_with_a_url_it_keeps_both(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing connects before it is used."""
     monkeypatch.setenv("PROVIDER_REDIS_URL", URL)
-    assert isinstance(provider_redis.make_store("limits"), RedisLimitStore)
-    assert isinstance(provider_redis.make_store("credits"), RedisCreditLedger)
+    assert isinstance(provider_redis.make_store("limits", Settings()), RedisLimitStore)
+    assert isinstance(provider_redis.make_store("credits", Settings()), RedisCreditLedger)
 
 
 def test_credits_may_stay_with_each_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a Redis that keeps nothing."""
     monkeypatch.setenv("PROVIDER_REDIS_URL", URL)
     monkeypatch.setenv("PROVIDER_REDIS_CREDITS", "false")
-    assert provider_redis.make_store("limits") is not None
-    assert provider_redis.make_store("credits") is None
+    assert provider_redis.make_store("limits", Settings()) is not None
+    assert provider_redis.make_store("credits", Settings()) is None
 
 
 def test_a_missing_client_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +53,7 @@ def test_a_missing_client_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PROVIDER_REDIS_URL", URL)
     monkeypatch.setattr(provider_redis, "find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"provider-core\[redis\]"):
-        provider_redis.make_store("limits")
+        provider_redis.make_store("limits", Settings())
     assert [finding.status for finding in provider_redis.diagnose() or ()] == ["failed"]
     assert importlib.util.find_spec("redis") is not None
 
