@@ -186,11 +186,12 @@ class Runtime:
         )
         options.set_no_repeat_ngram_size(0)
         options.set_repetition_penalty(sampling.repetition_penalty)
-        options.set_do_sample(sampling.temperature > 0)
-        if sampling.temperature > 0:
+        draws = sampling.temperature > 0 and sampling.top_k != 1
+        options.set_do_sample(draws)
+        if draws:
             options.set_temperature(sampling.temperature)
             options.set_top_p(sampling.top_p)
-            options.set_top_k(sampling.top_k)
+            options.set_top_k(min(sampling.top_k, self._folder.vocab_size))  # it refuses more
             if sampling.seed is not None:
                 options.set_seed(sampling.seed)
         return handle, handle.begin_turn(np.array(prompt, np.int32), options)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,6 +90,33 @@ def _run(folder: GenaiFolder, max_tokens: tuple[int, ...]) -> list[Recorder]:
         return recorders
 
     return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"top_k": 1, "top_p": 0.9, "temperature": 0.7}, {"top_k": 200, "temperature": 0.001}],
+)
+def test_what_the_runtime_finds_contradictory_is_served(
+    folder: GenaiFolder, changes: dict[str, Any]
+) -> None:
+    """It refuses a temperature beside the likeliest alone, and more candidates than there are."""
+
+    async def main() -> list[Recorder]:
+        engine = GenaiEngine(folder, GenaiSettings(), max_num_seqs=4, max_model_len=64)
+        greedy = SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True)
+        recorders = [
+            submit(engine, name, [3, 4, 5], sampling)
+            for name, sampling in (("greedy", greedy), ("other", replace(greedy, **changes)))
+        ]
+        for recorder in recorders:
+            await recorder.result(timeout_s=10)
+        await engine.close()
+        return recorders
+
+    greedy, other = asyncio.run(main())
+
+    assert len(greedy.token_ids) == 4
+    assert other.token_ids == greedy.token_ids
 
 
 @pytest.fixture
