@@ -9,6 +9,7 @@ from typing import ClassVar
 from provider_core.errors import DeadlineExceeded, EngineDead, InvalidRequest
 from provider_core.interfaces import Engine, RunnerInfo
 from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
+from provider_core.testing.sampling_checks import SamplingProbe, check_claimed_sampling
 from provider_core.types import SamplingParams
 
 _PARAMS = {field.name for field in fields(SamplingParams)} - {"max_tokens"} | {"grammar"}
@@ -58,6 +59,18 @@ class EngineContract:
     def test_token_limit_and_stop_tokens_end_a_sequence(self) -> None:
         """`length` after `max_tokens` ids; `stop` at a stop token, which is the last id."""
         self.run(self._check_ends)
+
+    def test_the_models_own_end_ends_a_sequence(self) -> None:
+        """`stop` at an id of `eos_token_ids`, which is the last one; not if it is to be ignored."""
+        self.run(self._check_eos)
+
+    def test_no_tokens_are_made_where_none_are_wanted(self) -> None:
+        """With `max_tokens` 0 a sequence ends with `length`, and has no ids."""
+        self.run(self._check_no_tokens)
+
+    def test_claimed_parameters_are_heeded(self) -> None:
+        """What `info.unsupported_params` does not name has the effect it must have on any model."""
+        self.run(self._check_claimed_sampling)
 
     def test_abort_ends_a_sequence_and_frees_its_place(self) -> None:
         """More sequences than places, aborted one by one as they start: the last one runs."""
@@ -189,6 +202,42 @@ class EngineContract:
                 f" not {(expected, 'stop', stop_id)}"
             )
 
+    async def _check_eos(self, engine: Engine) -> None:
+        prompt = self.prompts(engine)[1]
+        whole = await generate(engine, "whole", prompt, self.greedy())
+        eos = frozenset({whole[2]})
+        expected = whole[: whole.index(whole[2]) + 1]
+        sampling = replace(self.greedy(), ignore_eos=False)
+        ended = submit(engine, "ended", prompt, sampling, eos_token_ids=eos)
+        last = await ended.result()
+        seen = (ended.token_ids, last.finish_reason, last.stop_token_id)
+        if seen != (expected, "stop", whole[2]):
+            raise ContractViolation(
+                f"with eos id {whole[2]} the ids, reason and stop id are {seen},"
+                f" not {(expected, 'stop', whole[2])}"
+            )
+        ignoring = submit(engine, "ignoring", prompt, self.greedy(), eos_token_ids=eos)
+        actual = succeeded(ignoring, await ignoring.result())
+        if actual != whole:
+            raise ContractViolation(
+                f"with ignore_eos the ids are {actual}, and without an end they are {whole}"
+            )
+
+    async def _check_no_tokens(self, engine: Engine) -> None:
+        sampling = replace(self.greedy(), max_tokens=0)
+        recorder = submit(engine, "none", self.prompts(engine)[1], sampling)
+        last = await recorder.result()
+        if recorder.token_ids or last.finish_reason != "length":
+            raise ContractViolation(
+                f"max_tokens=0 made {recorder.token_ids} and ended with {last.finish_reason!r}"
+            )
+        self.check_empty(engine)
+
+    async def _check_claimed_sampling(self, engine: Engine) -> None:
+        prompt, greedy = self.prompts(engine)[1], self.greedy()
+        expected = await generate(engine, "likeliest", prompt, greedy)
+        await check_claimed_sampling(SamplingProbe(engine, prompt, greedy, expected))
+
     async def _check_abort(self, engine: Engine) -> None:
         engine.abort("nobody")  # unknown ids are ignored
         info = engine.info
@@ -288,11 +337,18 @@ class EngineContract:
         last = await recorder.result()
         if last.finish_reason not in {"abort", "length"}:
             raise ContractViolation(f"close ended a sequence with {last.finish_reason!r}")
-        try:
-            submit(engine, "late", prompt, self.greedy())
-        except EngineDead:
-            return
-        raise ContractViolation("a closed engine took a request")
+        for call, complaint in (
+            (engine.check_health, "a closed engine says that it can serve"),
+            (
+                lambda: submit(engine, "late", prompt, self.greedy()),
+                "a closed engine took a request",
+            ),
+        ):
+            try:
+                call()
+            except EngineDead:
+                continue
+            raise ContractViolation(complaint)
 
     def check_empty(self, engine: Engine) -> None:
         """After the last output of the last sequence nothing is left.

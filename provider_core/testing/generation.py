@@ -1,11 +1,12 @@
 """Run sequences through an `Engine` and look at what came out; raise when it is not allowed."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from provider_core.interfaces import Engine
-from provider_core.types import EngineOutput, GenerationRequest, SamplingParams
+from provider_core.types import EngineOutput, GenerationRequest, Grammar, SamplingParams
 
 TIMEOUT_S = 60.0
 """How long the contracts wait for what must come: enough for a slow model, slowly."""
@@ -17,7 +18,9 @@ class ContractViolation(AssertionError):
 
 @dataclass(eq=False)
 class Recorder:
-    """Takes one sequence's outputs and checks their order as they come.
+    """Takes one sequence's outputs and checks their order and their thread as they come.
+
+    Made on the event loop's thread.
 
     Attributes:
         request_id: Of the sequence.
@@ -31,9 +34,18 @@ class Recorder:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     violation: str | None = None
+    _thread_id: int = field(default_factory=threading.get_ident)
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
     def __call__(self, output: EngineOutput) -> None:
         """Take one output; the engine calls this."""
+        if threading.get_ident() != self._thread_id:
+            self.violation = f"an output came on another thread than the loop's: {output}"
+            self._loop.call_soon_threadsafe(self._take, output)  # which alone may set events
+        else:
+            self._take(output)
+
+    def _take(self, output: EngineOutput) -> None:
         if self.finished.is_set():
             self.violation = f"an output came after the last one: {output}"
         self.outputs.append(output)
@@ -51,7 +63,7 @@ class Recorder:
         """Wait for the last output.
 
         Raises:
-            ContractViolation: It did not come, or came twice.
+            ContractViolation: It did not come, came twice, or came on another thread.
         """
         await self.wait_for(self.finished, "never finished", timeout_s)
         if self.violation is not None:
@@ -85,6 +97,7 @@ def submit(
     eos_token_ids: frozenset[int] = frozenset(),
     deadline_s: float | None = None,
     fairness_key: str = "",
+    grammar: Grammar | None = None,
 ) -> Recorder:
     """Submit one sequence and record its outputs."""
     recorder = Recorder(request_id)
@@ -95,6 +108,7 @@ def submit(
         eos_token_ids=eos_token_ids,
         deadline_s=deadline_s,
         fairness_key=fairness_key,
+        grammar=grammar,
     )
     engine.submit(request, recorder)
     return recorder

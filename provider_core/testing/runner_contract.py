@@ -2,15 +2,16 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from copy import deepcopy
 
 import numpy as np
-import numpy.typing as npt
 
 from provider_core.engine import LLMEngine
-from provider_core.interfaces import BlockStore, Engine, MixedRunner, ModelRunner, RunnerInfo
+from provider_core.interfaces import BlockStore, Engine, MixedRunner, ModelRunner
 from provider_core.testing.batches import decode_batch, prefill_batch, prefill_batches
 from provider_core.testing.engine_contract import EngineContract, check_info
 from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
+from provider_core.testing.logit_checks import check_close, check_logits, check_same
 from provider_core.testing.wrapped_runners import BlockingRunner, FailingRunner
 
 
@@ -54,19 +55,71 @@ class RunnerContract(EngineContract):
         with closing(self._warm_runner()) as runner:
             for num_logits in (0, 1, 5):
                 logits = runner.execute_model(prefill_batch(0, range(5), num_logits=num_logits))
-                _check_logits(
+                check_logits(
                     logits, num_logits, runner.info, f"prefill with num_logits={num_logits}"
                 )
             logits = runner.execute_model(decode_batch([1], [5]))
-            _check_logits(logits, 1, runner.info, "decode of one row")
+            check_logits(logits, 1, runner.info, "decode of one row")
 
     def test_logits_of_all_positions_agree_with_those_of_the_last(self) -> None:
-        """Asking for more positions does not change the last one's likeliest id."""
+        """Each position's logits are those of a prompt that ends there."""
         with closing(self._warm_runner()) as runner:
-            every = runner.execute_model(prefill_batch(0, range(6), num_logits=6))
-            expected = int(every[-1].argmax())
-            last = runner.execute_model(prefill_batch(0, range(6), num_logits=1))
-            _compare(expected, int(last[0].argmax()), "the last of all positions", "the last alone")
+            prompt = self._prompt(runner, 8)
+            every = runner.execute_model(prefill_batch(0, prompt, num_logits=8)).copy()
+            for length in range(2, 9):
+                alone = runner.execute_model(prefill_batch(0, prompt[:length]))
+                what = f"logits of all positions against those of {length} tokens' last"
+                check_close(alone, every[length - 1 : length], runner.info, what)
+
+    def test_every_id_is_an_input(self) -> None:
+        """Over the whole vocabulary; none spoils what comes after it."""
+        with closing(self._warm_runner()) as runner:
+            info, prompt = runner.info, self._prompt(runner, 9)
+            expected = self._continue(runner, prompt)
+            count = min(info.vocab_size, 16 * info.max_model_len)
+            token_ids = np.linspace(0, info.vocab_size - 1, count).astype(int).tolist()
+            for start in range(0, count - 1, info.max_model_len):
+                piece = token_ids[start : start + info.max_model_len]
+                where = f"a prompt of the ids from {piece[0]} to {piece[-1]}"
+                check_logits(runner.execute_model(prefill_batch(0, piece)), 1, info, where)
+            actual = self._continue(runner, prompt)
+            check_same(expected, actual, "the text", "after prompts of all ids")
+
+    def test_a_batch_is_left_as_it_was(self) -> None:
+        """Its arrays are the scheduler's, which goes on with them."""
+        with closing(self._warm_runner()) as runner:
+            prompt = self._prompt(runner, 9)
+            for batch in (prefill_batch(0, prompt), decode_batch([prompt[0]], [9])):
+                before = deepcopy(batch)
+                runner.execute_model(batch)
+                for name in ("slots", "token_ids", "num_computed_tokens"):
+                    if not np.array_equal(getattr(before, name), getattr(batch, name)):
+                        raise ContractViolation(f"a {batch.phase} wrote into its batch's {name}")
+
+    def test_a_slot_holds_every_position(self) -> None:
+        """A text that fills its slot, whole and in pieces: nothing is lost at the end."""
+        with closing(self._warm_runner()) as runner:
+            info = runner.info
+            end = info.max_model_len
+            first, _, second = self._ids(runner, 3)
+            text = self._ids(runner, end - 8) + [first, second] * 4
+            expected = runner.execute_model(prefill_batch(0, text, num_logits=8)).copy()
+            for batch in prefill_batches(0, text[:-8], chunk=64):
+                runner.execute_model(batch)
+            pieces = []
+            for start, size in ((end - 8, 2), (end - 6, 2), (end - 4, 3)):
+                piece = text[start : start + size]
+                batch = prefill_batch(0, piece, num_computed_tokens=start, num_logits=size)
+                pieces.append(runner.execute_model(batch).copy())
+            what = f"the last positions of {end}, in pieces against whole"
+            check_close(expected[:-1], np.concatenate(pieces), info, what)
+            last = runner.execute_model(decode_batch(text[-1:], [end - 1]))
+            check_same(
+                int(expected[-1].argmax()),
+                int(last[0].argmax()),
+                "the id after a full slot",
+                "decoded",
+            )
 
     def test_chunked_prefill_equals_whole(self) -> None:
         """A prompt computed in pieces of any size is the same prompt."""
@@ -75,7 +128,7 @@ class RunnerContract(EngineContract):
             expected = self._continue(runner, prompt)
             for size in (3, 4, 21):
                 actual = self._continue(runner, prompt, chunk=size)
-                _compare(
+                check_same(
                     expected, actual, "the text after a whole prefill", f"after chunks of {size}"
                 )
 
@@ -87,7 +140,7 @@ class RunnerContract(EngineContract):
             longer = self._prompt(runner, 40)[::-1]
             self._continue(runner, longer)
             actual = self._continue(runner, prompt)
-            _compare(expected, actual, "the text in a fresh slot", "in a used slot")
+            check_same(expected, actual, "the text in a fresh slot", "in a used slot")
 
     def test_a_slot_goes_back(self) -> None:
         """Positions that are run again forget what they held: a draft that was wrong."""
@@ -99,10 +152,10 @@ class RunnerContract(EngineContract):
                 start = len(prompt) + len(token_ids) - 1
                 draft = [token_ids[-1], *self._prompt(runner, 5)[::-1]]
                 batch = prefill_batch(0, draft, num_computed_tokens=start, num_logits=len(draft))
-                _check_logits(runner.execute_model(batch), len(draft), runner.info, "a draft")
+                check_logits(runner.execute_model(batch), len(draft), runner.info, "a draft")
                 logits = runner.execute_model(decode_batch([token_ids[-1]], [start]))
                 token_ids.append(int(logits[0].argmax()))
-            _compare(expected, token_ids, "the text", "with a wrong draft tried at each id")
+            check_same(expected, token_ids, "the text", "with a wrong draft tried at each id")
 
     def test_every_slot_is_alike(self) -> None:
         """The same prompt makes the same id in each slot."""
@@ -118,7 +171,8 @@ class RunnerContract(EngineContract):
         with closing(self._warm_runner()) as runner:
             if runner.info.max_num_seqs < 3:
                 raise ContractViolation("make_runner must give at least 3 slots for this test")
-            moved, kept = self._prompt(runner, 11), self._prompt(runner, 7)[::-1]
+            longest = runner.info.max_model_len - self.num_new_tokens
+            moved, kept = self._prompt(runner, longest), self._prompt(runner, 7)[::-1]
             expected = [self._continue(runner, kept), self._continue(runner, moved)]
             actual = [[self._first(runner, 0, kept)]]
             self._first(runner, 1, self._prompt(runner, 30)[::-1])
@@ -128,14 +182,18 @@ class RunnerContract(EngineContract):
                 batch = decode_batch([ids[-1] for ids in actual], [len(kept) + i, len(moved) + i])
                 for row, token_id in enumerate(runner.execute_model(batch).argmax(axis=1).tolist()):
                     actual[row].append(token_id)
-            _compare(expected[0], actual[0], "the text of slot 0", "after a move beside it")
-            _compare(expected[1], actual[1], "the text before the move", "after the move")
+            check_same(expected[0], actual[0], "the text of slot 0", "after a move beside it")
+            check_same(expected[1], actual[1], "the text before the move", "after the move")
 
     def test_loaded_blocks_have_the_bits_that_were_saved(self) -> None:
         """In any slot, after other texts; a runner that stores no blocks has nothing to show."""
         with closing(self._warm_runner()) as runner:
-            if not isinstance(runner, BlockStore) or runner.info.num_cache_blocks < 6:
+            if not runner.info.num_cache_blocks:
                 return
+            if not isinstance(runner, BlockStore):
+                raise ContractViolation("info.num_cache_blocks is for a BlockStore")
+            if runner.info.num_cache_blocks < 6:
+                raise ContractViolation("make_runner must give 6 cache blocks or none")
             size = runner.info.cache_block_size
             texts = [self._prompt(runner, 2 * size + 5), self._prompt(runner, 2 * size + 3)[::-1]]
             ids = [[4, 1], [0, 5]]
@@ -144,8 +202,9 @@ class RunnerContract(EngineContract):
                 runner.execute_model(prefill_batch(slot, text[: 2 * size], num_logits=0))
                 rest = prefill_batch(slot, text[2 * size :], num_computed_tokens=2 * size)
                 expected.append(runner.execute_model(rest).copy())
-                runner.save_blocks(slot, 0, ids[slot][:1])
-                runner.save_blocks(slot, size, ids[slot][1:])
+            runner.save_blocks(0, 0, ids[0])
+            runner.save_blocks(1, 0, ids[1][:1])
+            runner.save_blocks(1, size, ids[1][1:])
             for slot in range(2):
                 runner.execute_model(prefill_batch(slot, self._prompt(runner, 40)[::-1]))
             for slot, i in ((1, 0), (0, 1), (2, 0)):
@@ -176,7 +235,7 @@ class RunnerContract(EngineContract):
                 lengths = [*(len(text) + 1 for text in texts), len(prompt)]
                 after = runner.execute_model(decode_batch([*ids[1:], ids[0]], lengths))
                 made.append(ids + after.argmax(axis=1).tolist())
-            _compare(made[1], made[0], "what two calls make", "in one call")
+            check_same(made[1], made[0], "what two calls make", "in one call")
 
     def test_a_failed_step_hurts_only_its_batch(self) -> None:
         """After one failure the next sequence makes what it would have made."""
@@ -192,7 +251,7 @@ class RunnerContract(EngineContract):
                 raise ContractViolation(f"a failed step ended with {last.finish_reason!r}")
             engine.check_health()
             actual = await generate(engine, "after", prompt, self.greedy())
-            _compare(expected, actual, "the text before a failed step", "after it")
+            check_same(expected, actual, "the text before a failed step", "after it")
 
         self._run_on(runner, check)
 
@@ -216,7 +275,7 @@ class RunnerContract(EngineContract):
                     f" after {len(gone.token_ids)} ids"
                 )
             actual = succeeded(stays, await stays.result())
-            _compare(expected, actual, "the text alone", "after a neighbour was aborted")
+            check_same(expected, actual, "the text alone", "after a neighbour was aborted")
 
         self._run_on(runner, check)
 
@@ -241,8 +300,14 @@ class RunnerContract(EngineContract):
     def _run_on(self, runner: ModelRunner, check: Callable[[Engine], Awaitable[None]]) -> None:
         self.run(check, lambda: LLMEngine(runner, prefill_chunk_tokens=64))
 
-    def _prompt(self, runner: ModelRunner, length: int) -> list[int]:
+    def _ids(self, runner: ModelRunner, length: int) -> list[int]:
         return [(3 + 11 * i) % runner.info.vocab_size for i in range(length)]
+
+    def _prompt(self, runner: ModelRunner, length: int) -> list[int]:
+        """Ids whose last came before: a model that copies goes on with what followed then."""
+        token_ids = self._ids(runner, length)
+        token_ids[-1] = token_ids[max(0, length - 1 - self.num_new_tokens)]
+        return token_ids
 
     def _first(self, runner: ModelRunner, slot: int, prompt: list[int]) -> int:
         """Prefill a slot; return the likeliest id after it."""
@@ -258,20 +323,3 @@ class RunnerContract(EngineContract):
             logits = runner.execute_model(decode_batch([token_ids[-1]], [position]))
             token_ids.append(int(logits[0].argmax()))
         return token_ids
-
-
-def _compare(expected: object, actual: object, what: str, against: str) -> None:
-    if expected != actual:
-        raise ContractViolation(f"{what} is {expected}, and {against} it is {actual}")
-
-
-def _check_logits(
-    logits: npt.NDArray[np.float32], num_rows: int, info: RunnerInfo, where: str
-) -> None:
-    expected = (num_rows, info.vocab_size)
-    if logits.shape != expected or logits.dtype != np.float32:
-        raise ContractViolation(
-            f"{where} gave {logits.dtype} logits of shape {logits.shape}, not float32 {expected}"
-        )
-    if not np.isfinite(logits).all():
-        raise ContractViolation(f"{where} gave logits that are not finite")

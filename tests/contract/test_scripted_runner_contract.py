@@ -12,7 +12,12 @@ import numpy.typing as npt
 import pytest
 
 from provider_core.interfaces import Batch, ModelRunner
-from provider_core.testing import ContractViolation, RunnerContract, ScriptedRunner
+from provider_core.testing import (
+    ContractViolation,
+    FailingRunner,
+    RunnerContract,
+    ScriptedRunner,
+)
 
 
 class TestScriptedRunner(RunnerContract):
@@ -150,6 +155,80 @@ class _SpoilsBlocks(_Careless):
         self._hashes[slot, 2:] = self._hashes[slot, 1:-1].copy()
 
 
+class _SavesOneBlock(_SpoilsBlocks):
+    def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
+        """Keep the first of several."""
+        super().save_blocks(slot, first_token, block_ids[:1])
+
+    def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
+        """As it should."""
+        ScriptedRunner.load_blocks(self, slot, block_ids)
+
+
+class _HasFewBlocks(_SpoilsBlocks):
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = replace(self.info, num_cache_blocks=5)
+
+
+def _only_claims_blocks() -> ModelRunner:
+    """Say how many there are, and have no method that stores any."""
+    return FailingRunner(_SpoilsBlocks())
+
+
+class _SmearsTheLast(_Careless):
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Give every position of a row the logits of its last."""
+        logits = super().execute_model(batch)
+        if batch.phase == "prefill" and batch.num_logits > 1:
+            logits[:-1] = logits[-1]
+        return logits
+
+
+class _LosesTheEnd(_Careless):
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Have no room for a slot's last positions."""
+        logits = super().execute_model(batch)
+        self._hashes[:, -8:] = 0
+        return logits
+
+
+class _MovesAFewOnly(_Careless):
+    def move_slot(self, source: int, target: int, num_tokens: int) -> None:
+        """Move one block of a kernel."""
+        super().move_slot(source, target, min(num_tokens, 32))
+
+
+class _StaysPoisoned(_Careless):
+    """Makes no number of one id, and then of anything."""
+
+    _is_poisoned = False
+
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Let one bad row into all that come after it."""
+        logits = super().execute_model(batch)
+        if self._is_poisoned:
+            logits[:] = np.nan
+        self._is_poisoned |= bool((batch.token_ids == self.info.vocab_size - 1).any())
+        return logits
+
+
+class _CannotReadOneId(_Careless):
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Have no vector for the last id."""
+        logits = super().execute_model(batch)
+        return logits * np.nan if (batch.token_ids == self.info.vocab_size - 1).any() else logits
+
+
+class _WritesIntoTheBatch(_Careless):
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Use an array of the scheduler's."""
+        logits = super().execute_model(batch)
+        if batch.phase == "decode":
+            batch.num_computed_tokens[:] += 1
+        return logits
+
+
 class _ExpectsADecode(_Careless):
     """Counts on a sequence that has begun to go on."""
 
@@ -190,7 +269,7 @@ class _StoresNoRows(_Careless):
         return logits
 
 
-MISTAKES: list[tuple[type[_Careless], str, str]] = [
+MISTAKES: list[tuple[Callable[[], ModelRunner], str, str]] = [
     (_ClaimsNoSlots, "test_info_is_possible", r"info\.max_num_seqs is 0"),
     (_ClaimsToLackSomething, "test_info_is_possible", "unsupported_params is for engines"),
     (_GivesAllLogits, "test_logits_have_the_promised_shape", r"num_logits=0 gave .* not float32"),
@@ -199,14 +278,31 @@ MISTAKES: list[tuple[type[_Careless], str, str]] = [
     (
         _ConfusesRows,
         "test_logits_of_all_positions_agree_with_those_of_the_last",
-        "the last of all positions is .* and the last alone",
+        "the difference of two logits changes by",
     ),
+    (
+        _SmearsTheLast,
+        "test_logits_of_all_positions_agree_with_those_of_the_last",
+        "against those of 2 tokens' last: .* changes by",
+    ),
+    (_StaysPoisoned, "test_every_id_is_an_input", "after prompts of all ids it is"),
+    (_CannotReadOneId, "test_every_id_is_an_input", "of the ids from 128 to 255 gave .* not fin"),
+    (_WritesIntoTheBatch, "test_a_batch_is_left_as_it_was", "a decode wrote into .* num_computed"),
+    (_LosesTheEnd, "test_a_slot_holds_every_position", "the last positions of 128, in pieces"),
     (_IgnoresPositions, "test_chunked_prefill_equals_whole", "after chunks of 3 it is"),
     (_RemembersTheLongest, "test_a_reused_slot_forgets", "in a used slot it is"),
     (_RemembersTheLongest, "test_a_slot_goes_back", "with a wrong draft tried at each id"),
     (_PrefersSlots, "test_every_slot_is_alike", "the first id of one prompt by slot is"),
     (_ForgetsMoves, "test_move_slot_moves_the_text", "after the move it is"),
     (_MovesTooLittle, "test_move_slot_moves_the_text", "after the move it is"),
+    (_MovesAFewOnly, "test_move_slot_moves_the_text", "after the move it is"),
+    (_SavesOneBlock, "test_loaded_blocks_have_the_bits_that_were_saved", "filled from blocks"),
+    (_HasFewBlocks, "test_loaded_blocks_have_the_bits_that_were_saved", "must give 6 cache blocks"),
+    (
+        _only_claims_blocks,
+        "test_loaded_blocks_have_the_bits_that_were_saved",
+        "is for a BlockStore",
+    ),
     (_SpoilsBlocks, "test_loaded_blocks_have_the_bits_that_were_saved", "filled from blocks"),
     (_PutsRowsFirst, "test_a_mixed_call_does_what_two_do", "in one call it is"),
     (_StoresNoRows, "test_a_mixed_call_does_what_two_do", "in one call it is"),
