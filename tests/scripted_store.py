@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock
 from typing import Literal
 
-Fault = Literal["503", "403", "301", "truncated", "corrupt", "reset"]
+Fault = Literal["503", "520", "403", "301", "truncated", "unfinished", "corrupt", "reset"]
 _PATIENCE_S = 30
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
@@ -119,7 +119,7 @@ def _answer(handler: BaseHTTPRequestHandler, store: ScriptedStore) -> None:
     with store.lock:
         fault = store.fault(seen) if seen.method == "GET" else None
         store.seen.append(seen)
-    if fault in {"503", "403", "301"}:
+    if fault in {"503", "520", "403", "301"}:
         _send(handler, int(fault or 0), {}, b"no")
         return
     if fault == "reset":
@@ -127,6 +127,9 @@ def _answer(handler: BaseHTTPRequestHandler, store: ScriptedStore) -> None:
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         handler.close_connection = True
         handler.connection.close()
+        return
+    if fault == "unfinished":
+        _send_half_a_chunk(handler)
         return
     target = store.moved(handler.path)
     if target is not None:
@@ -137,6 +140,14 @@ def _answer(handler: BaseHTTPRequestHandler, store: ScriptedStore) -> None:
         body = bytes([body[0] ^ 1]) + body[1:]
     gate = store if store.gate is not None and store.gated(seen) else None
     _send(handler, status, answer, body, gate, is_cut=fault == "truncated")
+
+
+def _send_half_a_chunk(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"64\r\nhalf")
+    handler.close_connection = True
 
 
 def _content(

@@ -80,8 +80,10 @@ def _list_files(source: RemoteFolder, num_attempts: int) -> list[RemoteFile]:
     """
     for attempt in retrying(num_attempts):
         with attempt:
-            files = list(source.list_files())
-            files = _with_sums(source, files)
+            try:
+                files = _with_sums(source, source.list_files())
+            except OSError as error:  # of a connection: nothing is written yet
+                raise SourceUnavailable(type(error).__name__) from error
     if not files:
         raise ConfigurationError(f"{source.uri} holds no files")
     if len(files) > MAX_FILES:

@@ -18,14 +18,10 @@ TIMEOUT_S = 30.0
 PIECE_BYTES = 2**20
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_MAY_PASS = {
+_MAY_PASS = {  # beside all that say that it is the server's fault
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_EARLY,
     HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
 }
 
 
@@ -152,7 +148,7 @@ def _opener() -> OpenerDirector:
 
 def _refusal(status: int, where: str) -> Exception:
     phrase = http.client.responses.get(status, "unknown")
-    if status in _MAY_PASS:
+    if status in _MAY_PASS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return SourceUnavailable(f"{where}: {status} {phrase}")
     if status == HTTPStatus.PRECONDITION_FAILED:
         return ConfigurationError(f"{where} changed while it was fetched; start again")

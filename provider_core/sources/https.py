@@ -43,11 +43,7 @@ class HttpsFolder:
 
     def list_files(self) -> Sequence[RemoteFile]:
         """The files that `SHA256SUMS` names, and their sizes."""
-        with request(self._address(SUMS_FILE)) as response:
-            content = response.read(MAX_SUMS_BYTES)
-            if response.length:
-                raise SourceUnavailable(f"{self.uri}{SUMS_FILE} is cut off")
-        sums = parse_sums(content, self.uri)
+        sums = parse_sums(self._read_sums(), self.uri)
         with ThreadPoolExecutor(_NUM_CONNECTIONS) as pool:
             return list(pool.map(self._look_at, sums, sums.values()))
 
@@ -55,6 +51,18 @@ class HttpsFolder:
         """Read a range of a file."""
         address = self._address(file.path)
         return read_pieces(open_range(address, start, end, version=file.version))
+
+    def _read_sums(self) -> bytes:
+        response = request(self._address(SUMS_FILE))
+        content = bytearray()
+        for piece in read_pieces(response):
+            content += piece
+            if len(content) > MAX_SUMS_BYTES:
+                response.close()
+                raise ConfigurationError(f"{self.uri}{SUMS_FILE} is over {MAX_SUMS_BYTES} B")
+        if response.length:
+            raise SourceUnavailable(f"{self.uri}{SUMS_FILE} is cut off")
+        return bytes(content)
 
     def _look_at(self, path: str, sha256: str) -> RemoteFile:
         with request(self._address(path), method="HEAD") as response:

@@ -72,13 +72,32 @@ def failing(fault: Fault) -> Callable[[Seen], Fault | None]:
     return choose
 
 
-@pytest.mark.parametrize("fault", ["503", "truncated", "reset", "corrupt"])
+@pytest.mark.parametrize("fault", ["503", "520", "truncated", "reset", "corrupt"])
 def test_a_server_that_fails_is_asked_again(
     store: ScriptedStore, tmp_path: Path, fault: Fault
 ) -> None:
     """What arrives is whole."""
     store.fault = failing(fault)
     assert files_in(fetch(f"{store.url}/models/tiny", tmp_path)) == FILES
+
+
+@pytest.mark.parametrize("fault", ["520", "truncated", "unfinished", "reset"])
+def test_a_listing_that_fails_is_asked_for_again(
+    store: ScriptedStore, tmp_path: Path, fault: Fault
+) -> None:
+    """And where it fails each time, the copy is served."""
+    store.fault = lambda seen: fault if len(store.seen) < 2 else None
+    folder = fetch(f"{store.url}/models/tiny", tmp_path)
+    store.fault = lambda _: fault
+    assert fetch(f"{store.url}/models/tiny", tmp_path) == folder
+
+
+def test_a_server_that_says_no_is_believed(store: ScriptedStore, tmp_path: Path) -> None:
+    """Whoever withdraws a model means its copies, too."""
+    fetch(f"{store.url}/models/tiny", tmp_path)
+    store.fault = lambda _: "403"
+    with pytest.raises(ConfigurationError, match="403 Forbidden"):
+        fetch(f"{store.url}/models/tiny", tmp_path)
 
 
 def test_a_server_that_falls_silent_is_given_up(
