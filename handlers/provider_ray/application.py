@@ -7,6 +7,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ class Replica:
 
     async def answer(self, call: Call) -> AsyncGenerator[Head | bytes, None]:
         """Answer a request: the head first, then pieces of the body."""
-        async for piece in self._server.answer(call, self._stream_window_s):
-            yield piece
+        async with aclosing(self._server.answer(call, self._stream_window_s)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def check_health(self) -> None:
         """Raise unless requests are served."""
