@@ -28,7 +28,8 @@ from provider_core.sources.remote import RemoteFile
 
 log = structlog.get_logger()
 
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""What writing fails with where a copy came with an image or a volume that others fill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class SourceCache:
             self.root.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            if error.errno not in _READ_ONLY:
+            if error.errno not in READ_ONLY:
                 raise
             yield  # a copy that came with the image can be served, and nothing be fetched
             return

@@ -188,17 +188,22 @@ class Download:
             pool.shutdown(cancel_futures=True)
 
     def _fetch_range(self, arrival: _Arrival, index: int) -> None:
+        """Fetch a range, which may break off as often as it likes while more of it comes."""
         position, end = arrival.part.bounds(index)
-        for attempt in retrying():
-            with attempt:
-                if self._stop.is_set():
-                    raise _Stopped
-                for piece in self._pieces(arrival.file, position, end):
-                    arrival.part.write(position, piece)
-                    position += len(piece)
-                    self._count(len(piece))
-                if position < end:
-                    raise SourceUnavailable(f"{arrival.file.path} ended {end - position} B early")
+        while position < end:
+            begin = position
+            try:
+                for attempt in retrying():
+                    with attempt:
+                        if self._stop.is_set():
+                            raise _Stopped
+                        for piece in self._pieces(arrival.file, position, end):
+                            arrival.part.write(position, piece)
+                            position += len(piece)
+                            self._count(len(piece))
+            except SourceUnavailable:
+                if position == begin:
+                    raise
         arrival.part.mark(index)
 
     def _pieces(self, file: RemoteFile, start: int, end: int) -> Iterator[bytes | memoryview]:
@@ -216,6 +221,8 @@ class Download:
             is_slow = elapsed_s > PATIENCE_S and position - start < elapsed_s * MIN_BYTES_PER_S
             if is_slow and position < end:
                 raise SourceUnavailable(f"{file.path} comes too slowly")
+        if position == start:
+            raise SourceUnavailable(f"{file.path}: nothing came")
 
     def _finish(self, arrival: _Arrival) -> bool:
         """Check a file that is there and give it its name; `False` if it came damaged."""

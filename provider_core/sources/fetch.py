@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import structlog
 
 from provider_core.errors import ConfigurationError
-from provider_core.sources.cache import SourceCache
+from provider_core.sources.cache import READ_ONLY, SourceCache
 from provider_core.sources.checksums import MAX_SUMS_BYTES, SUMS_FILE, apply_sums, parse_sums
 from provider_core.sources.download import Download
 from provider_core.sources.remote import (
@@ -28,7 +28,8 @@ _NUM_GLANCES = 2  # at a source of which there is a copy
 def fetch_folder(source: RemoteFolder, cache_dir: Path, progress: FetchProgress) -> Path:
     """Bring what a source has now to this machine, if it is not here.
 
-    A source that cannot be reached is served from what is here of it, if that is whole.
+    A source that cannot be reached is served from what is here of it, if that is whole; so is one
+    that has something newer, if that cannot be kept because the disk is read-only.
 
     Args:
         source: Where it is.
@@ -54,9 +55,15 @@ def fetch_folder(source: RemoteFolder, cache_dir: Path, progress: FetchProgress)
         )
         return kept
     except OSError as error:
-        raise ConfigurationError(
-            f"{source.uri} cannot be kept in {cache.root}: {error.strerror}"
-        ) from error
+        kept = cache.latest() if error.errno in READ_ONLY else None
+        if kept is None:
+            raise ConfigurationError(
+                f"{source.uri} cannot be kept in {cache.root}: {error.strerror}"
+            ) from error
+        log.warning(
+            "model.copy_outdated", source=source.uri, error=error.strerror, folder=str(kept)
+        )
+        return kept
 
 
 def _fetch(source: RemoteFolder, cache: SourceCache, progress: FetchProgress) -> Path:

@@ -95,6 +95,29 @@ def test_a_cut_off_range_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert source.reads == [("model.onnx", 0, 900), ("model.onnx", 600, 900)]
 
 
+def test_a_source_may_give_less_than_it_was_asked_for(tmp_path: Path) -> None:
+    """Each time, and without a wait; what comes is what counts."""
+    source = ScriptedFolder({"model.onnx": MODEL["model.onnx"][:RANGE]})
+    source.change = lambda _, piece: piece[:40]
+    with capture_logs() as logs:
+        assert files_in(fetch(source, tmp_path)) == source.content
+    assert len(source.reads) == RANGE / 40
+    assert [line["event"] for line in logs] == ["model.fetched"]
+
+
+def test_a_source_that_breaks_off_again_and_again_gets_there(tmp_path: Path) -> None:
+    """Attempts are counted from the last one by which anything came."""
+
+    class Breaking(ScriptedFolder):
+        def read(self, file: RemoteFile, start: int, end: int) -> Iterator[bytes]:
+            self.reads.append((file.path, start, end))
+            yield self.content[file.path][start : start + 40]
+            raise SourceUnavailable("broken off")
+
+    source = Breaking({"model.onnx": MODEL["model.onnx"][:RANGE]})
+    assert files_in(fetch(source, tmp_path)) == source.content
+
+
 def test_more_than_was_asked_for_is_no_answer(tmp_path: Path) -> None:
     """It would write over the next range."""
     source = ScriptedFolder(MODEL)
@@ -272,7 +295,7 @@ def test_what_the_listener_raises_ends_the_fetch(tmp_path: Path) -> None:
 def test_a_copy_on_a_read_only_disk_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as one that came with the image; what is not there cannot be had."""
+    """Such as one that came with the image, also when the source has another by now."""
     source = ScriptedFolder(MODEL)
     folder = fetch(source, tmp_path)
 
@@ -282,6 +305,10 @@ def test_a_copy_on_a_read_only_disk_is_served(
     monkeypatch.setattr(os, "open", refuse)
     assert fetch(source, tmp_path) == folder
     source.content = {"model.onnx": b"other"}
+    with capture_logs() as logs:
+        assert fetch(source, tmp_path) == folder
+    assert [line["event"] for line in logs] == ["model.copy_outdated"]
+    source.uri = "test://folder/none"
     with pytest.raises(ConfigurationError, match="Read-only file system"):
         fetch(source, tmp_path)
 
