@@ -1,16 +1,32 @@
 """Settings of this backend: `PROVIDER_TENSORRT_*`, or one model's `options` over them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from provider_core import ConfigurationError
 from provider_tensorrt.library import LibraryName
 
 PREFIX = "PROVIDER_TENSORRT_"
+
+
+def _split(value: object) -> object:
+    """Text into the parts between its commas; anything else as it is."""
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+def _normalise_digest(text: str) -> str:
+    digest = text.strip().lower().removeprefix("sha256:")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError(f"{text!r} is no SHA-256 digest, which has 64 hexadecimal digits")
+    return digest
+
+
+Digest = Annotated[str, AfterValidator(_normalise_digest)]
 
 
 class TensorRtSettings(BaseSettings):
@@ -32,10 +48,12 @@ class TensorRtSettings(BaseSettings):
     engine_dir: Path | None = Field(
         None, description="Where engines are; default: `engines` in the model's folder."
     )
-    trusted_engines: tuple[str, ...] | None = Field(
-        None,
-        description="SHA-256 digests of the engines that may be opened; default: those of the "
-        "folder's manifest.",
+    trusted_engines: Annotated[tuple[Digest, ...] | None, NoDecode, BeforeValidator(_split)] = (
+        Field(
+            None,
+            description="SHA-256 digests of the engines that may be opened, comma-separated; "
+            "default: those of the folder's manifest.",
+        )
     )
     cuda_graphs: bool = Field(
         default=True, description="Replay decode steps as CUDA graphs, one for each shape."
