@@ -14,7 +14,11 @@ class RedisSettings(BaseSettings):
     """Which Redis, and for how long it is waited for."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # a URL holds a password
     )
 
     url: str | None = Field(

@@ -8,6 +8,7 @@ from decimal import Decimal
 from urllib.parse import quote
 
 import pytest
+from pydantic import ValidationError
 
 import provider_redis
 from provider_core import ConfigurationError, Principal, Unavailable
@@ -81,6 +82,9 @@ def test_a_password_that_would_be_misread_is_refused(
     with pytest.raises(ConfigurationError, match=r"PROVIDER_REDIS_URL: .*%2F") as refused:
         read_settings()
     assert password not in str(refused.value)
+    with pytest.raises(ValidationError) as invalid:
+        RedisSettings()
+    assert password not in str(invalid.value)
     monkeypatch.setenv("PROVIDER_REDIS_URL", f"redis://:{quote(password, '')}@127.0.0.1:1/0")
     assert read_settings().url is not None
 
