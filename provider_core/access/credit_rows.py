@@ -5,7 +5,7 @@ other writers out, so that reading, adding and writing cannot be torn apart.
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
@@ -174,13 +174,18 @@ def movements(db: sqlite3.Connection, account_id: str, limit: int) -> list[Movem
 
 
 def spent(db: sqlite3.Connection, api_key_id: str, since: str) -> Decimal:
-    """What a key has spent since a day, or in all since ''."""
+    """What a key has spent since a day, or in all since ''.
+
+    A day on which more was given back than spent, of a bill that is no longer known, counts as 0.
+    """
     comparison = "day >= ?" if since else "day = ?"
     rows = db.execute(
         f"SELECT usd FROM spending WHERE api_key_id = ? AND {comparison}",  # noqa: S608 - two texts
         (api_key_id, since),
     )
-    return _sum(rows)
+    if not since:
+        return _sum(rows)
+    return _sum((max(Decimal(usd), Decimal(0)),) for (usd,) in rows)
 
 
 def period_start(reset: SpendReset | None, now_s: float) -> str:
@@ -256,7 +261,7 @@ def _reserved(db: sqlite3.Connection, column: str, value: str) -> Decimal:
     )
 
 
-def _sum(rows: sqlite3.Cursor) -> Decimal:
+def _sum(rows: Iterable[tuple[str | Decimal]]) -> Decimal:
     total = Decimal(0)
     for (usd,) in rows:
         total = _EXACT.add(total, Decimal(usd))

@@ -25,7 +25,10 @@ end
 local function spent(first_day)
   local sum = {0, 0, 0}
   for day = first_day, today do
-    sum = add(sum, read(redis.call('HGET', spending, day)), 1)
+    local usd = read(redis.call('HGET', spending, day))
+    if is_less({0, 0, 0}, usd) then -- else more was given back, of a bill that is no longer known
+      sum = add(sum, usd, 1)
+    end
   end
   return sum
 end

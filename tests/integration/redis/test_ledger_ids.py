@@ -20,8 +20,11 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-async def test_what_is_given_back_after_midnight_belongs_to_its_day(redis: RedisServer) -> None:
-    """The next day's limit is no wider for it, and what was spent in all is what is left."""
+@pytest.mark.parametrize(("refers_to", "left"), [("gen-1:final", "0.5"), ("gone:final", "1")])
+async def test_what_is_given_back_after_midnight_belongs_to_its_day(
+    redis: RedisServer, refers_to: str, left: str
+) -> None:
+    """As in the data folder."""
     owner: dict[str, Any] = {"api_key_id": "key_l", "account_id": None}
     async with ledgers(redis) as (ledger,):
         ledger.record(final("gen-1", "0.9", days_ago=1, **owner))
@@ -29,13 +32,14 @@ async def test_what_is_given_back_after_midnight_belongs_to_its_day(redis: Redis
             **final("gen-1", "0", **owner),
             "event": "usage.adjustment",
             "event_id": "gen-1:adj:1",
-            "refers_to": "gen-1:final",
+            "refers_to": refers_to,
             "cost_delta": "-0.9",
         }
+        ledger.record(final("gen-2", "0.5", **owner))
         ledger.record(adjustment)
         with pytest.raises(InsufficientCredits):
-            await reserve(ledger, "gen-2", "1.000001", limited("1", "daily"))
-        assert await ledger.reserve("gen-3", limited("1"), Decimal(1), deadline_s=60)
+            await reserve(ledger, "gen-3", f"{Decimal(left):.1f}00001", limited("1", "daily"))
+        assert await reserve(ledger, "gen-4", left, limited("1", "daily"))
 
 
 @pytest.mark.parametrize(("account", "usd"), [("acme", "2"), ("other", "1"), ("acme", "-1")])

@@ -124,22 +124,26 @@ async def test_an_event_charges_once(store: CreditStore) -> None:
     assert await balance(store) == ("1", "0.25", "0")
 
 
-async def test_what_is_given_back_after_midnight_belongs_to_its_day(store: CreditStore) -> None:
-    """The next day's limit is no wider for it."""
+@pytest.mark.parametrize(("refers_to", "left"), [("gen-1:final", "0.5"), ("gone:final", "1")])
+async def test_what_is_given_back_after_midnight_belongs_to_its_day(
+    store: CreditStore, refers_to: str, left: str
+) -> None:
+    """The next day's limit is no wider for it; that of an unknown bill makes no day negative."""
     owner = limited("1", "daily")
     adjustment = {
         **final("gen-1", "0", api_key_id="key_l"),
         "event": "usage.adjustment",
         "event_id": "gen-1:adj:1",
-        "refers_to": "gen-1:final",
+        "refers_to": refers_to,
         "cost_delta": "-0.9",
     }
     await add(store, "5")  # a file that is there is charged
     store.record(final("gen-1", "0.9", day="2027-01-14", api_key_id="key_l"))
+    store.record(final("gen-2", "0.5", api_key_id="key_l"))
     store.record(adjustment)
     with pytest.raises(InsufficientCredits):
-        await reserve(store, "gen-2", "1.000001", owner)
-    assert await reserve(store, "gen-3", "1", owner)
+        await reserve(store, "gen-3", f"{Decimal(left):.1f}00001", owner)
+    assert await reserve(store, "gen-4", left, owner)
 
 
 @pytest.mark.parametrize(("account", "usd"), [("acme", "2"), ("other", "1"), ("acme", "-1")])
