@@ -38,23 +38,31 @@ def register_commands(app: typer.Typer) -> None:
 def diagnose() -> list[Finding]:
     """Say which library is installed, and which GPU it would run on."""
     from provider_tensorrt.library import (
-        INSTALL_COMMAND,
+        choose_install_command,
         find_capability,
         find_library,
         is_installed,
+        list_capabilities,
+        list_missing_packages,
     )
 
+    capability = find_capability()
+    remedy = choose_install_command(capability)
     if not is_installed():
-        detail = "not installed"
-        return [Finding(name=NAME, status="missing", detail=detail, remedy=INSTALL_COMMAND)]
+        return [Finding(name=NAME, status="missing", detail="not installed", remedy=remedy)]
     try:
         library = find_library()
     except ConfigurationError as error:
         return [Finding(name=NAME, status="failed", detail=error.message)]
     named = f"{library.name} {library.version}"
-    capability = find_capability()
+    if missing := list_missing_packages():
+        detail = f"{named}, without {' and '.join(missing)}"
+        return [Finding(name=NAME, status="failed", detail=detail, remedy=remedy)]
     if capability is None:
         detail = f"{named} builds engines here; to run them there is no GPU, or no driver for it"
         return [Finding(name=NAME, status="missing", detail=detail)]
+    if library.builds_anywhere and capability not in list_capabilities(library):
+        detail = f"{named} builds engines here, but none for this GPU, which has {capability}"
+        return [Finding(name=NAME, status="missing", detail=detail, remedy=remedy)]
     detail = f"{named}, a GPU of compute capability {capability}"
     return [Finding(name=NAME, status="ok", detail=detail)]

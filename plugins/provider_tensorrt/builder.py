@@ -21,7 +21,7 @@ from provider_core.decoder_io import DecoderIO, InputRole
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.builder_feedback import OnProgress, make_log, make_monitor
 from provider_tensorrt.decoder_graph import WINDOW, ExportedDecoder, fit_decoder
-from provider_tensorrt.library import TensorRt, find_capability
+from provider_tensorrt.library import TensorRt, find_capability, list_capabilities
 from provider_tensorrt.shapes import MIN_LOGITS_ROWS, MIN_WINDOW
 
 PROFILES = ("prefill", "decode")
@@ -184,13 +184,6 @@ def check_capability(library: TensorRt, compute_capability: str) -> None:
             f"{library.name} builds only on the GPU that will run the engine: {gpu}, "
             f"and {compute_capability} is asked for"
         )
-
-
-def list_capabilities(library: TensorRt) -> list[str]:
-    """Compute capabilities that TensorRT for RTX builds for, oldest first."""
-    names = (str(name) for name in library.module.ComputeCapability.__members__)
-    numbers = sorted(int(name.removeprefix("SM")) for name in names if name.startswith("SM"))
-    return [f"{number // 10}.{number % 10}" for number in numbers]
 
 
 def make_profiles(io: DecoderIO, limits: EngineLimits) -> list[ShapeProfile]:

@@ -23,6 +23,13 @@ RTX_LIBRARIES = ("libcudart.so.13*", "libtensorrt_rtx.so.*", "libtensorrt_onnxpa
 
 RTX_LIBRARY_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
 INSTALL_COMMAND = 'pip install "provider-core[tensorrt-rtx]"'
+DATA_CENTRE_INSTALL_COMMAND = 'pip install "provider-core[tensorrt]"'
+DATA_CENTRE_CAPABILITIES = frozenset({"9.0", "10.0", "10.3"})
+"""Of Hopper and of data-centre Blackwell, which TensorRT for RTX does not build for."""
+
+PACKAGES = ("cuda.bindings", "onnx")
+"""What running and building take beside a library; both extras bring them."""
+
 COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 
 
@@ -50,6 +57,18 @@ def is_installed() -> bool:
     return any(find_spec(name) for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"))
 
 
+def choose_install_command(compute_capability: str | None) -> str:
+    """The command that installs the library for a GPU; that for RTX if there is none."""
+    if compute_capability in DATA_CENTRE_CAPABILITIES:
+        return DATA_CENTRE_INSTALL_COMMAND
+    return INSTALL_COMMAND
+
+
+def list_missing_packages() -> list[str]:
+    """Of `PACKAGES`, those that are not installed."""
+    return [name for name in PACKAGES if not _is_there(name)]
+
+
 def find_library(name: LibraryName | None = None) -> TensorRt:
     """Load TensorRT.
 
@@ -61,6 +80,8 @@ def find_library(name: LibraryName | None = None) -> TensorRt:
     """
     if name is None:
         name = "tensorrt" if find_spec("tensorrt") else "tensorrt_rtx"
+    if name == "tensorrt" and not find_spec(name):
+        raise ConfigurationError(f"TensorRT is not installed; run: {DATA_CENTRE_INSTALL_COMMAND}")
     module = _import_rtx() if name == "tensorrt_rtx" else _import(name)
     return TensorRt(name, str(module.__version__), module)
 
@@ -82,6 +103,20 @@ def find_capability(device_id: int = 0) -> str | None:
         if driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device):
             return None
     return ".".join(str(number.value) for number in numbers)
+
+
+def list_capabilities(library: TensorRt) -> list[str]:
+    """Compute capabilities that TensorRT for RTX builds for, oldest first."""
+    names = (str(name) for name in library.module.ComputeCapability.__members__)
+    numbers = sorted(int(name.removeprefix("SM")) for name in names if name.startswith("SM"))
+    return [f"{number // 10}.{number % 10}" for number in numbers]
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
 
 
 def _import_rtx() -> Any:  # as `TensorRt.module`

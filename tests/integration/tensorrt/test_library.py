@@ -10,8 +10,13 @@ import pytest
 from provider_core import ConfigurationError
 from provider_tensorrt import diagnose
 from provider_tensorrt import library as library_module
-from provider_tensorrt.builder import list_capabilities
-from provider_tensorrt.library import TensorRt, find_capability, find_library
+from provider_tensorrt.library import (
+    DATA_CENTRE_INSTALL_COMMAND,
+    TensorRt,
+    find_capability,
+    find_library,
+    list_capabilities,
+)
 
 ROOT = Path(__file__).parents[3]
 WITHOUT = """
@@ -42,8 +47,8 @@ def test_what_is_installed_is_taken() -> None:
 
 
 def test_the_data_centre_library_is_asked_for_in_vain() -> None:
-    """The message is the import's."""
-    with pytest.raises(ConfigurationError, match="tensorrt does not load: No module named"):
+    """The message has the command that brings it."""
+    with pytest.raises(ConfigurationError, match=r'run: pip install "provider-core\[tensorrt\]"'):
         find_library("tensorrt")
 
 
@@ -149,3 +154,30 @@ def test_the_doctor_says_what_can_be_done(monkeypatch: pytest.MonkeyPatch) -> No
     (found,) = diagnose()
     assert found.status == "missing"
     assert found.remedy == library_module.INSTALL_COMMAND
+
+
+@pytest.mark.parametrize("capability", ["9.0", "10.0", "10.3"])
+def test_the_doctor_sends_data_centre_gpus_to_their_library(
+    monkeypatch: pytest.MonkeyPatch, capability: str
+) -> None:
+    """TensorRT for RTX builds nothing for them, whether or not it is installed."""
+    monkeypatch.setattr(library_module, "find_capability", lambda: capability)
+    (found,) = diagnose()
+    assert (found.status, found.remedy) == ("missing", DATA_CENTRE_INSTALL_COMMAND)
+    assert found.detail.endswith(f"but none for this GPU, which has {capability}")
+
+    monkeypatch.setattr(library_module, "is_installed", lambda: False)
+    (found,) = diagnose()
+    assert (found.status, found.remedy) == ("missing", DATA_CENTRE_INSTALL_COMMAND)
+
+
+def test_the_doctor_misses_what_a_library_alone_does_not_bring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No start would get as far as the GPU."""
+    monkeypatch.setattr(library_module, "find_capability", lambda: "8.9")
+    for package in ("cuda", "cuda.bindings", "onnx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    (found,) = diagnose()
+    assert (found.status, found.remedy) == ("failed", library_module.INSTALL_COMMAND)
+    assert found.detail.endswith(", without cuda.bindings and onnx")
