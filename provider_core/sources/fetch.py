@@ -1,7 +1,7 @@
 """From a source to a local folder, once."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import structlog
 
@@ -14,13 +14,11 @@ from provider_core.sources.remote import (
     RemoteFile,
     RemoteFolder,
     SourceUnavailable,
+    check_paths,
 )
 from provider_core.sources.retries import NUM_ATTEMPTS, retrying
 
 log = structlog.get_logger()
-
-MAX_FILES = 1000
-"""More than any model has; a bucket that was named in place of a folder has more."""
 
 _NUM_GLANCES = 2  # at a source of which there is a copy
 
@@ -91,12 +89,7 @@ def _list_files(source: RemoteFolder, num_attempts: int) -> list[RemoteFile]:
                 files = _with_sums(source, source.list_files())
             except OSError as error:  # of a connection: nothing is written yet
                 raise SourceUnavailable(type(error).__name__) from error
-    if not files:
-        raise ConfigurationError(f"{source.uri} holds no files")
-    if len(files) > MAX_FILES:
-        raise ConfigurationError(f"{source.uri} holds more than {MAX_FILES} files; name a folder")
-    for file in files:
-        _check_path(file.path, source.uri)
+    check_paths([file.path for file in files], source.uri)
     return files
 
 
@@ -109,11 +102,3 @@ def _with_sums(source: RemoteFolder, files: Sequence[RemoteFile]) -> list[Remote
         raise SourceUnavailable(f"{SUMS_FILE} is cut off")
     others = [file for file in files if file is not sums_file]
     return apply_sums(others, parse_sums(content, source.uri), source.uri)
-
-
-def _check_path(path: str, uri: str) -> None:
-    """Refuse a name that is no place inside a folder: names are data from strangers."""
-    parts = PurePosixPath(path).parts
-    is_plain = "/".join(parts) == path and not {"/", ".."} & set(parts)
-    if not path or not is_plain or not path.isprintable() or "\\" in path:
-        raise ConfigurationError(f"{uri} holds a file named {path!r}, which is no path in a folder")

@@ -137,7 +137,10 @@ class _Redirects(HTTPRedirectHandler):
         except ConfigurationError:
             fp.close()
             raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        redirected = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if redirected is not None:
+            redirected.method = req.get_method()  # before Python 3.13 a HEAD became a GET
+        return redirected
 
 
 def _opener() -> OpenerDirector:

@@ -9,7 +9,7 @@ from provider_core.errors import ConfigurationError
 from provider_core.sources.checksums import MAX_SUMS_BYTES, SUMS_FILE, parse_sums
 from provider_core.sources.fetch import fetch_folder
 from provider_core.sources.http_ranges import check_scheme, open_range, read_pieces, request
-from provider_core.sources.remote import FetchProgress, RemoteFile, SourceUnavailable
+from provider_core.sources.remote import FetchProgress, RemoteFile, SourceUnavailable, check_paths
 
 _NUM_CONNECTIONS = 8
 
@@ -44,6 +44,7 @@ class HttpsFolder:
     def list_files(self) -> Sequence[RemoteFile]:
         """The files that `SHA256SUMS` names, and their sizes."""
         sums = parse_sums(self._read_sums(), self.uri)
+        check_paths(sums, self.uri)  # before any of them is asked for
         with ThreadPoolExecutor(_NUM_CONNECTIONS) as pool:
             return list(pool.map(self._look_at, sums, sums.values()))
 

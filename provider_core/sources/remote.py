@@ -1,9 +1,14 @@
 """What a source of models is: files with names and sizes, and their bytes by range."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
+
+from provider_core.errors import ConfigurationError
+
+MAX_FILES = 1000
+"""More than any model has; a bucket that was named in place of a folder has more."""
 
 
 class SourceUnavailable(Exception):
@@ -77,3 +82,26 @@ class FetchProgress(Protocol):
         Called once, on the thread that fetches. What it raises ends the fetch.
         """
         ...
+
+
+def check_paths(paths: Collection[str], uri: str) -> None:
+    """Refuse a listing that is no model's: it is data from strangers.
+
+    Args:
+        paths: Of the files.
+        uri: Of what lists them, for the error.
+
+    Raises:
+        ConfigurationError: There are none, too many, or one that is no place inside a folder.
+    """
+    if not paths:
+        raise ConfigurationError(f"{uri} holds no files")
+    if len(paths) > MAX_FILES:
+        raise ConfigurationError(f"{uri} holds more than {MAX_FILES} files; name a folder")
+    for path in paths:
+        parts = PurePosixPath(path).parts
+        is_plain = "/".join(parts) == path and not {"/", ".."} & set(parts)
+        if not path or not is_plain or not path.isprintable() or "\\" in path:
+            raise ConfigurationError(
+                f"{uri} holds a file named {path!r}, which is no path in a folder"
+            )

@@ -1,7 +1,7 @@
 """Models from web servers, which are described by their checksums and fail in every way."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -92,6 +92,20 @@ def test_a_listing_that_fails_is_asked_for_again(
     assert fetch(f"{store.url}/models/tiny", tmp_path) == folder
 
 
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [([f"../{i}" for i in range(9)], "no path in a folder"), (range(1001), "more than 1000 files")],
+)
+def test_a_listing_of_no_model_is_refused_unasked(
+    store: ScriptedStore, tmp_path: Path, names: Sequence[object], problem: str
+) -> None:
+    """None of what it names is asked for."""
+    store.files["/odd/SHA256SUMS"] = sums_of({str(name): b"" for name in names})
+    with pytest.raises(ConfigurationError, match=problem):
+        fetch(f"{store.url}/odd", tmp_path)
+    assert [seen.path for seen in store.seen] == ["/odd/SHA256SUMS"]
+
+
 def test_a_server_that_says_no_is_believed(store: ScriptedStore, tmp_path: Path) -> None:
     """Whoever withdraws a model means its copies, too."""
     fetch(f"{store.url}/models/tiny", tmp_path)
@@ -141,6 +155,8 @@ def test_a_redirect_is_followed(store: ScriptedStore, tmp_path: Path) -> None:
     """As from a registry to its store, but to no plain http of somebody else."""
     store.moved = lambda path: f"{store.url}/models/tiny/{path[3:]}" if path[:3] == "/x/" else None
     assert files_in(fetch(f"{store.url}/x", tmp_path)) == FILES
+    whole = [seen for seen in store.gets("/models/tiny/config.json") if "range" not in seen.headers]
+    assert whole == []  # a question for the size is none for the content
     store.moved = lambda path: "http://example.com/elsewhere"
     with pytest.raises(ConfigurationError, match=r"http://example\.com: models come over https"):
         fetch(f"{store.url}/y", tmp_path)
