@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from provider_aws.missing_packages import needing_extra
+from provider_aws.sessions import open_session
 from provider_core import ConfigurationError
-from provider_core.sources.remote import RemoteFile, SourceUnavailable
+from provider_core.sources.remote import MAX_FILES, RemoteFile, SourceUnavailable
 
 if TYPE_CHECKING:  # comes with the extra
+    from obstore import ObjectMeta
     from obstore.store import S3Store
 
 _PIECE_BYTES = 2**20
@@ -54,8 +56,16 @@ class S3Folder:
         """All objects below the prefix; those that stand for folders are none."""
         import obstore
 
+        objects: list[ObjectMeta] = []
         with _store_errors(self.uri):
-            objects = [each for page in obstore.list(self._store) for each in page]
+            for page in obstore.list(self._store):
+                objects += page
+                if len(objects) > MAX_FILES:
+                    break
+        if len(objects) > MAX_FILES:  # a bucket has millions
+            raise ConfigurationError(
+                f"{self.uri} holds more than {MAX_FILES} objects; name a folder"
+            )
         folders = {str(above) for each in objects for above in PurePosixPath(each["path"]).parents}
         return [
             RemoteFile(path=each["path"], size_bytes=each["size"], version=each["e_tag"] or "")
@@ -84,7 +94,7 @@ def _open_store(bucket: str, prefix: str) -> "S3Store":
     from obstore.store import S3Store
 
     options: Any = {}  # as above
-    if (Path.home() / ".aws").is_dir():
+    if _has_profiles():
         options = _profile_options()
     return S3Store(
         bucket,
@@ -95,11 +105,17 @@ def _open_store(bucket: str, prefix: str) -> "S3Store":
     )
 
 
+def _has_profiles() -> bool:
+    """Whether this is a person's machine."""
+    try:
+        return (Path.home() / ".aws").is_dir()
+    except RuntimeError:  # a user of whom the system knows no more than a number
+        return False
+
+
 def _profile_options() -> dict[str, Any]:
     """Region and credentials as botocore finds them, which looks at the environment first."""
-    import botocore.session
-
-    session = botocore.session.get_session()
+    session = open_session()
     region, credentials = session.get_config_variable("region"), session.get_credentials()
     options: dict[str, Any] = {} if region is None else {"region": region}
     if credentials is None:

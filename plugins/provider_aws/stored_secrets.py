@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from provider_aws.missing_packages import needing_extra
+from provider_aws.sessions import open_session
 from provider_core import ConfigurationError, SecretNotFound
 
 _REASONS = {
@@ -118,7 +119,6 @@ def _ask(uri: str, region: str, permission: str, call: Callable[[], Any]) -> Any
 @cache
 def make_client(service: str) -> Any:  # made at run time from AWS' descriptions
     """A client of a service, kept: making one takes 0.1 s, and keys are read again and again."""
-    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -128,6 +128,6 @@ def make_client(service: str) -> Any:  # made at run time from AWS' descriptions
         retries={"mode": "standard", "total_max_attempts": 4},
     )
     try:
-        return botocore.session.get_session().create_client(service, config=config)
+        return open_session().create_client(service, config=config)
     except BotoCoreError as error:  # no region
         raise ConfigurationError(f"AWS: {error}") from None

@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
+import obstore
 import pytest
 
 import provider_aws
@@ -13,7 +14,7 @@ from provider_core import hookspecs
 from provider_core.errors import ConfigurationError
 from provider_core.plugins import PluginManager
 from provider_core.sources import download
-from tests.moto_aws import aws_client, use_aws
+from tests.moto_aws import REGION, aws_client, use_aws
 from tests.scripted_store import Fault, ScriptedStore, Seen, scripted_store, sums_of
 from tests.source_progress import NotedProgress
 
@@ -225,3 +226,50 @@ def test_profiles_are_honoured(
     )
     assert files_in(fetch(f"s3://{bucket}/{PREFIX}", tmp_path)) == FILES
     assert all("of-the-profile/" in seen.headers["authorization"] for seen in between.seen)
+
+
+def test_the_environment_s_region_wins_over_the_profile_s(
+    between: ScriptedStore, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each of its two spellings."""
+    folder = tmp_path / "home" / ".aws"
+    folder.mkdir(parents=True)
+    (folder / "config").write_text("[default]\nregion = us-west-2\n")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        between.seen.clear()
+        with monkeypatch.context() as set_once:
+            set_once.setenv(variable, REGION)
+            fetch(f"s3://{bucket}/{PREFIX}", tmp_path)
+        assert all(f"/{REGION}/s3/" in seen.headers["authorization"] for seen in between.seen)
+
+
+@pytest.mark.usefixtures("between")
+def test_a_user_without_a_home_has_no_profile(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's, whose system knows no more of it than a number."""
+
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", fail)
+    assert files_in(fetch(f"s3://{bucket}/{PREFIX}", tmp_path)) == FILES
+
+
+@pytest.mark.usefixtures("between")
+def test_a_bucket_in_place_of_a_folder_is_not_listed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One page more than a model has files says that it is none."""
+    asked = []
+
+    def list_pages(store: object) -> Iterator[list[dict[str, object]]]:
+        for number in range(100):
+            asked.append(number)
+            yield [{"path": f"{number}/{i}", "size": 1, "e_tag": ""} for i in range(600)]
+
+    monkeypatch.setattr(obstore, "list", list_pages)
+    with pytest.raises(ConfigurationError, match="holds more than 1000 objects; name a folder"):
+        fetch("s3://whole-bucket", tmp_path)
+    assert asked == [0, 1]

@@ -14,7 +14,7 @@ from provider_aws import stored_secrets
 from provider_core import hookspecs
 from provider_core.errors import ConfigurationError, SecretNotFound
 from provider_core.plugins import PluginManager
-from tests.moto_aws import aws_client, use_aws
+from tests.moto_aws import REGION, aws_client, use_aws
 
 CANARY = "canary-of-the-vault"
 
@@ -128,3 +128,14 @@ def test_nobody_to_be_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     stored_secrets.make_client.cache_clear()
     with pytest.raises(ConfigurationError, match="specify a region"):
         load("aws-sm://any")
+
+
+@pytest.mark.usefixtures("_new_client")
+def test_the_region_is_the_one_that_every_tool_of_aws_reads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda, for one, sets this variable."""
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert load(f"aws-sm://{name}#previous") == b"before"
+    assert stored_secrets.make_client("secretsmanager").meta.region_name == REGION
