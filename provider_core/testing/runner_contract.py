@@ -66,10 +66,11 @@ class RunnerContract(EngineContract):
         with closing(self._warm_runner()) as runner:
             prompt = self._prompt(runner, 8)
             every = runner.execute_model(prefill_batch(0, prompt, num_logits=8)).copy()
-            for length in range(2, 9):
-                alone = runner.execute_model(prefill_batch(0, prompt[:length]))
-                what = f"logits of all positions against those of {length} tokens' last"
-                check_close(alone, every[length - 1 : length], runner.info, what)
+            shortest = 2 if runner.info.verify_margin is None else 1  # other kernels, for one token
+            ends = range(shortest, len(prompt) + 1)
+            alone = [runner.execute_model(prefill_batch(0, prompt[:end])).copy() for end in ends]
+            what = "logits of a prompt's positions, one by one against all at once"
+            check_close(np.concatenate(alone), every[shortest - 1 :], runner.info, what)
 
     def test_every_id_is_an_input(self) -> None:
         """Over the whole vocabulary; none spoils what comes after it."""
