@@ -30,6 +30,7 @@ def main(folder: Path, port: int, num_replicas: int) -> None:
         include_dashboard=False,
         object_store_memory=_STORE_BYTES,
         _node_ip_address="127.0.0.1",
+        _temp_dir=str(folder / "ray"),
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(make_app({"min_replicas": num_replicas, "num_cpus": 0.4}))
