@@ -5,7 +5,6 @@ Batch transforms ask beforehand, on /execution-parameters, how they should send 
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -18,6 +17,7 @@ from provider_sagemaker.shapes import (
     ATTRIBUTES,
     FORWARDED,
     UnknownInvocation,
+    batch_parameters,
     find_route,
     read_attributes,
     wants_stream,
@@ -50,14 +50,9 @@ class Invocations:
     async def tell_parameters(self, _: web.Request) -> web.Response:
         """As many records at a time as the first model has slots, each a request of its own."""
         specs = self._process.specs
-        mebibytes = self._process.settings.limits.max_body_bytes // 2**20
-        return web.json_response(
-            {
-                "MaxConcurrentTransforms": specs[0].max_num_seqs if specs else 1,
-                "BatchStrategy": "SINGLE_RECORD",
-                "MaxPayloadInMB": max(mebibytes, 1),
-            }
-        )
+        num_slots = specs[0].max_num_seqs if specs else None
+        max_body_bytes = self._process.settings.limits.max_body_bytes
+        return web.json_response(batch_parameters(num_slots or 1, max_body_bytes))
 
     async def invoke(self, request: web.Request) -> web.StreamResponse:
         """Run the body by the path that it is for."""
@@ -70,7 +65,7 @@ class Invocations:
             raise InvalidRequest(str(error)) from None
         except (ValueError, RecursionError):
             raise InvalidRequest("the body is not JSON", code="invalid_json") from None
-        headers = self._headers(request, attributes, body)
+        headers = self._headers(request, attributes, is_stream=wants_stream(route, body))
         try:
             async with (
                 self._process.open_session() as session,
@@ -81,7 +76,7 @@ class Invocations:
             raise Unavailable("the server is shutting down", code="draining") from None
 
     def _headers(
-        self, request: web.Request, attributes: Mapping[str, str], body: Any
+        self, request: web.Request, attributes: Mapping[str, str], *, is_stream: bool
     ) -> dict[str, str]:
         headers = {"content-type": "application/json"}
         api_key = self._process.settings.api_key
@@ -91,7 +86,7 @@ class Invocations:
             headers["x-request-id"] = request.headers[_INFERENCE_ID]
         headers |= {name: value for name, value in attributes.items() if name in FORWARDED}
         settings = self._settings
-        deadline_s = settings.stream_deadline_s if wants_stream(body) else settings.deadline_s
+        deadline_s = settings.stream_deadline_s if is_stream else settings.deadline_s
         left_ms = round(1000 * (deadline_s - _MARGIN_S))
         own_ms = headers.get(_DEADLINE, "")
         if not own_ms.isdecimal() or int(own_ms) > left_ms:

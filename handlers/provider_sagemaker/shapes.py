@@ -27,6 +27,9 @@ FORWARDED = frozenset(
 )
 """What attributes may set; whatever else they hold is somebody else's."""
 
+_MAX_IN_FLIGHT_MIB = 100
+"""Of all records at a time: `CreateTransformJob` refuses more (its `MaxPayloadInMB`)."""
+
 _BY_FIELD = {
     "messages": "/v1/chat/completions",
     "prompt": "/v1/completions",
@@ -77,6 +80,23 @@ def find_route(attributes: Mapping[str, str], body: Any) -> str:
     raise UnknownInvocation(f"the body has none of {fields}, and {ATTRIBUTES} names no route")
 
 
-def wants_stream(body: Any) -> bool:
-    """Whether the answer comes in pieces."""
+def wants_stream(route: str, body: Any) -> bool:
+    """Whether the answer comes in pieces: Google's clients say so in the path."""
+    if route.partition("?")[0].endswith(":streamGenerateContent"):
+        return True
     return isinstance(body, dict) and body.get("stream") is True
+
+
+def batch_parameters(num_slots: int, max_body_bytes: int) -> dict[str, int | str]:
+    """How a batch transform should send its records.
+
+    Args:
+        num_slots: Requests that are generated at a time.
+        max_body_bytes: The longest record.
+    """
+    payload_mib = min(max(max_body_bytes // 2**20, 1), _MAX_IN_FLIGHT_MIB)
+    return {
+        "MaxConcurrentTransforms": min(num_slots, _MAX_IN_FLIGHT_MIB // payload_mib),
+        "BatchStrategy": "SINGLE_RECORD",
+        "MaxPayloadInMB": payload_mib,
+    }
