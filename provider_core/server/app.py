@@ -265,16 +265,16 @@ class Server:
     async def drain(self) -> None:
         """Let the running work end within the grace, cut the rest.
 
-        A worker goes first: what it has taken from its platform is served like work that runs. New
-        requests are served for another `drain_delay_s`, in which whoever sends them notices that
-        no more should come; then they are refused.
+        From now on probes say that no more should come. A worker goes first: what it has taken
+        from its platform is served like work that runs. New requests are served for another
+        `drain_delay_s`, in which whoever sends them notices; then they are refused.
         """
         stop = self.settings.server
         deadline = time.monotonic() + stop.grace_s - _FLUSH_S
-        await self.in_process.stop(deadline - time.monotonic(), self._hurry)
         self.lifecycle.is_lingering = True
         self.lifecycle.advance(State.DRAINING, "draining")
         log.info("server.draining", running=len(self.dispatcher.runs), grace_s=stop.grace_s)
+        await self.in_process.stop(deadline - time.monotonic(), self._hurry)
         with suppress(TimeoutError):
             delay_s = min(stop.drain_delay_s, deadline - time.monotonic())
             await asyncio.wait_for(self._hurry.wait(), delay_s)

@@ -99,7 +99,7 @@ class InProcess:
         Raises:
             Unavailable: They will not be; says why.
         """
-        if self.lifecycle.is_ready:
+        if self.lifecycle.is_serving:
             return
         waiting = {
             asyncio.ensure_future(self._has_started.wait()),
@@ -110,7 +110,7 @@ class InProcess:
         finally:
             for each in waiting:
                 each.cancel()
-        if not self.lifecycle.is_ready:
+        if not self.lifecycle.is_serving:
             raise Unavailable(self.lifecycle.reason)
 
     async def until_logged(self, timeout_s: float) -> bool:

@@ -179,16 +179,19 @@ async def test_a_worker_hears_why_the_start_failed() -> None:
 
 
 async def test_what_a_worker_took_is_answered_before_the_server_drains() -> None:
-    """Its requests are served although the stop signal came first."""
+    """Its requests are served although the stop signal came first, and probes tell of that."""
     answers: list[int] = []
 
     async def take(process: InProcess) -> None:
         await process.stopping.wait()  # taken a moment before
+        await process.until_ready()
         answers.append((await post(process, chat()))[0])
+        async with process.open_session() as session, session.get("/readyz") as answer:
+            answers.append(answer.status)
 
     async with serving(plugins=(Handler(take),)) as served:
         await served.server.drain()
-    assert answers == [200]
+    assert answers == [200, 503]
 
 
 async def test_a_second_signal_waits_for_no_worker() -> None:
