@@ -185,6 +185,27 @@ class _SmearsTheLast(_Careless):
         return logits
 
 
+class _DeclaresNoMargin(_SmearsTheLast):
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = replace(self.info, verify_margin=None)
+
+
+class _RoundsCoarsely(_Careless):
+    """Whose kernels for several positions multiply in fewer bits, as it declares."""
+
+    def __init__(self, margin: float | None) -> None:
+        super().__init__()
+        self.info = replace(self.info, verify_margin=margin)
+
+    def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Be a little off."""
+        logits = super().execute_model(batch)
+        if batch.num_logits > 1:
+            logits[:, ::2] += 0.1
+        return logits
+
+
 class _StumblesOverOneToken(_Careless):
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Have another kernel for prompts of one token, which is wrong."""
@@ -295,6 +316,16 @@ MISTAKES: list[tuple[Callable[[], ModelRunner], str, str]] = [
         "one by one against all at once: at position [1-6] of 8",
     ),
     (
+        _DeclaresNoMargin,
+        "test_logits_of_all_positions_agree_with_those_of_the_last",
+        "one by one against all at once: at position [0-5] of 7 .* margin is 0.5",
+    ),
+    (
+        lambda: _RoundsCoarsely(0.02),
+        "test_logits_of_all_positions_agree_with_those_of_the_last",
+        "changes by 0.1, and the margin is 0.02",
+    ),
+    (
         _StumblesOverOneToken,
         "test_logits_of_all_positions_agree_with_those_of_the_last",
         "one by one against all at once: at position 0 of 8",
@@ -347,6 +378,18 @@ def test_a_careless_runner_violates_the_contract(
 
     with pytest.raises(ContractViolation, match=says):
         getattr(Contract(), test)()
+
+
+@pytest.mark.parametrize("margin", [0.2, None])
+def test_rounding_within_what_is_declared_is_allowed(margin: float | None) -> None:
+    """And where no margin is declared, no drafts are tried: other kernels may round otherwise."""
+
+    class Contract(RunnerContract):
+        def make_runner(self) -> ModelRunner:
+            return _RoundsCoarsely(margin)
+
+    Contract().test_logits_of_all_positions_agree_with_those_of_the_last()
+    Contract().test_a_slot_holds_every_position()
 
 
 def test_every_promise_of_a_runner_can_be_broken() -> None:

@@ -108,7 +108,7 @@ async def test_a_broken_runtime_ends_everything(
 ) -> None:
     """Open sequences end with the error, later ones are refused, probes are told."""
 
-    def fail(_: Runtime) -> None:
+    def fail(*_: object) -> None:
         raise EngineDead("onnxruntime-genai's engine has failed")
 
     engine = loading(folder)(ModelSpec(id="x", source="x", max_model_len=64))
