@@ -210,15 +210,13 @@ class Ledger:
     def conclude(self, record: UsageRecord, *, is_sent: bool) -> None:
         """Note whether an answer left that was billed first; for its `Settlement`.
 
-        A whole answer that did not is taken back (R5), first: a start skips what was delivered.
+        A whole answer that did not leave is taken back: R5 of the published policy.
         """
         if self._journal is None:
             return
-        if record.cost and not (is_sent or record.event["stream"]):
-            self._take_back(self._journal, record)
         self._journal.delivered(_seq(record), "sent" if is_sent else "failed")
-
-    def _take_back(self, journal: UsageJournal, record: UsageRecord) -> None:
+        if is_sent or record.event["stream"] or not record.cost:
+            return
         with self._lock:
             self._last_seq += 1
             self._last_timestamp_s = max(self._last_timestamp_s, self._clock.time())
@@ -234,7 +232,7 @@ class Ledger:
             )
             self._totals.adjustments += 1
             self._totals.cost -= record.cost
-            journal.commit(self._last_seq, encode_event(adjustment))
+            self._journal.commit(self._last_seq, encode_event(adjustment))
         if self._on_event is not None:
             self._on_event(adjustment)
 

@@ -1,10 +1,10 @@
 """What a start does for boots that did not end well: settle, and have emitted what they owe.
 
 A boot whose lock is free and whose last record is not `X` ended in a crash. Its generations
-without a bill get one that says `interrupted`; bills of answers of which nobody knows whether they
-left are taken back (R8 and R9 of the published policy); lines that the log may lack are written
-again. All of it goes into a further file of that boot, so that nothing is ever appended to what a
-crash has torn, and doing it twice does nothing.
+without a bill get one that says `interrupted` (R8 of the published policy). Bills of answers of
+which nobody knows whether they left are taken back (R9), and of whole ones that did not (R5). Lines
+that the log may lack are written again. All of it goes into a further file of that boot, so that
+nothing is ever appended to what a crash has torn, and doing it twice does nothing.
 """
 
 import time
@@ -48,7 +48,7 @@ class _Boot:
     num_recoveries: int = 0
     open: dict[str, Record] = field(default_factory=dict)  # `O` by generation id
     progress: dict[str, Record] = field(default_factory=dict)
-    in_doubt: dict[int, Record] = field(default_factory=dict)  # billed, delivery unknown
+    in_doubt: dict[int, Record] = field(default_factory=dict)  # billed, and not known to be sent
     emitted: set[int] = field(default_factory=set)
     deliveries: dict[int, str] = field(default_factory=dict)
 
@@ -66,7 +66,8 @@ class _Boot:
                 self._read_event(record["body"])
             case "D":
                 self.deliveries[record["seq"]] = record["delivery"]
-                self.in_doubt.pop(record["seq"], None)
+                if record["delivery"] == "sent":
+                    self.in_doubt.pop(record["seq"], None)
             case "E":
                 self.emitted.update(record["seqs"])
 
@@ -80,7 +81,7 @@ class _Boot:
                 for seq, final in self.in_doubt.items()
                 if final["event_id"] != body["refers_to"]
             }
-        elif body["delivery"] == "unknown" and body["seq"] not in self.deliveries:
+        elif body["delivery"] == "unknown" and self.deliveries.get(body["seq"]) != "sent":
             self.in_doubt[body["seq"]] = body
 
 
@@ -210,18 +211,18 @@ class Recovery:
             yield encode_event(event)
 
     def _taken_back(self, boot_id: str, boot: _Boot) -> Iterable[bytes]:
-        """Adjustments of bills whose answers may not have left: R9."""
-        if self._bill_unknown_delivery:
-            return
-        for final in boot.in_doubt.values():
-            if not final["billable"] or final["cost"] == "0":
+        """Adjustments of bills whose answers may not have left (R9), or whole did not (R5)."""
+        for seq, final in boot.in_doubt.items():
+            has_failed = seq in boot.deliveries
+            is_kept = final["stream"] if has_failed else self._bill_unknown_delivery
+            if is_kept or not final["billable"] or final["cost"] == "0":
                 continue
             boot.last_seq += 1
             event = build_adjustment(
                 final,
                 cost_delta=-Decimal(final["cost"]),
-                reason="delivery_unknown",
-                rule="R9",
+                reason="delivery_failed" if has_failed else "delivery_unknown",
+                rule="R5" if has_failed else "R9",
                 boot_id=boot_id,
                 seq=boot.last_seq,
                 wall_s=time.time(),
