@@ -4,6 +4,8 @@ import asyncio
 import errno
 import os
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,54 @@ class GatedDisk(Disk):
         """Wait for the test."""
         self.is_syncing.set()
         self.gate.wait(30)
+        super().sync(fd)
+
+
+class TickedDisk(Disk):
+    """Each sync lasts for so many rounds of the event loop, while they are counted.
+
+    Attributes:
+        num_syncs: Those that lasted.
+        is_stalled: The loop did not go round in one of them.
+    """
+
+    NUM_ROUNDS = 50
+
+    def __init__(self) -> None:
+        self.num_syncs = 0
+        self.is_stalled = False
+        self._num_rounds = 0
+        self._is_counting = False
+        self._ticked = threading.Condition()
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[None]:
+        """Count rounds of the running loop."""
+        self._is_counting = True
+        counting = asyncio.create_task(self._count())
+        yield
+        counting.cancel()
+        with self._ticked:
+            self._is_counting = False
+            self._ticked.notify_all()
+
+    async def _count(self) -> None:
+        while True:
+            with self._ticked:
+                self._num_rounds += 1
+                self._ticked.notify_all()
+            await asyncio.sleep(0)
+
+    def sync(self, fd: int) -> None:
+        """Wait for the loop, which is not to wait for this."""
+        with self._ticked:
+            if self._is_counting:
+                last = self._num_rounds + self.NUM_ROUNDS
+                self.num_syncs += 1
+                self.is_stalled |= not self._ticked.wait_for(
+                    lambda: self._num_rounds >= last or not self._is_counting, timeout=10
+                )
+                self._is_counting = self._is_counting and not self.is_stalled
         super().sync(fd)
 
 
@@ -122,6 +172,23 @@ async def test_b6_a_sync_that_takes_long_keeps_one_answer_and_no_other(
             assert (await response.read()).endswith(b"data: [DONE]\n\n")
         other.close()
         await served.settled()
+
+
+async def test_b6_no_sync_stalls_the_event_loop() -> None:
+    """While one lasts the loop goes round, whatever admits, ends and leaves meanwhile."""
+    disk = TickedDisk()
+    async with serving(journal=ON, disk=disk) as served, disk.counting():
+        for _ in range(3):
+            leaving = await open_stream(served, ignore_eos=True, max_tokens=1000)
+            answers = await asyncio.gather(
+                *(served.chat(stream=stream) for stream in (False, True, False, True))
+            )
+            leaving.close()
+            assert {answer.status for answer in answers} == {200}
+            assert all([await answer.read() for answer in answers])
+        await served.settled()
+    assert disk.num_syncs >= 3
+    assert not disk.is_stalled
 
 
 async def test_b6_a_disk_that_does_not_answer_degrades_readiness(

@@ -52,7 +52,7 @@ async def ask(served: Serving, *, stream: bool) -> tuple[asyncio.StreamReader, s
     raw.setblocking(False)  # noqa: FBT003 - the socket module takes no keyword
     await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", served.port))
     reader, writer = await asyncio.open_connection(sock=raw)
-    body = json.dumps({"model": "test-model", "prompt": "abc", "max_tokens": 6, "stream": stream})
+    body = json.dumps({"model": "test-model", "prompt": "abc", "max_tokens": 9, "stream": stream})
     writer.write(
         "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         f"Authorization: Bearer {KEY}\r\n"
@@ -69,7 +69,7 @@ async def test_b11_a_client_that_leaves_pays_exactly_what_it_got(
     """R3 to R5: tokens handed over before it left, none if there were none, none of whole ones."""
     steps = Steps(0)
     async with serving(saying(TEXT, on_execute=steps)) as served:
-        for num_tokens in range(len(TEXT)):
+        for num_tokens in range(len(TEXT) + 1):
             steps.let(num_tokens)
             reader, raw, writer = await ask(served, stream=stream)
             await served.wait_until(lambda: steps.is_stuck)
@@ -87,6 +87,7 @@ async def test_b11_a_client_that_leaves_pays_exactly_what_it_got(
             steps.let(1)  # the step that was under way
             await served.settled()
         events = served.usage.events
+    assert len(events) == len(TEXT) + 1
     for num_tokens, event in enumerate(events):
         delivered = num_tokens if stream else 0
         assert (event["status"], event["delivery"]) == ("cancelled", "failed")
