@@ -10,15 +10,19 @@ _INTRODUCTION = (
     "`make gpu` runs the tests that need a GPU, measures, and writes this page; nothing here is "
     "written by hand."
 )
-_METHOD = "Each figure is of the model runner alone, greedy, without the server."
+_METHOD = (
+    "Each figure is of the model runner alone, greedy, without the server. A step ends with logits "
+    "in the host's memory, as a server's sampler wants them, and choosing there is not counted; "
+    "PyTorch chooses on the GPU, as a loop of one's own does, and that is counted."
+)
 _SPEEDS = (
     "{workload.new_tokens} tokens of each sequence after {workload.prompt_tokens} of prompt, all "
-    "sequences together; in brackets how many times as many as {first.runtime}."
+    "sequences together, by the median step; in brackets how many times as many as {first.runtime}."
 )
 _STARTS = (
-    "The first token is that of a prompt of {workload.ttft_tokens} tokens, nothing else running. "
-    "Memory is what the process takes of the GPU, {slots} slots included. Phases are of a fresh "
-    "process."
+    "The first token is that of a prompt of {workload.ttft_tokens} tokens, nothing else running, "
+    "the median of {workload.ttft_runs} runs. Memory is what the process takes of the GPU, {slots} "
+    "slots included. Phases are of a fresh process."
 )
 
 
@@ -49,12 +53,14 @@ class Workload:
         prompt_tokens: Of each sequence before it decodes.
         new_tokens: Decoded of each sequence.
         ttft_tokens: Prompt tokens behind the time to first token.
+        ttft_runs: How often that is measured.
     """
 
     model: str
     prompt_tokens: int
     new_tokens: int
     ttft_tokens: int
+    ttft_runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,7 @@ class Measurement:
 
     Attributes:
         tokens_per_s: Of all sequences together, by their number.
-        ttft_s: From the prompt to its first token, nothing else running.
+        ttft_s: From the prompt to its first token, nothing else running; the median.
         memory_bytes: Of the GPU, taken by the process.
         cold_start_s: Seconds by phase, in order, in a fresh process.
     """

@@ -89,9 +89,17 @@ class TorchRunner:
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""
         with torch.inference_mode():
-            return self._execute(batch)
+            logits: npt.NDArray[np.float32] = self._forward(batch).float().cpu().numpy()
+        return logits.reshape(-1, self.info.vocab_size)
 
-    def _execute(self, batch: Batch) -> npt.NDArray[np.float32]:
+    def choose_greedily(self, batch: Batch) -> list[int]:
+        """Compute one step, and choose the likeliest next id of each row on the device."""
+        with torch.inference_mode():
+            ids: list[int] = self._forward(batch)[:, -1].argmax(dim=-1).tolist()
+        return ids
+
+    def _forward(self, batch: Batch) -> torch.Tensor:
+        """Logits `[n, num_logits, vocab_size]`, on the device."""
         first, (num_rows, num_new) = int(batch.slots[0]), batch.token_ids.shape
         starts = torch.from_numpy(batch.num_computed_tokens.astype(np.int64)).to(self._device)
         positions = starts[:, None] + torch.arange(num_new, device=self._device)
@@ -125,9 +133,7 @@ class TorchRunner:
             up = F.linear(normed, layer["mlp.up_proj.weight"])
             x = x + F.linear(gate * up, layer["mlp.down_proj.weight"])
         last = x[:, num_new - batch.num_logits :]
-        logits = F.linear(self._normalize(last, self._norm), self._head)
-        wanted: npt.NDArray[np.float32] = logits.float().cpu().numpy()
-        return wanted.reshape(-1, self.info.vocab_size)
+        return F.linear(self._normalize(last, self._norm), self._head)
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of one slot into another."""

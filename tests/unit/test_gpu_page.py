@@ -2,11 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bench import gpu
 from bench.gpu_page import ROWS, Machine, Measurement, Workload, render
+from provider_core import Batch
 from provider_core.testing import ScriptedRunner
 
 MACHINE = Machine(
@@ -16,7 +21,9 @@ MACHINE = Machine(
     processor="x86_64",
     versions={"Python": "3.11.7", "torch": "9.9"},
 )
-WORKLOAD = Workload(model="tiny, fp16", prompt_tokens=128, new_tokens=64, ttft_tokens=512)
+WORKLOAD = Workload(
+    model="tiny, fp16", prompt_tokens=128, new_tokens=64, ttft_tokens=512, ttft_runs=5
+)
 FIRST = Measurement(
     runtime="First",
     tokens_per_s=dict.fromkeys(ROWS, 1000.0),
@@ -65,6 +72,7 @@ def test_cold_starts_are_shown_by_phase() -> None:
 def test_the_page_says_where_when_and_with_what() -> None:
     """Nobody has to believe a figure without its machine."""
     text = "\n".join(page(FIRST))
+    assert "the median of 5 runs" in text
     for fact in ("2026-01-02", "Imaginary 9000", "12.0", "999.1", "torch 9.9", "tiny, fp16"):
         assert fact in text
 
@@ -75,6 +83,62 @@ def test_what_is_missing_is_named_with_the_reason() -> None:
         FIRST, missing={"TensorRT": "it is not installed"}
     )
     assert "## Not measured" not in page(FIRST)
+
+
+class Clock:
+    """`time`, which passes when it is told to."""
+
+    now_s = 0.0
+
+    def perf_counter(self) -> float:
+        """The time."""
+        return self.now_s
+
+
+class TimedRunner(ScriptedRunner):
+    """Its steps take 2 s, some of them 90, and choosing from its logits an hour."""
+
+    clock: Clock
+    num_steps = 0
+
+    def execute_model(self, batch: Batch) -> Any:
+        """Logits that take their time."""
+        self.num_steps += 1
+        self.clock.now_s += 90 if self.num_steps % 4 == 0 else 2
+        logits = super().execute_model(batch)
+
+        def argmax(axis: int) -> npt.NDArray[np.intp]:
+            self.clock.now_s += 3600
+            chosen: npt.NDArray[np.intp] = logits.argmax(axis=axis)
+            return chosen
+
+        return SimpleNamespace(argmax=argmax)
+
+
+class ChoosingRunner(TimedRunner):
+    """Chooses on its device, which takes another second."""
+
+    def choose_greedily(self, batch: Batch) -> list[int]:
+        """As a step of logits, and then the choice."""
+        logits = ScriptedRunner.execute_model(self, batch)
+        self.clock.now_s += 3
+        return [int(token_id) for token_id in logits.argmax(axis=1)]
+
+
+@pytest.mark.parametrize(("kind", "step_s"), [(TimedRunner, 2), (ChoosingRunner, 3)])
+def test_a_step_is_timed_by_itself(
+    monkeypatch: pytest.MonkeyPatch, kind: type[TimedRunner], step_s: int
+) -> None:
+    """Without the choice on the host; and the median, so that slow steps change nothing."""
+    runner = kind(max_num_seqs=3, max_model_len=1024, vocab_size=64)
+    runner.clock = Clock()
+    monkeypatch.setattr(gpu, "time", runner.clock)
+    monkeypatch.setattr(gpu, "ROWS", (3,))
+
+    measured = gpu.measure("Timed", lambda: runner, lambda: 0)
+
+    assert measured.tokens_per_s == {3: 3 / step_s}
+    assert measured.ttft_s == step_s
 
 
 def test_any_runner_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
