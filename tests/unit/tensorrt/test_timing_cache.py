@@ -45,8 +45,8 @@ def test_times_that_do_not_fit_are_measured_anew(content: bytes, expected: bytes
 
     cache = attach_timing_cache(config, content)
 
-    assert cache is not None
     assert cache is config.attached
+    assert cache is not None
     assert cache.content == expected
 
 
