@@ -7,13 +7,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from provider_core import ConfigurationError
 
-PREFIX = "PROVIDER_LAMBDA_"
-
 
 class LambdaSettings(BaseSettings):
     """How answers leave."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PROVIDER_LAMBDA_", env_ignore_empty=True, frozen=True
+    )
 
     invoke_mode: Literal["response_stream", "buffered"] = Field(
         "response_stream", description="As the function URL's `InvokeMode`, or the API's."
@@ -28,20 +28,6 @@ class LambdaEnvironment(BaseSettings):
     runtime_api: str = Field(description="Host and port of the Runtime API.")
     max_concurrency: int = Field(1, ge=1, description="Invocations at a time; managed instances.")
     initialization_type: str = Field("on-demand", description="What sets limits to the start.")
-
-
-def read_settings() -> LambdaSettings:
-    """Read the environment.
-
-    Raises:
-        ConfigurationError: A value does not fit; names the variable.
-    """
-    try:
-        return LambdaSettings()
-    except ValidationError as error:
-        detail = error.errors(include_url=False, include_input=False)[0]
-        name = f"{PREFIX}{detail['loc'][0]}".upper()
-        raise ConfigurationError(f"{name}: {detail['msg'].lower()}") from None
 
 
 def read_environment() -> LambdaEnvironment:

@@ -14,6 +14,7 @@ import aiohttp
 import structlog
 
 from provider_core import Unavailable
+from provider_core.server.handler_settings import read_handler_settings
 from provider_core.server.in_process import InProcess, Worker
 from provider_lambda.events import (
     EventCall,
@@ -26,7 +27,6 @@ from provider_lambda.settings import (
     LambdaEnvironment,
     LambdaSettings,
     read_environment,
-    read_settings,
 )
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ def make_worker() -> Worker:
     Raises:
         ConfigurationError: This is no function of Lambda, or a setting is wrong.
     """
-    return partial(_take_invocations, read_settings(), read_environment())
+    return partial(_take_invocations, read_handler_settings(LambdaSettings), read_environment())
 
 
 async def _take_invocations(

@@ -2,18 +2,16 @@
 
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from provider_core import ConfigurationError
-
-PREFIX = "PROVIDER_RUNPOD_"
 
 
 class RunPodSettings(BaseSettings):
     """How jobs are taken and answered."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PROVIDER_RUNPOD_", env_ignore_empty=True, frozen=True
+    )
 
     concurrency: int | None = Field(
         None, ge=1, description="Jobs at a time; default: the first model's `max_num_seqs`."
@@ -30,17 +28,3 @@ class RunPodSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = Field(
         "INFO", description="Least level of the SDK's lines; `DEBUG` writes prompts and answers."
     )
-
-
-def read_settings() -> RunPodSettings:
-    """Read the environment.
-
-    Raises:
-        ConfigurationError: A value does not fit; names the variable.
-    """
-    try:
-        return RunPodSettings()
-    except ValidationError as error:
-        detail = error.errors(include_url=False, include_input=False)[0]
-        name = f"{PREFIX}{detail['loc'][0]}".upper()
-        raise ConfigurationError(f"{name}: {detail['msg'].lower()}") from None

@@ -11,9 +11,10 @@ from functools import partial
 from importlib.util import find_spec
 
 from provider_core import ConfigurationError, Unavailable
+from provider_core.server.handler_settings import read_handler_settings
 from provider_core.server.in_process import InProcess, Worker
 from provider_runpod.facts import Facts
-from provider_runpod.settings import RunPodSettings, read_settings
+from provider_runpod.settings import RunPodSettings
 
 
 def make_worker() -> Worker:
@@ -26,7 +27,7 @@ def make_worker() -> Worker:
         raise ConfigurationError(
             'platform runpod needs its SDK: pip install "provider-core[runpod]"'
         )
-    return partial(_take_jobs, read_settings())
+    return partial(_take_jobs, read_handler_settings(RunPodSettings))
 
 
 async def _take_jobs(settings: RunPodSettings, process: InProcess) -> None:

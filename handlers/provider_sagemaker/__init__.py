@@ -11,9 +11,11 @@ if TYPE_CHECKING:  # this package is looked at before the socket opens, and aioh
 @hookimpl
 def setup_app(app: "web.Application") -> None:
     """Add what SageMaker calls; the core has GET /ping."""
+    from provider_core.server.handler_settings import read_handler_settings
     from provider_core.server.in_process import IN_PROCESS
     from provider_sagemaker.routes import Invocations
-    from provider_sagemaker.settings import read_settings
+    from provider_sagemaker.settings import SageMakerSettings
 
+    settings = read_handler_settings(SageMakerSettings)
     app[IN_PROCESS].enable()
-    Invocations(app[IN_PROCESS], read_settings()).add_routes(app)
+    Invocations(app[IN_PROCESS], settings).add_routes(app)
