@@ -71,6 +71,7 @@ class CudaDevice:
         )
         self.activation_bytes: int = self._engine.device_memory_size_v2
         self._activations: DeviceArray | None = None
+        self._kernels: Any = None  # trt.IRuntimeCache
 
     def memory_info(self) -> MemoryInfo:
         """Of the GPU, all processes counted."""
@@ -161,6 +162,7 @@ class CudaDevice:
         config.set_execution_context_allocation_strategy(
             module.ExecutionContextAllocationStrategy.USER_MANAGED
         )
+        self._share_kernels(config)
         captures = self._captures_graphs and profile == "decode"
         captures_itself = captures and hasattr(module, "CudaGraphStrategy")
         if captures_itself:
@@ -186,7 +188,7 @@ class CudaDevice:
             return
         cuda.cudaSetDevice(self._device_id)
         cuda.cudaStreamSynchronize(self._stream)
-        self._engine = self._runtime = None
+        self._engine = self._runtime = self._kernels = None
         for pointer in self._allocated:
             cuda.cudaFree(pointer)
         for pointer in self._staging:
@@ -194,6 +196,20 @@ class CudaDevice:
         self._allocated.clear()
         self._staging.clear()
         cuda.cudaStreamDestroy(self._stream)
+
+    def _share_kernels(
+        self,
+        config: Any,  # trt.IRuntimeConfig
+    ) -> None:
+        """Let contexts have one cache of the kernels that TensorRT for RTX compiles where it runs.
+
+        Without it each shape of decode, which has a context of its own, compiles them again.
+        """
+        if not hasattr(config, "create_runtime_cache"):  # the data-centre library's are final
+            return
+        if self._kernels is None:
+            self._kernels = config.create_runtime_cache()
+        config.set_runtime_cache(self._kernels)
 
     def _enter(self) -> None:
         """Make the GPU the calling thread's: which one it is, CUDA remembers for each thread.

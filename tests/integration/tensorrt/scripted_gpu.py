@@ -254,7 +254,7 @@ class ScriptedEngine:
         self.types |= {v.name: v.type for v in session.get_outputs()}
 
     def create_runtime_config(self) -> Any:
-        """`IRuntimeConfig`."""
+        """`IRuntimeConfig` of the data-centre library."""
         return SimpleNamespace(set_execution_context_allocation_strategy=lambda _strategy: None)
 
     def create_execution_context(self, _config: Any) -> "ScriptedContext":

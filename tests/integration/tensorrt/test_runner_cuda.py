@@ -5,6 +5,7 @@ What a GPU computes is not shown here; `tests/gpu` needs one.
 
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,30 @@ def test_idle_shapes_give_their_memory_to_a_new_one(
         make_device(cuda, folder).make_execution("decode")
 
 
+def test_contexts_share_the_kernels_that_are_compiled(
+    cuda: ScriptedCuda, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the library compiles as it runs, a new shape of decode finds what others compiled."""
+    configs: list[Any] = []
+    make_config = ScriptedEngine.create_runtime_config
+
+    def make_rtx_config(engine: ScriptedEngine) -> Any:
+        config = make_config(engine)
+        config.create_runtime_cache = object
+        config.set_runtime_cache = partial(setattr, config, "cache")
+        configs.append(config)
+        return config
+
+    monkeypatch.setattr(ScriptedEngine, "create_runtime_config", make_rtx_config)
+    runner = make_runner(make_device(cuda, folder), folder)
+    generate_greedily(runner, PROMPTS, 3)
+    generate_greedily(runner, PROMPTS[:1], 3)
+
+    assert len(configs) == 3
+    assert len({id(config.cache) for config in configs}) == 1
+    runner.close()
+
+
 def test_an_engine_larger_than_the_gpu_is_not_opened(cuda: ScriptedCuda, folder: Path) -> None:
     """With both numbers."""
     cuda.total_bytes = 3 * 2**20
@@ -293,5 +318,7 @@ def test_the_script_has_the_names_of_tensorrt() -> None:
     assert hasattr(module.Runtime, "deserialize_cuda_engine")
     assert hasattr(module.IRuntimeConfig, "set_execution_context_allocation_strategy")
     assert hasattr(module.ExecutionContextAllocationStrategy, "USER_MANAGED")
+    assert hasattr(module.IRuntimeConfig, "create_runtime_cache")
+    assert hasattr(module.IRuntimeConfig, "set_runtime_cache")
     assert hasattr(module.IRuntimeConfig, "cuda_graph_strategy")
     assert hasattr(module.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
