@@ -105,4 +105,4 @@ def test_a_line_that_is_none_is_invalid(
     ledger._logs_open = True
     open_settlement()
     line = encode_line({**sink.events[0], name: value})
-    assert [found.kind for found in findings([line])] == ["invalid"]
+    assert {found.kind for found in findings([line])} == {"invalid"}
