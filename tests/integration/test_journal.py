@@ -79,7 +79,8 @@ class TickedDisk(Disk):
                 self.is_stalled |= not self._ticked.wait_for(
                     lambda: self._num_rounds >= last or not self._is_counting, timeout=10
                 )
-                self._is_counting = self._is_counting and not self.is_stalled
+                if self.is_stalled:
+                    self._is_counting = False
         super().sync(fd)
 
 

@@ -196,10 +196,11 @@ async def test_a_key_revoked_elsewhere_is_refused_in_time(
 async def test_a_disabled_key_can_be_enabled_again(store: KeyStore) -> None:
     """Unlike a revoked one."""
     key, secret = await store.create()
-    key = await store.update(key, disabled=True)
+    disabled = await store.update(key, disabled=True)
+    assert disabled is not None
     with pytest.raises(AuthenticationFailed, match="disabled"):
         await store.authenticate(secret)
-    await store.update(key, disabled=False)
+    await store.update(disabled, disabled=False)
     assert await store.authenticate(secret) is not None
 
 
