@@ -97,8 +97,11 @@ def _with_sums(source: RemoteFolder, files: Sequence[RemoteFile]) -> list[Remote
     sums_file = next((file for file in files if file.path == SUMS_FILE), None)
     if sums_file is None or sums_file.size_bytes > MAX_SUMS_BYTES:
         return list(files)
-    content = b"".join(source.read(sums_file, 0, sums_file.size_bytes))
-    if len(content) != sums_file.size_bytes:
-        raise SourceUnavailable(f"{SUMS_FILE} is cut off")
+    content = b""
+    while len(content) < sums_file.size_bytes:
+        came = b"".join(source.read(sums_file, len(content), sums_file.size_bytes))
+        if not came:
+            raise SourceUnavailable(f"{SUMS_FILE} is cut off")
+        content += came
     others = [file for file in files if file is not sums_file]
     return apply_sums(others, parse_sums(content, source.uri), source.uri)
