@@ -16,11 +16,18 @@ class ContractViolation(AssertionError):
     """A runner or an engine does what its contract forbids; the message says what and where."""
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 @dataclass(eq=False)
 class Recorder:
     """Takes one sequence's outputs and checks their order and their thread as they come.
 
-    Made on the event loop's thread.
+    Made on the event loop's thread, or where there is none and nobody waits.
 
     Attributes:
         request_id: Of the sequence.
@@ -35,13 +42,14 @@ class Recorder:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     violation: str | None = None
     _thread_id: int = field(default_factory=threading.get_ident)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _loop: asyncio.AbstractEventLoop | None = field(default_factory=_running_loop)
 
     def __call__(self, output: EngineOutput) -> None:
         """Take one output; the engine calls this."""
         if threading.get_ident() != self._thread_id:
             self.violation = f"an output came on another thread than the loop's: {output}"
-            self._loop.call_soon_threadsafe(self._take, output)  # which alone may set events
+            if self._loop is not None:  # which alone may set events
+                self._loop.call_soon_threadsafe(self._take, output)
         else:
             self._take(output)
 
