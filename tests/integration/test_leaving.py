@@ -188,7 +188,7 @@ async def test_a_client_that_reads_late_gets_everything() -> None:
         model = served.server.models.find("test-model")
         await served.wait_until(lambda: model.engine.load().num_generated_tokens == 2000)
         client.transport.resume_reading()
-        body = await client.reader.readuntil(b"0\r\n\r\n")
+        body = await client.reader.readuntil(b"\r\n0\r\n\r\n")
         await served.settled()
         (event,) = served.usage.events
         client.transport.close()
