@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -107,6 +106,8 @@ def list_movements(
 def _with_ledger(
     job: Callable[[CreditLedger], Awaitable[_T]], config: str | None, data_dir: str | None
 ) -> _T:
+    import asyncio
+
     from provider_core.errors import ConfigurationError, Unavailable
     from provider_core.plugins import make_plugin_manager
     from provider_core.server.stores import open_credit_ledger

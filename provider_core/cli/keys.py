@@ -5,7 +5,6 @@ A running server lets a new key in at once, and refuses a revoked one within hal
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -168,6 +167,8 @@ def _with_store(
     options = {"config": config, "data_dir": data_dir}
     settings = load_settings(**{name: value for name, value in options.items() if value})
     store = open_stored_keys(settings, make_plugin_manager(settings))
+
+    import asyncio
 
     async def run() -> _T:
         return await job(store)
