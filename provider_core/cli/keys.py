@@ -159,6 +159,8 @@ def _with_key(
 def _with_store(
     job: Callable[[KeyStore], Awaitable[_T]], config: str | None, data_dir: str | None
 ) -> _T:
+    import asyncio
+
     from provider_core.errors import ConfigurationError
     from provider_core.plugins import make_plugin_manager
     from provider_core.server.open_keys import open_stored_keys
@@ -167,8 +169,6 @@ def _with_store(
     options = {"config": config, "data_dir": data_dir}
     settings = load_settings(**{name: value for name, value in options.items() if value})
     store = open_stored_keys(settings, make_plugin_manager(settings))
-
-    import asyncio
 
     async def run() -> _T:
         return await job(store)
