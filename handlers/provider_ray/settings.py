@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from provider_core import ConfigurationError
+from provider_core.server.handler_settings import read_handler_settings
 
 PREFIX = "PROVIDER_RAY_"
 
@@ -48,12 +49,7 @@ def read_settings(**overrides: Any) -> RaySettings:
     Raises:
         ConfigurationError: A value does not fit, or the fewest are more than the most.
     """
-    try:
-        settings = RaySettings(**overrides)
-    except ValidationError as error:
-        detail = error.errors(include_url=False, include_input=False)[0]
-        name = f"{PREFIX}{detail['loc'][0]}".upper()
-        raise ConfigurationError(f"{name}: {detail['msg'].lower()}") from None
+    settings = read_handler_settings(RaySettings, **overrides)
     if settings.max_replicas is None and settings.min_replicas == 0:
         raise ConfigurationError(f"{PREFIX}MAX_REPLICAS: say how many where the fewest are none")
     if settings.max_replicas is not None and settings.max_replicas < settings.min_replicas:
