@@ -265,26 +265,32 @@ class Server:
     async def drain(self) -> None:
         """Let the running work end within the grace, cut the rest.
 
-        From now on probes say that no more should come. A worker goes first: what it has taken
-        from its platform is served like work that runs. New requests are served for another
-        `drain_delay_s`, in which whoever sends them notices; then they are refused.
+        From now on probes say that no more should come. New requests are served for another
+        `drain_delay_s`, in which whoever sends them notices; then they are refused. What a worker
+        has taken from its platform is served like work that runs.
         """
         stop = self.settings.server
         deadline = time.monotonic() + stop.grace_s - _FLUSH_S
         self.lifecycle.is_lingering = True
         self.lifecycle.advance(State.DRAINING, "draining")
         log.info("server.draining", running=len(self.dispatcher.runs), grace_s=stop.grace_s)
-        await self.in_process.stop(deadline - time.monotonic(), self._hurry)
-        with suppress(TimeoutError):
-            delay_s = min(stop.drain_delay_s, deadline - time.monotonic())
-            await asyncio.wait_for(self._hurry.wait(), delay_s)
-        self.lifecycle.is_lingering = False
-        self._listeners.close()
+        left_s = deadline - time.monotonic()
+        await asyncio.gather(
+            self.in_process.stop(left_s, self._hurry),
+            self._linger(min(stop.drain_delay_s, left_s)),
+        )
         while self.dispatcher.runs and time.monotonic() < deadline and not self._hurry.is_set():  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_DRAIN_POLL_S)
         for run in list(self.dispatcher.runs):
             run.cut(Unavailable("the server is shutting down", code="draining", retry_after_s=1))
         await self.close()
+
+    async def _linger(self, delay_s: float) -> None:
+        """Let requests in for a while, then close the port."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), delay_s)
+        self.lifecycle.is_lingering = False
+        self._listeners.close()
 
     async def close(self) -> None:
         """End everything; idempotent."""

@@ -137,7 +137,7 @@ class GoogleRoutes:
     async def _enter_models(self, request: web.Request) -> None:
         if not self._pipeline.settings.access.public_models:
             await self._pipeline.identify(request)
-        self._pipeline.check_serving()
+        self._pipeline.check_serving(request)
 
 
 class GoogleReply:

@@ -67,6 +67,7 @@ class InProcess:
         self._folder: TemporaryDirectory[str] | None = None
         self._listener: asyncio.Server | None = None
         self._has_started = asyncio.Event()
+        self._is_finishing = False  # the worker answers what it took before the stop
         lifecycle.observe(self._see)
 
     @property
@@ -99,7 +100,7 @@ class InProcess:
         Raises:
             Unavailable: They will not be; says why.
         """
-        if self.lifecycle.is_serving:
+        if self._is_serving:
             return
         waiting = {
             asyncio.ensure_future(self._has_started.wait()),
@@ -110,8 +111,12 @@ class InProcess:
         finally:
             for each in waiting:
                 each.cancel()
-        if not self.lifecycle.is_serving:
+        if not self._is_serving:
             raise Unavailable(self.lifecycle.reason)
+
+    def lets_finish(self, request: web.Request) -> bool:
+        """Whether a request is for what the worker took before the stop; those alone are served."""
+        return self._is_finishing and request.get_extra_info("sockname") == self.socket_path
 
     async def until_logged(self, timeout_s: float) -> bool:
         """Wait until every usage line has left; for a process about to be frozen."""
@@ -143,7 +148,7 @@ class InProcess:
             self._task.add_done_callback(self._ended)
 
     async def stop(self, timeout_s: float, hurry: asyncio.Event) -> None:
-        """Have the worker take nothing more, and wait for what it has taken.
+        """Have the worker take nothing more, and serve what it has taken until that is answered.
 
         Args:
             timeout_s: Longest wait.
@@ -152,10 +157,12 @@ class InProcess:
         self.stopping.set()
         if self._task is None:
             return
+        self._is_finishing = True
         hurrying = asyncio.ensure_future(hurry.wait())
         either: set[asyncio.Future[Any]] = {self._task, hurrying}
         await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()
+        self._is_finishing = False
 
     async def close(self) -> None:
         """End the worker and stop listening. Idempotent."""
@@ -172,6 +179,10 @@ class InProcess:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+    @property
+    def _is_serving(self) -> bool:
+        return self.lifecycle.is_serving or self._is_finishing
 
     def _see(self, state: State, _: str) -> None:
         if state is not State.STARTING:

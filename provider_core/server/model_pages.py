@@ -121,7 +121,7 @@ class ModelPages:
     async def _enter(self, request: web.Request) -> None:
         if self._settings.access.private_models:
             await self._pipeline.identify(request)
-        self._pipeline.check_serving()
+        self._pipeline.check_serving(request)
 
 
 def _html(text: str) -> web.Response:

@@ -149,7 +149,7 @@ class OpenRouterRoutes:
     async def _enter(self, request: web.Request) -> None:
         if self._settings.access.private_models:
             await self._pipeline.identify(request)
-        self._pipeline.check_serving()
+        self._pipeline.check_serving(request)
 
     async def _identify(self, request: web.Request) -> tuple[Owner, Principal]:
         principal = (await self._pipeline.identify(request)).principal

@@ -44,6 +44,7 @@ from provider_core.server.idempotency import (
     digest_of,
 )
 from provider_core.server.images import ImageReader, PromptImages
+from provider_core.server.in_process import IN_PROCESS
 from provider_core.server.models import ServedModel
 from provider_core.server.replay import Reply, replay
 from provider_core.server.response_cache import ResponseCache
@@ -94,7 +95,7 @@ class Pipeline:
         if call.principal.scope != "inference":
             raise PermissionDenied("a management key cannot run models")
         await self.dispatcher.quotas.enter(call)
-        self.check_serving()
+        self.check_serving(request)
         limits = self.settings.limits
         call.set_deadline(request.headers.get("X-Request-Deadline-Ms"), limits.request_timeout_s)
         check_body_headers(request, limits)
@@ -162,14 +163,14 @@ class Pipeline:
         finally:
             claim.release()
 
-    def check_serving(self) -> None:
-        """Refuse while the server starts or drains.
+    def check_serving(self, request: web.Request) -> None:
+        """Refuse while the server starts or drains, unless a worker asks for what it has taken.
 
         Raises:
             Unavailable: It does.
         """
         lifecycle = self.dispatcher.lifecycle
-        if not lifecycle.is_serving:
+        if not (lifecycle.is_serving or request.app[IN_PROCESS].lets_finish(request)):
             code = "draining" if lifecycle.state >= State.DRAINING else "model_loading"
             raise Unavailable(f"not ready: {lifecycle.reason}", code=code, retry_after_s=1)
 

@@ -120,7 +120,7 @@ class OpenAIRoutes:
         is_open = not access.private_models if _is_openrouter(request) else access.public_models
         if not is_open:
             await self._pipeline.identify(request)
-        self._pipeline.check_serving()
+        self._pipeline.check_serving(request)
 
     async def _prompt_ids(self, model: ServedModel, prompt: str | list[int]) -> tuple[int, ...]:
         if isinstance(prompt, str):

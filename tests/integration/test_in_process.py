@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -192,6 +193,40 @@ async def test_what_a_worker_took_is_answered_before_the_server_drains() -> None
     async with serving(plugins=(Handler(take),)) as served:
         await served.server.drain()
     assert answers == [200, 503]
+
+
+async def test_while_a_worker_finishes_others_are_refused() -> None:
+    """Who comes by the port is told to come again; what runs, and what was taken, is answered."""
+    may_go_on = asyncio.Event()
+    answers: list[int] = []
+
+    async def take(process: InProcess) -> None:
+        await process.stopping.wait()
+        await may_go_on.wait()
+        answers.append((await post(process, chat()))[0])
+
+    async with (
+        serving(scripted_runner(step_time_s=0.001), plugins=(Handler(take),)) as served,
+        aiohttp.ClientSession(headers=AUTHORIZED) as early,
+    ):
+        url = f"{served.url}/v1/chat/completions"
+        async with early.get(f"{served.url}/livez") as reply:
+            assert reply.status == 200
+        running = asyncio.create_task(
+            served.post("/v1/chat/completions", chat(**{**LONG, "max_tokens": 500}))
+        )
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        draining = asyncio.create_task(served.server.drain())
+        await served.wait_until(lambda: not served.server.lifecycle.is_serving)
+        async with early.post(url, json=chat()) as refused:
+            assert (refused.status, refused.headers["Connection"]) == (503, "close")
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert (await refused.json())["error"]["code"] == "draining"
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await early.get(f"{served.url}/livez")
+        may_go_on.set()
+        await draining
+        assert (answers, (await running).status) == ([200], 200)
 
 
 async def test_a_second_signal_waits_for_no_worker() -> None:
