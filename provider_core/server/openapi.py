@@ -25,7 +25,7 @@ from provider_core.server.operations import (
     dialect_of_path,
     is_open,
 )
-from provider_core.settings import AccessSettings, Settings
+from provider_core.settings import Settings
 
 _REF = "#/components/schemas/{model}"
 _KEYS: Mapping[str, Any] = {
@@ -101,7 +101,7 @@ def openapi_document(app: web.Application, settings: Settings) -> dict[str, Any]
     routes = list(documented_routes(app))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, settings.access)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, settings)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -118,14 +118,14 @@ def openapi_document(app: web.Application, settings: Settings) -> dict[str, Any]
     }
 
 
-def _operation(route: Route, access: AccessSettings) -> dict[str, Any]:
+def _operation(route: Route, settings: Settings) -> dict[str, Any]:
     operation = route.operation
     dialect = dialect_of_path(route.path)
     described: dict[str, Any] = {
         "operationId": f"{route.method.lower()}{re.sub(r'[^a-zA-Z0-9]+', '_', route.path)}",
         "summary": operation.summary,
         "tags": [dialect],
-        "security": [] if is_open(route.path, access) else [{name: []} for name in _KEYS],
+        "security": [] if is_open(route.path, settings) else [{name: []} for name in _KEYS],
         "responses": {
             "200": {
                 "description": "The answer.",

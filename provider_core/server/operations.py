@@ -12,7 +12,7 @@ from provider_core.dialects.openai.embeddings import EmbeddingsBody
 from provider_core.dialects.openai.protocol import ChatCompletionRequest, CompletionRequest
 from provider_core.dialects.openai.rerank import RerankBody
 from provider_core.dialects.openai.responses_api.protocol import ResponseRequest
-from provider_core.settings import AccessSettings
+from provider_core.settings import Settings
 
 Schema = Mapping[str, Any]
 """JSON Schema, draft 2020-12."""
@@ -216,9 +216,12 @@ def dialect_of_path(path: str) -> str:
     return "openrouter" if path.startswith("/api/") else "openai"
 
 
-def is_open(path: str, access: AccessSettings) -> bool:
+def is_open(path: str, settings: Settings) -> bool:
     """Whether a route needs no key."""
+    access = settings.access
     if not access.require_key or path.startswith((*_PROBES, "/openapi.json")):
+        return True
+    if path in settings.probes:
         return True
     if path.startswith(_LISTINGS):
         return not access.private_models

@@ -114,9 +114,10 @@ async def test_the_routes_of_plugins_are_described_by_their_words() -> None:
 
 
 async def test_keys_are_needed_where_it_says_so() -> None:
-    """Without one, exactly the routes with a `security` answer 401."""
-    async with serving() as served:
+    """Without one, exactly the routes with a `security` answer 401; probes of one's own do not."""
+    async with serving(probes={"/alive": {}}) as served:
         document = await document_of(served)
+        assert document["paths"]["/alive"]["get"]["security"] == []
         wrong = []
         for path, item in document["paths"].items():
             for method, operation in item.items():
