@@ -17,6 +17,7 @@ import tokenizers
 
 from provider_core.errors import ConfigurationError
 from provider_core.text.token_bound import TokenBound
+from provider_core.text.tokenizer_file import parse_tokenizer
 from provider_core.text.vocabulary import Vocabulary, VocabularyDecoder
 
 _DOCUMENT_SEPARATOR = "<|endoftext|>"  # of GPT-2's vocabulary and of all that follow its custom
@@ -95,7 +96,7 @@ class FolderTokenizer:
 
     def __init__(self, definition: bytes, config: Mapping[str, Any] | None = None) -> None:
         self._definition = definition
-        self._parser = tokenizers.Tokenizer.from_buffer(definition)
+        self._parser = parse_tokenizer(definition)
         self._parser.no_truncation()
         self._parser.no_padding()
         fields = _read_parts(self._parser)
@@ -184,7 +185,7 @@ class FolderTokenizer:
     @cached_property
     def _plain_parser(self) -> tokenizers.Tokenizer:
         """A second instance that reads control tokens as text, made when one first occurs."""
-        parser = tokenizers.Tokenizer.from_buffer(self._definition)
+        parser = parse_tokenizer(self._definition)
         parser.no_truncation()
         parser.no_padding()
         parser.encode_special_tokens = True
