@@ -227,7 +227,10 @@ def _stored_tensors(
 
 
 def _find_data_files(folder: Path, weights: Iterable[onnx.TensorProto]) -> tuple[Path, ...]:
-    """The plain files in the folder, reached without links, that hold weights."""
+    """The plain files in the folder that hold weights.
+
+    They are reached without links, but those of huggingface_hub's cache.
+    """
     locations = {
         entry.value
         for weight in weights
@@ -241,7 +244,8 @@ def _find_data_files(folder: Path, weights: Iterable[onnx.TensorProto]) -> tuple
         path = folder.joinpath(*parts)
         beneath = Path(os.path.realpath(folder)).joinpath(*parts)
         is_outside = not parts or ".." in parts or PurePosixPath(location).is_absolute()
-        if is_outside or Path(os.path.realpath(path)) != beneath:
+        is_there = Path(os.path.realpath(path)) == beneath or _is_cached_blob(path, beneath)
+        if is_outside or not is_there:
             raise ConfigurationError(
                 f"weights lie in {location!r}, which is no plain file of the model's folder"
             )
@@ -249,6 +253,26 @@ def _find_data_files(folder: Path, weights: Iterable[onnx.TensorProto]) -> tuple
             raise ConfigurationError(f"{path}, which holds weights, is missing")
         files.append(path)
     return tuple(files)
+
+
+def _is_cached_blob(path: Path, beneath: Path) -> bool:
+    """Whether a link of huggingface_hub's cache leads to the blobs of its own repository.
+
+    `models--org--name/snapshots/<commit>/` holds links to files of `models--org--name/blobs/`.
+
+    Args:
+        path: As it was asked for.
+        beneath: Where it is, if no part of its folder is a link.
+    """
+    if Path(os.path.realpath(path.parent)) != beneath.parent:
+        return False
+    blobs = Path(os.path.realpath(path)).parent
+    return any(
+        above.name == "snapshots"
+        and above.parent.name.startswith("models--")
+        and above.parent / "blobs" == blobs
+        for above in beneath.parents
+    )
 
 
 def _read_precision(model: onnx.ModelProto) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 
 from provider_core import ConfigurationError, EngineDead
@@ -103,6 +104,9 @@ class HostDevice:
             raise EngineDead("the device is closed")
         return HostExecution(self._session)
 
+    def keep_kernels(self) -> None:
+        """None are compiled."""
+
     def synchronize(self) -> None:
         """Nothing is ever outstanding."""
 
@@ -153,9 +157,24 @@ def _open_session(decoder: ExportedDecoder, max_model_len: int) -> ort.Inference
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # each shape of step would keep one
     options.log_severity_level = LOG_ERRORS
-    options.add_session_config_entry(DATA_FOLDER, str(decoder.path.parent))
+    options.add_session_config_entry(DATA_FOLDER, str(_follow_links(model, decoder)))
     options.add_session_config_entry(ACCURACY_LEVEL, FLOAT32)
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDER])
     except Exception as error:  # the runtime raises a class of its own per status code
         raise ConfigurationError(f"onnxruntime cannot load {decoder.path}: {error}") from error
+
+
+def _follow_links(model: onnx.ModelProto, decoder: ExportedDecoder) -> Path:
+    """The folder of the weights' files; those of huggingface_hub's cache get their real names.
+
+    ONNX Runtime takes no link to a file in another folder than it is given.
+    """
+    folder = decoder.path.parent
+    if not any(path.is_symlink() for path in decoder.data_files):
+        return folder
+    for weight in model.graph.initializer:
+        for entry in weight.external_data:
+            if entry.key == "location":
+                entry.value = (folder / entry.value).resolve().name
+    return decoder.data_files[0].resolve().parent

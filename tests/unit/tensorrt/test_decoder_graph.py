@@ -13,7 +13,10 @@ import pytest
 from provider_core import ConfigurationError
 from provider_export import export as export_module
 from provider_export.export import export_decoder
+from provider_tensorrt.builder import parse_decoder
 from provider_tensorrt.decoder_graph import WINDOW, fit_decoder, read_decoder
+from provider_tensorrt.host_device import HostDevice
+from provider_tensorrt.library import find_library
 from tests.decoder_variants import GrowingTarget, write_variant
 from tests.tiny_checkpoints import FAMILIES, write_checkpoint
 
@@ -146,6 +149,52 @@ def test_weights_outside_the_folder_are_refused(
     (path.parent / "model.onnx.data").unlink()
     with pytest.raises(ConfigurationError, match="which holds weights, is missing"):
         read_decoder(path.parent)
+
+
+def cache_as_the_hub_does(folder: Path, root: Path) -> Path:
+    """Move a folder's files to blobs, and link to them from a snapshot."""
+    repository = root / "models--acme--tiny"
+    snapshot = repository / "snapshots" / ("a1" * 20)
+    (repository / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        blob = path.rename(repository / "blobs" / f"{number:064}")
+        (snapshot / path.name).symlink_to(f"../../blobs/{blob.name}")
+    return snapshot
+
+
+def test_a_cache_of_the_hub_is_read(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its links lead to its own blobs; the parser and the host read the weights through them."""
+    monkeypatch.setattr(export_module, "MAX_SINGLE_FILE_BYTES", 0)
+    path = export_decoder(source, tmp_path / "model", target="tensorrt")
+    snapshot = cache_as_the_hub_does(path.parent, tmp_path / "hub")
+
+    decoder = read_decoder(snapshot)
+
+    assert decoder.data_files == (snapshot / "model.onnx.data",)
+    parse_decoder(find_library(), decoder, LENGTH)
+    HostDevice(decoder, LENGTH).close()
+
+
+@pytest.mark.parametrize("where", ["outside", "models--acme--other/blobs"])
+def test_a_cache_of_the_hub_hides_no_other_links(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Beyond its blobs it is a folder like any other."""
+    monkeypatch.setattr(export_module, "MAX_SINGLE_FILE_BYTES", 0)
+    path = export_decoder(source, tmp_path / "model", target="tensorrt")
+    snapshot = cache_as_the_hub_does(path.parent, tmp_path / "hub")
+    elsewhere = tmp_path / "hub" / where / "model.onnx.data"
+    elsewhere.parent.mkdir(parents=True)
+    link = snapshot / "model.onnx.data"
+    elsewhere.write_bytes(link.read_bytes())
+    link.unlink()
+    link.symlink_to(elsewhere)
+
+    with pytest.raises(ConfigurationError, match="is no plain file of the model's folder"):
+        read_decoder(snapshot)
 
 
 @pytest.mark.parametrize("place", ["node", "graph of a node", "function"])
