@@ -13,13 +13,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from cuda.bindings import runtime as cuda
 
 from provider_core import ConfigurationError, EngineDead
 from provider_tensorrt.builder import PROFILES
 from provider_tensorrt.builder_feedback import make_log
 from provider_tensorrt.device import DeviceArray, DeviceMemoryFull, MemoryInfo, Profile
+from provider_tensorrt.kernel_cache import KernelCache
 from provider_tensorrt.library import TensorRt
+
+log = structlog.get_logger()
 
 
 class CudaDevice:
@@ -30,6 +34,7 @@ class CudaDevice:
         engine: Serialised, and checked to be ours: loading an engine runs code in it.
         device_id: Which GPU.
         captures_graphs: Replay decode steps as CUDA graphs.
+        kernel_cache: Where kernels that are compiled as the engine runs are kept, if anywhere.
 
     Raises:
         ConfigurationError: There is no such GPU, its memory is too small, or the library does not
@@ -43,6 +48,7 @@ class CudaDevice:
         *,
         device_id: int,
         captures_graphs: bool = True,
+        kernel_cache: KernelCache | None = None,
     ) -> None:
         _check_present(device_id)
         self._device_id = device_id
@@ -72,6 +78,9 @@ class CudaDevice:
         self.activation_bytes: int = self._engine.device_memory_size_v2
         self._activations: DeviceArray | None = None
         self._kernels: Any = None  # trt.IRuntimeCache
+        self._kernel_cache = kernel_cache
+        self._environment = ""  # that kernels are compiled for
+        self._kept_kernels = b""  # as they are on disk
 
     def memory_info(self) -> MemoryInfo:
         """Of the GPU, all processes counted."""
@@ -178,6 +187,18 @@ class CudaDevice:
             context, self._inputs, self._stream, may_capture=captures and not captures_itself
         )
 
+    def keep_kernels(self) -> None:
+        """Have what TensorRT for RTX compiled on disk."""
+        if self._kernels is None or self._kernel_cache is None:
+            return
+        compiled = self._kernels.serialize()
+        if compiled is None:  # the library's log says why
+            return
+        content = bytes(compiled)
+        if content != self._kept_kernels:
+            self._kernel_cache.write(self._environment, content)
+            self._kept_kernels = content
+
     def synchronize(self) -> None:
         """Wait for the stream."""
         _check(cuda.cudaStreamSynchronize(self._stream))
@@ -187,7 +208,9 @@ class CudaDevice:
         if self._engine is None:
             return
         cuda.cudaSetDevice(self._device_id)
-        cuda.cudaStreamSynchronize(self._stream)
+        (error,) = cuda.cudaStreamSynchronize(self._stream)
+        if error == cuda.cudaError_t.cudaSuccess:
+            self.keep_kernels()
         self._engine = self._runtime = self._kernels = None
         for pointer in self._allocated:
             cuda.cudaFree(pointer)
@@ -209,7 +232,26 @@ class CudaDevice:
             return
         if self._kernels is None:
             self._kernels = config.create_runtime_cache()
+            self._restore_kernels()
         config.set_runtime_cache(self._kernels)
+
+    def _restore_kernels(self) -> None:
+        """Take what an earlier start compiled; the library refuses what was not compiled for us."""
+        if self._kernel_cache is None:
+            return
+        gpu = _check(cuda.cudaGetDeviceProperties(self._device_id))
+        driver = _check(cuda.cudaDriverGetVersion())
+        self._environment = (
+            f"{gpu.name.decode()}, compute capability {gpu.major}.{gpu.minor}, "
+            f"driver for CUDA {driver}, {self.runtime_version}"
+        )
+        kept = self._kernel_cache.read(self._environment)
+        if kept is None:
+            return
+        if self._kernels.deserialize(kept):
+            self._kept_kernels = kept
+        else:
+            log.warning("kernels.refused", device=self.name, reason=self._log.last_error)
 
     def _enter(self) -> None:
         """Make the GPU the calling thread's: which one it is, CUDA remembers for each thread.

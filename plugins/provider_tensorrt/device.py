@@ -156,6 +156,10 @@ class Device(Protocol):
         """
         ...
 
+    def keep_kernels(self) -> None:
+        """Keep on disk, for the next start, what was compiled for this device, if anything was."""
+        ...
+
     def synchronize(self) -> None:
         """Wait until all that was queued is done."""
         ...

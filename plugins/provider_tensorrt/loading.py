@@ -14,6 +14,7 @@ from provider_tensorrt.artefact import (
 )
 from provider_tensorrt.decoder_graph import EXPORT_COMMAND, read_decoder
 from provider_tensorrt.device import Device
+from provider_tensorrt.kernel_cache import FOLDER, KernelCache
 from provider_tensorrt.library import INSTALL_COMMAND, TensorRt, find_capability, find_library
 from provider_tensorrt.runner import TensorRtRunner
 from provider_tensorrt.settings import TensorRtSettings, read_settings
@@ -151,6 +152,7 @@ def _load_on_gpu(
         content,
         device_id=settings.device_id,
         captures_graphs=settings.cuda_graphs,
+        kernel_cache=KernelCache(engine.path.with_name(FOLDER), engine.record.sha256),
     )
     return _make_runner(
         device,

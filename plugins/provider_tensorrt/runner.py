@@ -105,6 +105,7 @@ class TensorRtRunner:
         self.execute_model(Batch("prefill", slot, token_ids, start, 1))
         for _ in range(2):
             self.execute_model(Batch("decode", slot, token_ids[:, :1], start, 1))
+        self._device.keep_kernels()
 
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""

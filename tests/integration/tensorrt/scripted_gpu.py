@@ -38,6 +38,7 @@ class ScriptedCuda:
 
     Attributes:
         device_id: Of the GPU that is used.
+        name: Of that GPU.
         num_launches: Graphs that were launched.
         arrays: What is allocated, by address.
         pinned: The same, of host memory.
@@ -53,6 +54,7 @@ class ScriptedCuda:
 
     def __init__(self, total_bytes: int = 2**32) -> None:
         self.total_bytes, self.device_id = total_bytes, 0
+        self.name = b"NVIDIA Scripted 1"
         self.num_launches = 0
         self.arrays: dict[int, npt.NDArray[np.uint8]] = {}
         self.pinned: dict[int, npt.NDArray[np.uint8]] = {}
@@ -74,6 +76,15 @@ class ScriptedCuda:
         """For the calling thread."""
         self._of_thread.device_id = device_id
         return (CudaError.cudaSuccess,)
+
+    def cudaGetDeviceProperties(self, device_id: int) -> tuple[CudaError, SimpleNamespace]:
+        """`cudaDeviceProp` of the GPU that is used."""
+        assert device_id == self.device_id
+        return CudaError.cudaSuccess, SimpleNamespace(name=self.name, major=8, minor=9)
+
+    def cudaDriverGetVersion(self) -> tuple[CudaError, int]:
+        """Of CUDA, that the driver is for."""
+        return CudaError.cudaSuccess, 13000
 
     def cudaMemGetInfo(self) -> tuple[CudaError, int, int]:
         """Free and total bytes."""

@@ -279,6 +279,7 @@ def test_the_runtime_takes_the_arguments_that_it_is_given() -> None:
     calls: dict[str, tuple[object, ...]] = {
         "cudaSetDevice": (0,),
         "cudaMemGetInfo": (),
+        "cudaGetDeviceProperties": (0,),
         "cudaMalloc": (16,),
         "cudaFree": (0,),
         "cudaHostAlloc": (16, runtime.cudaHostAllocDefault),
@@ -297,7 +298,8 @@ def test_the_runtime_takes_the_arguments_that_it_is_given() -> None:
         "cudaStreamDestroy": (stream,),
         "cudaGetLastError": (),
     }
-    assert calls.keys() | {"cudaGetDeviceCount"} == {
+    assert runtime.cudaDriverGetVersion() == (runtime.cudaError_t.cudaSuccess, 0)
+    assert calls.keys() | {"cudaGetDeviceCount", "cudaDriverGetVersion"} == {
         name for name, value in vars(ScriptedCuda).items() if callable(value) and "cuda" in name
     } - {"cudaError_t"}
     assert {
