@@ -14,6 +14,7 @@ import tokenizers
 from provider_core.encoders import EncoderRow
 from provider_core.errors import ConfigurationError
 from provider_core.text.tokenizer import read_json_object
+from provider_core.text.tokenizer_file import parse_tokenizer
 
 _NAMES_OF_KINDS = {
     "query": ("query", "search_query"),
@@ -30,7 +31,7 @@ def load_encoder_tokenizer(model_dir: Path) -> "EncoderTokenizer":
     """
     try:
         definition = (model_dir / "tokenizer.json").read_bytes()
-        parser = tokenizers.Tokenizer.from_buffer(definition)
+        parser = parse_tokenizer(definition)
     except FileNotFoundError:
         raise ConfigurationError(f"no tokenizer.json in {model_dir}") from None
     except Exception as error:  # the library raises plain Exception
