@@ -11,6 +11,7 @@ it. Hooks are called through their specifications, so that a type checker sees b
 import inspect
 import os
 import random
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -33,6 +34,8 @@ GROUP = "provider_core"
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_SEED_BYTES = 48  # as many as OpenSSL's own seeds have
 
 _log = structlog.get_logger("provider_core.plugins")
 
@@ -80,8 +83,13 @@ class CoreHooks:
 
     @hookimpl
     def after_restore(self) -> None:
-        """Draw a new seed for what need not be secret: copies must not wait in step."""
+        """Draw a new seed for what need not be secret: copies must not wait in step.
+
+        Secrets come from the kernel, but for those of TLS: OpenSSL's generator is in the memory.
+        """
         random.seed()
+        if "ssl" in sys.modules:
+            sys.modules["ssl"].RAND_add(os.urandom(_SEED_BYTES), _SEED_BYTES)
 
     @hookimpl(trylast=True)
     def load_secret(self, uri: str) -> bytes | None:
@@ -173,17 +181,17 @@ class PluginManager(pluggy.PluginManager):
         Raises:
             PluginError: It cannot be imported, or implements an unknown hook or argument.
         """
-        origin = f"plugin {entry_point.name!r} of {_origin(entry_point)}"
         try:
             plugin = entry_point.load()
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise PluginError(f"{origin} cannot be imported: {reason}") from error
+            raise PluginError(f"{_title(entry_point)} cannot be imported: {reason}") from error
         try:
             self.register(plugin, entry_point.name)
             self.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(f"{origin} does not fit: {' '.join(str(error).split())}") from error
+            reason = " ".join(str(error).split())
+            raise PluginError(f"{_title(entry_point)} does not fit: {reason}") from error
         if entry_point.dist is not None:
             self._distributions[entry_point.name] = entry_point.dist
 
@@ -229,6 +237,10 @@ def _by_name(found: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
                 f"{_origin(entry_point)}; uninstall one"
             )
     return installed
+
+
+def _title(entry_point: EntryPoint) -> str:
+    return f"plugin {entry_point.name!r} of {_origin(entry_point)}"
 
 
 def _origin(entry_point: EntryPoint) -> str:
