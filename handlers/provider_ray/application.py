@@ -6,18 +6,21 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
 from provider_core.server.configuration import Configuration, read_configuration
-from provider_ray.calls import Call, Head
+from provider_ray.calls import Call
+from provider_ray.http_server import HttpServer
 from provider_ray.ingress import Ingress
+from provider_ray.replies import ReplyAddress, ReplyListener, send_reply
 from provider_ray.router import PrefixRouter
 from provider_ray.server_process import ServerProcess
 from provider_ray.settings import RaySettings, read_settings
@@ -35,21 +38,17 @@ class Replica:
     Args:
         environment: The server's variables.
         log_file: For its lines.
-        stream_window_s: Streamed events are sent together for so long.
     """
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it
-        self, environment: Mapping[str, str], log_file: str, stream_window_s: float
+        self, environment: Mapping[str, str], log_file: str
     ) -> None:
-        self._stream_window_s = stream_window_s
         self._server = await ServerProcess.start(environment, Path(log_file))
         self._watching = asyncio.create_task(self._end_with_the_server())
 
-    async def answer(self, call: Call) -> AsyncGenerator[Head | bytes, None]:
-        """Answer a request: the head first, then pieces of the body."""
-        async with aclosing(self._server.answer(call, self._stream_window_s)) as pieces:
-            async for piece in pieces:
-                yield piece
+    async def answer(self, call: Call, address: ReplyAddress) -> None:
+        """Answer a request, past Ray; what runs is what Ray counts."""
+        await send_reply(address, self._server.answer(call))
 
     async def check_health(self) -> None:
         """Raise unless requests are served."""
@@ -75,11 +74,21 @@ class IngressReplica:
     Args:
         replicas: Of the servers.
         max_body_bytes: Of a request.
+        start_server: Starts a server of the ingress's own, if there is to be one.
     """
 
-    def __init__(self, replicas: DeploymentHandle, max_body_bytes: int) -> None:
-        answer = replicas.options(method_name="answer", stream=True)
-        self._ingress = Ingress(answer.remote, max_body_bytes)
+    def __init__(
+        self,
+        replicas: DeploymentHandle,
+        max_body_bytes: int,
+        start_server: Callable[..., HttpServer] | None,
+    ) -> None:
+        self._ingress = Ingress(
+            replicas.options(method_name="answer").remote,
+            ReplyListener(ray.util.get_node_ip_address()),
+            max_body_bytes=max_body_bytes,
+            start_server=start_server,
+        )
 
     def __serve_build_asgi_app__(self) -> Ingress:
         """Give Ray the application."""
@@ -114,7 +123,6 @@ def make_app(arguments: dict[str, Any]) -> serve.Application:
     ).bind(
         _environment(configuration, data_dir),
         str((settings.log_file or data_dir / "usage.log").absolute()),
-        settings.stream_window_s,
     )
     ingress = serve.deployment(
         IngressReplica,
@@ -123,7 +131,16 @@ def make_app(arguments: dict[str, Any]) -> serve.Application:
         max_ongoing_requests=limits.max_connections,
         graceful_shutdown_timeout_s=grace_s,
     )
-    return ingress.bind(replicas, limits.max_body_bytes)
+    start_server = None
+    if settings.port is not None:
+        start_server = partial(
+            HttpServer.start,
+            host=configuration.settings.host,
+            port=settings.port,
+            max_connections=limits.max_connections,
+            keep_alive_s=limits.keepalive_timeout_s,
+        )
+    return ingress.bind(replicas, limits.max_body_bytes, start_server)
 
 
 def _scale(settings: RaySettings, configuration: Configuration) -> dict[str, Any]:

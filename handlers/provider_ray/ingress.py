@@ -4,18 +4,22 @@ It reads because the router has to see the prompt. Who may do what, and what is 
 is the server's to say; here is answered only what no server could.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 import orjson
 from ray.exceptions import RayError
 from ray.serve.context import _serve_request_context  # documented, for all its name
 from ray.serve.exceptions import BackPressureError, RayServeException
-from ray.serve.handle import DeploymentResponseGenerator
+from ray.serve.handle import DeploymentResponse
 
 from provider_ray.calls import Call, Head, end_to_end
+from provider_ray.http_server import HttpServer
 from provider_ray.prefixes import prefix_keys
+from provider_ray.replies import ReplyAddress, ReplyCut, ReplyListener, unless
 
 log = logging.getLogger("ray.serve")  # Ray writes it beside its own lines
 
@@ -23,8 +27,9 @@ log = logging.getLogger("ray.serve")  # Ray writes it beside its own lines
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_ADDED = {"date", "server", "x-request-id"}  # by Ray's proxy, to every answer
+_ADDED = {b"date", b"server", b"x-request-id"}  # by Ray's proxy, to every answer
 _EVENT_STREAM = "text/event-stream"
 
 
@@ -36,47 +41,79 @@ class Ingress:
     """An ASGI application.
 
     Args:
-        answer: Has a replica answer.
+        answer: Has a replica answer to an address.
+        replies: Where it does; listens while the application lives.
         max_body_bytes: Of a request; one byte more is read, for the server to refuse it.
+        start_server: Starts a server of the ingress's own, with the application that it is given;
+            `None` leaves all to Ray's proxies.
     """
 
     def __init__(
         self,
-        answer: Callable[[Call], DeploymentResponseGenerator],
+        answer: Callable[[Call, ReplyAddress], DeploymentResponse],
+        replies: ReplyListener,
+        *,
         max_body_bytes: int,
+        start_server: Callable[[Application], HttpServer] | None = None,
     ) -> None:
         self._answer = answer
+        self._replies = replies
         self._max_body_bytes = max_body_bytes
+        self._start_server = start_server
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection's scope."""
+        """Serve a scope of Ray's: the life of this process, or a request that a proxy took."""
         match scope["type"]:
             case "lifespan":
-                await _live(receive, send)
+                await self._live(receive, send)
             case "http":
-                await self._serve(scope, receive, send)
+                request_id = _serve_request_context.get().request_id
+                await self._serve(scope, receive, partial(_send_to_proxy, send), request_id)
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Listen from the first message to the second."""
+        await receive()
+        await self._replies.open()
+        server = None if self._start_server is None else self._start_server(self._serve)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if server is not None:
+            await server.stop()
+        self._replies.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(
+        self, scope: Message, receive: Receive, send: Send, request_id: str = ""
+    ) -> None:
+        """Serve a request; its id is set if Ray's proxy gave it one, and answers with that."""
         try:
             body = await self._read_body(receive)
         except ClientLeft:
             return
+        call = _call_of(scope, body, request_id)
+        await unless(_until_left(receive), self._pass_on(call, send))
+
+    async def _pass_on(self, call: Call, send: Send) -> None:
         head: Head | None = None
-        answer = self._answer(_call_of(scope, body))
-        try:
-            async for piece in answer:
-                if isinstance(piece, Head):
-                    head = piece
-                    await send(_start(piece))
-                else:
+        with self._replies.expect() as reply:
+            response = self._answer(call, reply.address)
+            calling = asyncio.ensure_future(_result_of(response))
+            calling.add_done_callback(reply.note_end)
+            try:
+                head = await reply.head()
+                await send(_start(head))
+                async for piece in reply.pieces():
                     await send(_body(piece))
-        except BackPressureError:
-            await _fail(send, head, 429, "overloaded", "every replica is full")
-        except (RayError, RayServeException) as error:
-            log.warning("A replica was lost: %s", type(error).__name__)
-            await _fail(send, head, 503, "replica_lost", "the replica of this request ended")
-        finally:
-            answer.cancel()  # a client that left is one to the server, too
+                await calling  # says whether that was all
+            except BackPressureError:
+                await _fail(send, head, 429, "overloaded", "every replica is full")
+            except (RayError, RayServeException, ReplyCut) as error:
+                log.warning("A replica was lost: %s", type(error).__name__)
+                await _fail(send, head, 503, "replica_lost", "the replica of this request ended")
+            finally:
+                if not calling.done():  # a client that left is one to the server, too
+                    response.cancel()
+                    calling.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _read_body(self, receive: Receive) -> bytes:
@@ -91,26 +128,32 @@ class Ingress:
         return bytes(body[: self._max_body_bytes + 1])
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Begin and end with nothing to do."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
+async def _until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
-def _call_of(scope: Message, body: bytes) -> Call:
+async def _result_of(response: DeploymentResponse) -> None:
+    await response
+
+
+async def _send_to_proxy(send: Send, message: Message) -> None:
+    """Leave to Ray's proxy what it adds to every answer."""
+    if "headers" in message:
+        message["headers"] = [each for each in message["headers"] if each[0] not in _ADDED]
+    await send(message)
+
+
+def _call_of(scope: Message, body: bytes, request_id: str) -> Call:
     sent = tuple(
         (name.decode("latin-1").lower(), value.decode("latin-1"))
         for name, value in scope["headers"]
     )
     known = dict(sent)
     forwarded = [known.get("x-forwarded-for"), (scope.get("client") or [None])[0]]
-    ours = {
-        "x-forwarded-for": ", ".join(filter(None, forwarded)),  # whom Ray's proxy saw comes last
-        "x-request-id": _serve_request_context.get().request_id,  # as Ray answers it
-    }
+    ours = {"x-forwarded-for": ", ".join(filter(None, forwarded))}  # whom we saw comes last
+    if request_id:
+        ours["x-request-id"] = request_id  # as Ray answers it
     replaced = {*ours, "content-length"}
     path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
     if query := scope["query_string"].decode("latin-1"):
@@ -126,9 +169,7 @@ def _call_of(scope: Message, body: bytes) -> Call:
 
 def _start(head: Head) -> Message:
     headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in head.headers
-        if name.lower() not in _ADDED
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers
     ]
     return {"type": "http.response.start", "status": head.status, "headers": headers}
 

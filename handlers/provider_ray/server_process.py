@@ -61,12 +61,8 @@ class ServerProcess:
             raise RuntimeError("the server ended before it served; its standard error says why")
         return cls(link, open_session(json.loads(line)["socket_path"]))
 
-    async def answer(self, call: Call, window_s: float = 0) -> AsyncGenerator[Head | bytes, None]:
+    async def answer(self, call: Call) -> AsyncGenerator[Head | bytes, None]:
         """Have the server answer; closed early, its client has left.
-
-        Args:
-            call: What is asked.
-            window_s: After a piece of the body, what comes within so many seconds is the next one.
 
         Raises:
             aiohttp.ClientError: The server ended meanwhile.
@@ -77,8 +73,6 @@ class ServerProcess:
             yield Head(answer.status, end_to_end(tuple(answer.headers.items())))
             while piece := await answer.content.readany():
                 yield piece
-                if not answer.content.at_eof():
-                    await asyncio.sleep(window_s)
 
     async def check_ready(self) -> None:
         """Ask whether requests are served.

@@ -32,8 +32,11 @@ class RaySettings(BaseSettings):
     busy_factor: float = Field(
         2, ge=0, description="A replica that holds a prompt's beginning may be so much busier."
     )
-    stream_window_s: float = Field(
-        0.05, ge=0, description="Streamed events are sent together for so long: each hop costs."
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Of each ingress itself, at `PROVIDER_HOST`; see the page.",
     )
     log_file: Path | None = Field(
         None, description="Lines of a machine's replicas; default: `usage.log` in `data_dir`."

@@ -1,4 +1,4 @@
-"""A cluster of Ray on loopback, with our application: `python cluster.py FOLDER PORT REPLICAS`.
+"""A cluster of Ray on loopback, with our application: `python cluster.py FOLDER PROXY_PORT PORT`.
 
 Runs in the environment of `make client-packages` that has Ray. Says `ready` on standard output when
 replicas serve, and ends when standard input does.
@@ -11,7 +11,7 @@ from pathlib import Path
 _STORE_BYTES = 100 * 2**20
 
 
-def main(folder: Path, port: int, num_replicas: int) -> None:
+def main(folder: Path, proxy_port: int, port: int) -> None:
     """Serve until standard input ends."""
     token = folder / "token"
     token.write_text("0" * 64, encoding="utf-8")
@@ -32,8 +32,8 @@ def main(folder: Path, port: int, num_replicas: int) -> None:
         _node_ip_address="127.0.0.1",
         _temp_dir=str(folder / "ray"),
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(make_app({"min_replicas": num_replicas, "num_cpus": 0.4}))
+    serve.start(http_options={"host": "127.0.0.1", "port": proxy_port})
+    serve.run(make_app({"min_replicas": 2, "num_cpus": 0.4, "port": port}))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.read()

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -20,7 +19,7 @@ import pytest
 from provider_starter import MODEL_DIR
 from tests.platform.ray.installed import MARKS, PYTHON, ROOT
 from tests.platform.ray.processes import replicas, servers
-from tests.platform.replicas import PROVIDER
+from tests.platform.replicas import PROVIDER, free_port
 from tests.serving import KEY
 
 pytestmark = [*MARKS, pytest.mark.timeout(120)]
@@ -77,6 +76,7 @@ class Cluster:
     """A running one."""
 
     folder: Path
+    proxy_port: int
     port: int
     process: subprocess.Popen[bytes]
     session: aiohttp.ClientSession | None = field(default=None)
@@ -124,13 +124,17 @@ class Cluster:
             boots = {bill["boot_id"] for bill in self.bills(answers)}
 
     def ask(
-        self, text: str, headers: Mapping[str, str] = _HEADERS, **fields: Any
+        self,
+        text: str,
+        headers: Mapping[str, str] = _HEADERS,
+        port: int | None = None,
+        **fields: Any,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Ask for a stream of chat."""
+        """Ask for a stream of chat, by default past Ray's proxy."""
         assert self.session is not None
         messages = [{"role": "user", "content": text}]
         body = {"model": "starter", "stream": True, "messages": messages, **fields}
-        url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
+        url = f"http://127.0.0.1:{port or self.port}/v1/chat/completions"
         return self.session.post(url, json=body, headers=headers)
 
     async def chat(self, text: str, **fields: Any) -> Answer:
@@ -151,9 +155,7 @@ def started() -> Iterator[Cluster]:
     folder = Path("/tmp") / f"provider-ray-{os.getpid()}"  # noqa: S108 - short: sockets are in it
     folder.mkdir()
     (folder / "provider.toml").write_text(_CONFIGURATION, encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    proxy_port, port = free_port(), free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if name[:9] != "PROVIDER_"},  # noqa: TID251
         "PROVIDER_API_KEY": KEY,
@@ -163,7 +165,14 @@ def started() -> Iterator[Cluster]:
     }
     with (folder / "ray.log").open("wb") as log:
         process = subprocess.Popen(
-            [PYTHON, "-P", ROOT / "tests/platform/ray/cluster.py", folder, str(port), "2"],
+            [
+                PYTHON,
+                "-P",
+                ROOT / "tests/platform/ray/cluster.py",
+                folder,
+                str(proxy_port),
+                str(port),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -171,7 +180,7 @@ def started() -> Iterator[Cluster]:
             cwd=folder,
         )
     assert process.stdout is not None
-    cluster = Cluster(folder, port, process)
+    cluster = Cluster(folder, proxy_port, port, process)
     try:
         while (line := process.stdout.readline()) != b"ready\n":  # Ray writes there, too
             assert line, (folder / "ray.log").read_text(encoding="utf-8")[-4000:]
@@ -192,21 +201,27 @@ async def cluster(started: Cluster) -> AsyncIterator[Cluster]:
         yield started
 
 
-async def test_streams_and_refusals_pass_through(cluster: Cluster) -> None:
-    """As a server by itself answers, the request's id included."""
-    async with cluster.ask("Hello!", headers=_HEADERS | {"X-Request-Id": "mine-1"}) as reply:
-        assert reply.headers.getall("X-Request-Id") == ["mine-1"]
+@pytest.mark.parametrize(("name", "request_id"), [("proxy_port", "mine-1"), ("port", "req-")])
+async def test_streams_and_refusals_pass_through(
+    cluster: Cluster, name: str, request_id: str
+) -> None:
+    """As a server by itself answers; but Ray's proxy gives requests their ids."""
+    ask = partial(cluster.ask, port=getattr(cluster, name))
+    async with ask("Hello!", headers=_HEADERS | {"X-Request-Id": "mine-1"}) as reply:
+        (found,) = reply.headers.getall("X-Request-Id")
+        assert found.startswith(request_id)
+        assert len(reply.headers.getall("Date")) == 1
         assert reply.content_type == "text/event-stream"
         answer = await _read(reply)
     assert answer.is_whole
     assert len(answer.chunks) > 2
 
-    async with cluster.ask("Hello!", max_tokens=-1) as reply:
+    async with ask("Hello!", max_tokens=-1) as reply:
         assert reply.status == 400
         assert (await reply.json())["error"]["param"] == "max_tokens"
-    async with cluster.ask("Hello!", headers={"Authorization": "Bearer wrong-key"}) as reply:
+    async with ask("Hello!", headers={"Authorization": "Bearer wrong-key"}) as reply:
         assert reply.status == 401
-    async with cluster.ask("x" * _MAX_BODY_BYTES) as reply:
+    async with ask("x" * _MAX_BODY_BYTES) as reply:
         assert reply.status == 413
 
 
@@ -224,9 +239,11 @@ async def test_load_is_spread_and_beginnings_stay_together(cluster: Cluster) -> 
     assert {answer.num_cached_tokens for answer in first} == {0}
 
 
-async def test_who_leaves_is_billed_for_what_was_sent(cluster: Cluster) -> None:
+@pytest.mark.parametrize("name", ["proxy_port", "port"])
+async def test_who_leaves_is_billed_for_what_was_sent(cluster: Cluster, name: str) -> None:
     """The disconnect reaches the engine through proxy, ingress and replica."""
-    async with cluster.ask("Hello!", max_tokens=20_000, ignore_eos=True) as reply:
+    port = getattr(cluster, name)
+    async with cluster.ask("Hello!", port=port, max_tokens=20_000, ignore_eos=True) as reply:
         begun = Answer([(await reply.content.readuntil(b"\n\n")).decode().strip()])
 
     await cluster.until(lambda: cluster.is_billed([begun]))
@@ -239,7 +256,7 @@ async def _kill_under_load(cluster: Cluster, pid: int) -> tuple[list[Answer], li
     """Kill a process while streams run; returns those that are whole, and those that are cut."""
     await cluster.until_both_answer()
     num_boots = len(cluster.events("server.ready"))
-    asked = [cluster.ask(f"{number}!", max_tokens=300, ignore_eos=True) for number in range(8)]
+    asked = [cluster.ask(f"{number}!", max_tokens=1500, ignore_eos=True) for number in range(8)]
     async with AsyncExitStack() as stack:
         replies = await asyncio.gather(*map(stack.enter_async_context, asked))
         begun = await asyncio.gather(*(reply.content.readuntil(b"\n\n") for reply in replies))

@@ -28,10 +28,15 @@ def cases() -> Cases:
 
 
 def test_an_answer_passes_with_its_own_headers(cases: Cases) -> None:
-    """Those that Ray's proxy adds are not there twice."""
-    case = cases["whole"]
-    assert (case["status"], case["body"], case["is_complete"]) == (200, "data: 1\n\n", True)
-    assert case["headers"] == [[["content-type", "text/event-stream"]]]
+    """Those that Ray's proxy adds are not there twice, and are there where it is not."""
+    for name in ("whole", "past the proxy"):
+        case = cases[name]
+        assert (case["status"], case["body"], case["is_complete"]) == (200, "data: 1\n\n", True)
+        assert (case["is_cancelled"], case["is_closed"]) == ([False], [True])
+    assert cases["whole"]["headers"] == [[["content-type", "text/event-stream"]]]
+    assert cases["past the proxy"]["headers"] == [
+        [["content-type", "text/event-stream"], ["x-request-id", "r"], ["server", "s"]]
+    ]
 
 
 def test_a_request_passes_as_it_was_sent(cases: Cases) -> None:
@@ -44,6 +49,8 @@ def test_a_request_passes_as_it_was_sent(cases: Cases) -> None:
     ]
     assert dict(headers)["x-request-id"] == "of-ray"
     assert "content-length" not in dict(headers)
+    ((*_, headers, _),) = cases["past the proxy"]["calls"]
+    assert "x-request-id" not in dict(headers)  # the server's to give
 
 
 def test_a_body_is_read_up_to_what_the_server_refuses(cases: Cases) -> None:
@@ -85,6 +92,13 @@ def test_half_a_document_does_not_look_whole(cases: Cases) -> None:
 
 
 def test_a_client_that_leaves_early_is_not_asked_for(cases: Cases) -> None:
-    """No replica hears of it; one that answers is told when it leaves."""
+    """No replica hears of it."""
     assert cases["client left"]["calls"] == []
-    assert cases["whole"]["is_cancelled"]
+
+
+@pytest.mark.parametrize("name", ["client left before the head", "client left amid a stream"])
+def test_a_client_that_leaves_is_one_that_left(cases: Cases, name: str) -> None:
+    """To the replica's server, too; and Ray is told, which may not have chosen a replica yet."""
+    case = cases[name]
+    assert (case["is_cancelled"], case["is_closed"]) == ([True], [True])
+    assert not case["is_complete"]
