@@ -31,6 +31,8 @@ from provider_core.errors import (
 from provider_core.interfaces import (
     Batch,
     BlockStore,
+    CandidateRunner,
+    Candidates,
     ChatTemplate,
     Engine,
     EngineLoad,
@@ -98,6 +100,8 @@ __all__ = [
     "CallArguments",
     "CallEnd",
     "CallStart",
+    "CandidateRunner",
+    "Candidates",
     "CardExample",
     "CardMeasurement",
     "CardRecommendation",
