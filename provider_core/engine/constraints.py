@@ -73,6 +73,17 @@ class ConstrainedSequence:
         if not self._bitmask.any():
             self._fail("allows no token")
 
+    def ready_bitmask(self) -> npt.NDArray[np.int32] | None:
+        """What may come next, a bit for each id, if it is known by now and the grammar is well."""
+        return None if self.ready.locked() or self.error is not None else self._bitmask
+
+    def find_allowed(self, token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """Which of these ids may come next, `[k]`; all, if the grammar failed."""
+        if not self._is_ready():
+            return np.ones(len(token_ids), dtype=np.bool_)
+        bits = self._bitmask[token_ids // 32] >> token_ids % 32 & 1
+        return bits.astype(np.bool_)
+
     def restrict(self, logits: _Floats) -> None:
         """Make what may not come next impossible.
 

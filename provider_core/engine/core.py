@@ -7,10 +7,10 @@ what each step made. `LLMEngine` runs it on its thread; tests run it step by ste
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from provider_core.engine.constraints import MaskWorker
-from provider_core.engine.faults import as_backend_error, check_finite, check_logits
+from provider_core.engine.execution import Execution, StepLogits
+from provider_core.engine.faults import as_backend_error, check_finite
 from provider_core.engine.logprobs import note_prompt_logprobs
 from provider_core.engine.outbox import Delivery, Outbox
 from provider_core.engine.prefix_reuse import PrefixReuse
@@ -21,7 +21,7 @@ from provider_core.engine.sequence import Sequence
 from provider_core.engine.speculation import Speculator, make_speculator
 from provider_core.engine.step_budget import StepBudget
 from provider_core.errors import DeadlineExceeded, EngineDead, StepFailed
-from provider_core.interfaces import Batch, Clock, MixedRunner, ModelRunner
+from provider_core.interfaces import Batch, Clock, ModelRunner
 from provider_core.types import EngineOutput, FinishReason
 
 MAX_CONSECUTIVE_FAILURES = 5
@@ -54,9 +54,7 @@ class EngineCore:
     ) -> None:
         info = runner.info
         self.runner = runner
-        mixes = False
-        if info.mixes_phases and isinstance(runner, MixedRunner):
-            mixes, self._execute_mixed = True, runner.execute_mixed
+        self._execution = Execution(runner)
         self._prefixes = PrefixReuse(runner)
         self.scheduler = Scheduler(
             max_num_seqs=info.max_num_seqs,
@@ -64,7 +62,7 @@ class EngineCore:
             budget=StepBudget(max_tokens=prefill_chunk_tokens, target_itl_s=target_itl_s),
             max_kv_tokens=max_kv_tokens,
             prefix_cache=self._prefixes.cache,
-            mixes=mixes,
+            mixes=self._execution.mixes,
         )
         self.num_steps = 0
         self.num_prompt_tokens = 0  # computed
@@ -190,8 +188,7 @@ class EngineCore:
         Whatever fails hurts only its rows, unless it fails for good.
         """
         try:
-            logits = self.runner.execute_model(batch)
-            check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
+            logits = self._execution.run(batch, rows)
         except EngineDead:
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
@@ -202,22 +199,22 @@ class EngineCore:
     def _mix(self, scheduled: Scheduled, decode: Batch) -> bool:
         """Run a prefill and the decode of all rows in one call; say whether the prefill worked."""
         batch, rows = scheduled.batch, self.scheduler.rows
-        num_logits = batch.num_logits
         try:
-            logits = self._execute_mixed(batch, decode)
-            check_logits(logits, (num_logits + len(rows), self._vocab_size))
+            first, others = self._execution.run_mixed(batch, decode)
         except EngineDead:
             raise
         except Exception:  # noqa: BLE001 - a plugin may raise anything
             self._run(decode, rows)  # apart, what fails again hurts its own rows only
             return self._run(batch, scheduled.rows)
-        self._take(decode, rows, logits[num_logits:])
-        return self._take(batch, scheduled.rows, logits[:num_logits])
+        self._take(decode, rows, others)
+        return self._take(batch, scheduled.rows, first)
 
-    def _take(self, batch: Batch, rows: list[Sequence], logits: npt.NDArray[np.float32]) -> bool:
+    def _take(self, batch: Batch, rows: list[Sequence], logits: StepLogits) -> bool:
         """Draw what follows from a batch and hand it out; say whether that worked."""
         try:
             sampled = self._draw(batch, rows, logits)
+        except EngineDead:
+            raise
         except Exception as error:  # noqa: BLE001 - logits of a plugin may be anything
             self._fail(list(rows), error)
             return False
@@ -262,9 +259,7 @@ class EngineCore:
                 self._forget(sequence)
                 self._release([sequence])
 
-    def _draw(
-        self, batch: Batch, rows: list[Sequence], logits: npt.NDArray[np.float32]
-    ) -> Sampled | None:
+    def _draw(self, batch: Batch, rows: list[Sequence], logits: StepLogits) -> Sampled | None:
         """Draw from what the model says; `None` for a prefill that draws nothing.
 
         It is not complete, or the prompt is all that was wanted.
@@ -272,10 +267,12 @@ class EngineCore:
         Raises:
             StepFailed: Not one row of logits is finite.
         """
-        if batch.phase == "decode":
+        if not isinstance(logits, np.ndarray):
+            sampled, self._metadata = logits.sample(), None
+        elif batch.phase == "decode":
             if self._metadata is None:
                 self._metadata = SamplingMetadata(rows, self._vocab_size)
-            metadata = self._metadata
+            sampled = sample(logits, self._metadata)
         else:
             (sequence,) = rows
             if sequence.request.sampling.prompt_logprobs is not None:
@@ -287,8 +284,7 @@ class EngineCore:
             if not sequence.max_new_tokens:
                 check_finite(logits)
                 return None
-            metadata = SamplingMetadata(rows, self._vocab_size)
-        sampled = sample(logits, metadata)
+            sampled = sample(logits, SamplingMetadata(rows, self._vocab_size))
         if len(sampled.failed_rows) == len(rows):
             raise StepFailed("the model's logits are not finite")
         return sampled

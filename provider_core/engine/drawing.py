@@ -124,7 +124,29 @@ def draw_filtered(scaled: _Floats, uniforms: _Doubles, filters: Filters) -> _Int
     weights = np.exp(sorted_scaled).astype(np.float64)
     cumulative = weights.cumsum(axis=1)
     rows = np.arange(len(weights))
+    kept = count_kept(weights, cumulative, num_candidates, whole_mass, filters)
+    target = uniforms * cumulative[rows, kept - 1]
+    chosen: _Ints = ids[rows, (cumulative <= target[:, None]).sum(axis=1)]
+    return chosen
 
+
+def count_kept(
+    weights: _Doubles,
+    cumulative: _Doubles,
+    num_candidates: _Ints,
+    whole_mass: _Doubles,
+    filters: Filters,
+) -> _Ints:
+    """How many of each row's likeliest tokens its filters leave, at least one.
+
+    Args:
+        weights: Exponentials of scaled logits, `[r, w]`, highest first.
+        cumulative: Their sums, `[r, w]`.
+        num_candidates: How many of the w are tokens, `[r]`.
+        whole_mass: Sum over the vocabulary, `[r]`; read only where `top_p` or `top_a` come first.
+        filters: Of the rows.
+    """
+    rows = np.arange(len(weights))
     has_top_k = filters.top_k > 0
     kept = np.where(has_top_k, np.minimum(filters.top_k, num_candidates), num_candidates)
     mass = np.where(has_top_k, cumulative[rows, kept - 1], whole_mass)
@@ -136,12 +158,8 @@ def draw_filtered(scaled: _Floats, uniforms: _Doubles, filters: Filters) -> _Int
     # With weights relative to the highest (1) and s their sum: p >= a * p_max**2 is w >= a / s.
     left = np.where(filters.is_top_a_alone, whole_mass, cumulative[rows, kept - 1])
     least = filters.top_a / left
-    kept = np.minimum(kept, (weights >= least[:, None]).sum(axis=1))
-    kept = np.maximum(kept, 1)
-
-    target = uniforms * cumulative[rows, kept - 1]
-    chosen: _Ints = ids[rows, (cumulative <= target[:, None]).sum(axis=1)]
-    return chosen
+    num_kept: _Ints = np.minimum(kept, (weights >= least[:, None]).sum(axis=1))
+    return np.maximum(num_kept, 1)
 
 
 def _floors(scaled: _Floats, filters: Filters) -> tuple[_Floats, _Doubles]:

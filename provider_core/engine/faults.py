@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from provider_core.errors import BackendError, StepFailed
+from provider_core.interfaces import Candidates
 
 
 def check_logits(logits: npt.NDArray[np.float32], expected: tuple[int, int]) -> None:
@@ -13,6 +14,23 @@ def check_logits(logits: npt.NDArray[np.float32], expected: tuple[int, int]) -> 
             f"the runner returned {logits.dtype} logits of shape {logits.shape},"
             f" not float32 {expected}"
         )
+
+
+def check_candidates(found: Candidates, expected: tuple[int, int]) -> None:
+    """Raise `StepFailed` if candidates are not of the expected shape and types."""
+    forms = {
+        "token_ids": (expected, np.int32),
+        "logits": (expected, np.float32),
+        "log_masses": (expected[:1], np.float32),
+        "log_sum_exps": (expected[:1], np.float32),
+    }
+    for name, form in forms.items():
+        values = getattr(found, name)
+        if (values.shape, values.dtype) != form:
+            raise StepFailed(
+                f"the runner returned {name} of {values.dtype} and shape {values.shape}, not"
+                f" {np.dtype(form[1])} and {form[0]}"
+            )
 
 
 def check_finite(logits: npt.NDArray[np.float32]) -> None:

@@ -303,13 +303,8 @@ def _concatenate_biases(
 def _make_groups(
     params: list[SamplingParams], random: list[int], vocab_size: int
 ) -> list[_DrawGroup]:
-    top_k = [p.top_k if 0 < p.top_k < vocab_size else 0 for p in params]
-    filtered: list[int] = []
-    whole: list[int] = []
-    for row in random:
-        p = params[row]
-        is_filtered = top_k[row] or p.top_p < 1.0 or p.min_p > 0.0 or p.top_a > 0.0
-        (filtered if is_filtered else whole).append(row)
+    filtered = [row for row in random if is_filtered(params[row], vocab_size)]
+    whole = [row for row in random if not is_filtered(params[row], vocab_size)]
     size = max(1, _MAX_DRAW_SIZE // vocab_size)
     groups = []
     for start in range(0, len(whole), size):
@@ -318,14 +313,26 @@ def _make_groups(
     size = size if vocab_size < _LARGE_VOCAB else 1
     for start in range(0, len(filtered), size):
         rows = filtered[start : start + size]
-        filters = Filters(
-            top_k=np.array([top_k[row] for row in rows], dtype=np.int64),
-            top_p=np.array([params[row].top_p for row in rows], dtype=np.float64),
-            min_p=np.array([params[row].min_p for row in rows], dtype=np.float64),
-            top_a=np.array([params[row].top_a for row in rows], dtype=np.float64),
-        )
+        filters = make_filters([params[row] for row in rows], vocab_size)
         groups.append(_DrawGroup(np.array(rows), _inverse_temperature(params, rows), filters))
     return groups
+
+
+def is_filtered(params: SamplingParams, vocab_size: int) -> bool:
+    """Whether a draw is from less than the whole vocabulary."""
+    has_top_k = 0 < params.top_k < vocab_size
+    return has_top_k or params.top_p < 1.0 or params.min_p > 0.0 or params.top_a > 0.0
+
+
+def make_filters(params: list[SamplingParams], vocab_size: int) -> Filters:
+    """The filters of rows, as arrays."""
+    top_k = [p.top_k if 0 < p.top_k < vocab_size else 0 for p in params]
+    return Filters(
+        top_k=np.array(top_k, dtype=np.int64),
+        top_p=np.array([p.top_p for p in params], dtype=np.float64),
+        min_p=np.array([p.min_p for p in params], dtype=np.float64),
+        top_a=np.array([p.top_a for p in params], dtype=np.float64),
+    )
 
 
 def _inverse_temperature(params: list[SamplingParams], rows: list[int]) -> npt.NDArray[np.float32]:

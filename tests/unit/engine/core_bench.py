@@ -1,5 +1,6 @@
 """A core over a scripted runner, for tests that step it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from provider_core.engine.core import EngineCore
@@ -18,11 +19,12 @@ class Bench:
         self,
         *,
         speculates: bool = False,
-        **options: Any,  # whatever ScriptedRunner takes
+        make_runner: Callable[..., ScriptedRunner] = ScriptedRunner,
+        **options: Any,  # whatever the runner takes
     ) -> None:
         options.setdefault("max_num_seqs", 4)
         options.setdefault("max_model_len", 64)
-        self.runner = ScriptedRunner(**options)
+        self.runner = make_runner(**options)
         self.clock = ManualClock()
         self.core = EngineCore(
             self.runner,

@@ -12,13 +12,17 @@ from provider_core.engine.core import EngineCore
 from provider_core.engine.sequence import make_sequence
 from provider_core.testing import Recorder, ScriptedRunner, submit
 from provider_core.types import GenerationRequest, SamplingParams
+from tests.unit.engine.candidate_runner import CandidateScriptedRunner
 
 MAX_MODEL_LEN = 96
 EOS = frozenset({3, 4, 5, 6, 7, 8})  # likely enough to come up in a vocabulary of 64
 
 
-def _runner(max_num_seqs: int, *, mixes: bool = False) -> ScriptedRunner:
-    return ScriptedRunner(
+def _runner(
+    max_num_seqs: int, *, mixes: bool = False, has_candidates: bool = False
+) -> ScriptedRunner:
+    make = CandidateScriptedRunner if has_candidates else ScriptedRunner
+    return make(
         max_num_seqs=max_num_seqs, max_model_len=MAX_MODEL_LEN, vocab_size=64, mixes_phases=mixes
     )
 
@@ -69,6 +73,7 @@ ARRIVALS = st.lists(
     chunk=st.sampled_from([3, 7, 16, 64]),
     max_kv_tokens=st.sampled_from([54, 120, 10_000]),
     mixes=st.booleans(),
+    has_candidates=st.booleans(),
 )
 def test_any_arrivals_end_once_with_the_text_they_make_alone(
     arrivals: list[tuple[int, int, int, int | None, str, float]],
@@ -77,10 +82,11 @@ def test_any_arrivals_end_once_with_the_text_they_make_alone(
     max_kv_tokens: int,
     *,
     mixes: bool,
+    has_candidates: bool,
 ) -> None:
     """Aborted ones have a beginning of it. At the end no slot and no token is held."""
     core = EngineCore(
-        _runner(max_num_seqs, mixes=mixes),
+        _runner(max_num_seqs, mixes=mixes, has_candidates=has_candidates),
         prefill_chunk_tokens=chunk,
         max_kv_tokens=max_kv_tokens,
         clock=time,

@@ -1,0 +1,374 @@
+"""Steps of candidates: the ids that whole logits would draw, and how rarely a row is fetched."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provider_core.engine.candidates import CandidateSteps
+from provider_core.engine.constraints import MaskWorker
+from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
+from provider_core.engine.sequence import Sequence, make_sequence
+from provider_core.errors import StepFailed
+from provider_core.interfaces import RunnerInfo
+from provider_core.testing import decode_batch, prefill_batch
+from provider_core.types import EngineOutput, GenerationRequest, SamplingParams
+from tests.unit.engine.candidate_runner import GivenLogits
+from tests.unit.engine.scripted_grammar import ScriptedGrammar
+
+VOCAB_SIZE, K = 45, 9
+GREEDY = SamplingParams(max_tokens=100, temperature=0.0)
+Logits = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def masks() -> MaskWorker:
+    """Makes the masks of all tests."""
+    return MaskWorker(VOCAB_SIZE)
+
+
+def new_sequence(params: SamplingParams, position: int = 0) -> Sequence:
+    """A sequence that has drawn so many ids."""
+    request = GenerationRequest(
+        request_id="r",
+        prompt_token_ids=(1, 2),
+        sampling=params,
+        eos_token_ids=frozenset({0}),
+    )
+    sequence = make_sequence(request, ignore, max_model_len=10_000)
+    sequence.num_generated_tokens = position
+    return sequence
+
+
+def ignore(output: EngineOutput) -> None:
+    """Take an output that nobody reads."""
+
+
+def constrain(sequence: Sequence, masks: MaskWorker, allowed: set[int], *, is_ready: bool) -> None:
+    """Let a grammar allow these ids, and its mask be there before the step, or be late."""
+    sequence.constraint = masks.begin(ScriptedGrammar(allowed, range(VOCAB_SIZE)))
+    with sequence.constraint.ready:
+        pass
+    if not is_ready:
+        sequence.constraint.ready_bitmask = lambda: None  # type: ignore[method-assign] # a race
+
+
+def new_steps(runner: GivenLogits, k: int = K) -> CandidateSteps:
+    """What asks it."""
+    info = RunnerInfo(
+        backend="given",
+        backend_version="1",
+        device="cpu",
+        max_num_seqs=64,
+        max_model_len=100,
+        vocab_size=VOCAB_SIZE,
+        max_candidates=k,
+    )
+    return CandidateSteps(runner, info)
+
+
+def run(runner: GivenLogits, sequences: list[Sequence], k: int = K) -> Sampled | None:
+    """Draw from candidates; `None` if nothing but whole logits will do."""
+    batch = decode_batch([1] * len(sequences), [5] * len(sequences))
+    step = new_steps(runner, k).run(batch, sequences)
+    return None if step is None else step.sample()
+
+
+def run_whole(logits: Logits, sequences: list[Sequence]) -> Sampled:
+    """Draw from whole logits."""
+    return sample(logits.copy(), SamplingMetadata(sequences, VOCAB_SIZE))
+
+
+def random_logits(num_rows: int = 1, *, scale: float = 3.0) -> Logits:
+    """No two alike."""
+    rng = np.random.default_rng(11)
+    return rng.normal(0, scale, (num_rows, VOCAB_SIZE)).astype(np.float32)
+
+
+def check_same(expected: Sampled, actual: Sampled, *, tolerance: float = 2e-5) -> None:
+    """Compare all that was drawn, log probabilities as far as rounding goes."""
+    sound = [row for row in range(len(expected.token_ids)) if row not in expected.failed_rows]
+    assert actual.failed_rows == expected.failed_rows
+    assert actual.token_ids[sound].tolist() == expected.token_ids[sound].tolist()
+    assert actual.token_ids.dtype == np.int64
+    assert actual.complete_rows == expected.complete_rows
+    assert actual.rejected_rows.keys() == expected.rejected_rows.keys()
+    assert set(actual.logprobs) - set(expected.failed_rows) == set(expected.logprobs) - set(
+        expected.failed_rows
+    )
+    for row in set(sound) & set(expected.logprobs):
+        found, wanted = actual.logprobs[row], expected.logprobs[row]
+        assert found.token_id == wanted.token_id
+        assert found.logprob == pytest.approx(wanted.logprob, abs=tolerance)
+        assert [i for i, _ in found.top] == [i for i, _ in wanted.top]
+        assert [v for _, v in found.top] == pytest.approx([v for _, v in wanted.top], abs=tolerance)
+
+
+_PARAMS = st.builds(
+    SamplingParams,
+    max_tokens=st.just(100),
+    min_tokens=st.sampled_from([0, 0, 50]),
+    temperature=st.sampled_from([0.0, 0.05, 0.7, 1.0, 2.0]),
+    top_p=st.sampled_from([1e-9, 0.5, 0.9, 1.0 - 2.0**-53, 1.0]),
+    top_k=st.sampled_from([0, 0, 1, 3, K - 1, K, K + 1, 20, VOCAB_SIZE - 1, 500]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05, 1.0]),
+    top_a=st.sampled_from([0.0, 0.0, 0.0, 0.2]),
+    frequency_penalty=st.sampled_from([0.0, 0.0, 0.0, 0.8]),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 1.0, 1.3]),
+    logit_bias=st.sampled_from([(), (), (), ((2, 5.0), (900, 1.0))]),
+    seed=st.integers(0, 2**64 - 1),
+    logprobs=st.sampled_from([None, None, 0, 1, 5, K, 20]),
+)
+_BAD = st.sampled_from([None, None, None, None, np.nan, np.inf])
+
+
+@st.composite
+def _rows(draw: st.DrawFn) -> Logits:
+    """Steep or flat, with ties or without, and with ids that cannot be."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    row = rng.normal(0, draw(st.sampled_from([0.1, 1.0, 10.0])), VOCAB_SIZE).astype(np.float32)
+    row = row.round(draw(st.sampled_from([0, 1, 6])))
+    row[rng.permutation(VOCAB_SIZE)[draw(st.integers(1, VOCAB_SIZE)) :]] -= 30
+    row[rng.permutation(VOCAB_SIZE)[draw(st.integers(1, 2 * VOCAB_SIZE)) :]] = -np.inf
+    return row * np.float32(draw(st.sampled_from([1.0, 1.0, 1000.0])))
+
+
+@st.composite
+def _cases(draw: st.DrawFn) -> dict[str, Any]:
+    """A row, what is asked of it, and what its grammar allows if it has one."""
+    row, params, bad = draw(_rows()), draw(_PARAMS), draw(_BAD)
+    if bad is not None:
+        row[draw(st.integers(0, VOCAB_SIZE - 1))] = bad
+        params = replace(params, min_tokens=0)  # nothing takes it out again
+    allowed = st.one_of(
+        st.none(),
+        st.sets(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=5),
+        st.just(set(range(0, VOCAB_SIZE, 2))),
+    )
+    return {
+        "row": row,
+        "params": params,
+        "allowed": None if bad == np.inf else draw(allowed),
+        "is_ready": draw(st.booleans()),
+        "position": draw(st.integers(0, 80)),
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases=st.lists(_cases(), min_size=1, max_size=4), k=st.sampled_from([1, K, VOCAB_SIZE]))
+def test_ids_are_those_of_whole_logits(
+    masks: MaskWorker, cases: list[dict[str, Any]], k: int
+) -> None:
+    """For any logits, with ties, NaN and infinity, and for any mix of parameters and grammars."""
+    logits = np.stack([case["row"] for case in cases])
+    both = []
+    for _ in range(2):
+        sequences = [new_sequence(case["params"], case["position"]) for case in cases]
+        for sequence, case in zip(sequences, cases, strict=True):
+            if case["allowed"] is not None:
+                constrain(sequence, masks, case["allowed"], is_ready=case["is_ready"])
+        both.append(sequences)
+    expected = run_whole(logits, both[0])
+
+    actual = run(GivenLogits(logits, k), both[1], k)
+
+    if actual is not None:
+        finite = logits[np.isfinite(logits)]
+        check_same(expected, actual, tolerance=2e-5 + 1e-6 * float(np.abs(finite).max(initial=0)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), top_p=st.sampled_from([0.5, 0.9, 1.0]))
+def test_half_precision_ties_are_settled_by_the_lowest_id(seed: int, top_p: float) -> None:
+    """Logits on a coarse grid, with many ties among the candidates and at their end."""
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(-2, 3, (8, VOCAB_SIZE)).astype(np.float32)
+    params = [replace(GREEDY, temperature=t, top_p=top_p, seed=seed) for t in (0.0, 0.3)] * 4
+    runner = GivenLogits(logits, VOCAB_SIZE // 2)
+
+    sampled = run(runner, [new_sequence(p) for p in params], VOCAB_SIZE // 2)
+
+    assert sampled is not None
+    check_same(run_whole(logits, [new_sequence(p) for p in params]), sampled)
+
+
+def test_greedy_rows_fetch_nothing() -> None:
+    """Nor do their log probabilities, with as many alternatives as a client may ask for."""
+    logits = random_logits(4)
+    params = [GREEDY, replace(GREEDY, logprobs=0), replace(GREEDY, logprobs=K - 1), GREEDY]
+    runner = GivenLogits(logits, K)
+
+    sampled = run(runner, [new_sequence(p) for p in params])
+
+    assert sampled is not None
+    check_same(run_whole(logits, [new_sequence(p) for p in params]), sampled)
+    assert runner.fetched == []
+
+
+def test_a_tie_with_what_is_not_listed_is_fetched_alone() -> None:
+    """The lowest of the highest may be among the others. A tie within the list is settled there."""
+    logits = random_logits(3)
+    logits[1] = 1.0
+    logits[2, [5, 30]] = 50.0
+    runner = GivenLogits(logits, K)
+
+    sampled = run(runner, [new_sequence(GREEDY) for _ in range(3)])
+
+    assert sampled is not None
+    assert sampled.token_ids.tolist() == [int(logits[0].argmax()), 0, 5]
+    assert runner.fetched == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("params", "most"),
+    [
+        (SamplingParams(max_tokens=9), 0.03),
+        (SamplingParams(max_tokens=9, temperature=0.6), 0.01),
+        (SamplingParams(max_tokens=9, top_p=0.9), 0.0),
+        (SamplingParams(max_tokens=9, top_k=5, top_p=0.95), 0.0),
+        (SamplingParams(max_tokens=9, min_p=0.05), 0.0),
+    ],
+)
+def test_sampled_rows_are_rarely_fetched(params: SamplingParams, most: float) -> None:
+    """From logits as steep as a model's: the ids are those of whole rows for every seed."""
+    row = 14 - 2.2 * np.arange(VOCAB_SIZE, dtype=np.float32)
+    logits = np.tile(np.random.default_rng(5).permutation(row), (500, 1))
+    rows = [replace(params, seed=seed) for seed in range(500)]
+    runner = GivenLogits(logits, K)
+
+    sampled = run(runner, [new_sequence(p) for p in rows])
+
+    assert sampled is not None
+    assert len(set(sampled.token_ids.tolist())) > 1
+    check_same(run_whole(logits, [new_sequence(p) for p in rows]), sampled)
+    assert sum(map(len, runner.fetched)) <= most * len(rows)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_nucleus_within_more_than_is_listed_is_fetched(
+    masks: MaskWorker, *, is_late: bool
+) -> None:
+    """Of `top_k` tokens the mass has to be known: those listed would do for a smaller one."""
+    logits = np.linspace(0.5, -0.5, VOCAB_SIZE, dtype=np.float32)[None]
+    top_k = 6 if is_late else K + 20
+    sequence = new_sequence(SamplingParams(max_tokens=9, top_k=top_k, top_p=0.5, seed=1))
+    if is_late:
+        constrain(sequence, masks, {0, 1, 2, *range(20, 40)}, is_ready=False)
+    runner = GivenLogits(logits, K)
+
+    assert run(runner, [sequence]) is not None
+    assert runner.fetched == [[0]]
+
+
+def test_rows_with_edits_are_fetched_and_their_neighbours_are_not() -> None:
+    """Bias, penalties, ids that may not come yet, and `top_a`."""
+    edits: list[dict[str, Any]] = [
+        {"logit_bias": ((3, 5.0),)},
+        {"frequency_penalty": 0.5},
+        {"repetition_penalty": 1.2},
+        {"min_tokens": 3},
+        {"top_a": 0.1, "temperature": 1.0},
+    ]
+    logits = random_logits(len(edits) + 1)
+    params = [GREEDY, *(replace(GREEDY, seed=3, **edit) for edit in edits)]
+    runner = GivenLogits(logits, K)
+
+    sampled = run(runner, [new_sequence(p) for p in params])
+
+    assert sampled is not None
+    check_same(run_whole(logits, [new_sequence(p) for p in params]), sampled)
+    assert runner.fetched == [[1, 2, 3, 4, 5]]
+    assert run(GivenLogits(logits, K), [new_sequence(p) for p in params[1:]]) is None
+    held_back = new_sequence(params[4], position=3)  # not any more
+    runner = GivenLogits(logits[4:5], K)
+    assert run(runner, [held_back]) is not None
+    assert runner.fetched == []
+
+
+def test_a_mask_that_is_ready_goes_along(masks: MaskWorker) -> None:
+    """So that what a grammar allows is found wherever it is, and what it weighs is known."""
+    logits = np.tile(np.linspace(5, -5, VOCAB_SIZE, dtype=np.float32), (3, 1))
+    allowed = {VOCAB_SIZE - 1, VOCAB_SIZE - 3}  # the least likely
+    params = [GREEDY, replace(GREEDY, temperature=1.0, top_p=0.99, seed=1), GREEDY]
+    sequences = [new_sequence(p) for p in params]
+    for sequence in sequences[:2]:
+        constrain(sequence, masks, allowed, is_ready=True)
+    runner = GivenLogits(logits, K)
+
+    sampled = run(runner, sequences)
+
+    assert sampled is not None
+    assert sampled.token_ids[0] == VOCAB_SIZE - 3
+    assert sampled.token_ids[1] in allowed
+    assert (runner.masked, runner.fetched) == ([[0, 1]], [])
+
+
+def test_nobody_waits_for_a_mask_that_is_late(masks: MaskWorker) -> None:
+    """It is applied to the candidates; if it allows none of them, the row is fetched."""
+    logits = np.tile(np.linspace(5, -5, VOCAB_SIZE, dtype=np.float32), (2, 1))
+    sequences = [new_sequence(GREEDY), new_sequence(GREEDY)]
+    constrain(sequences[0], masks, {3, VOCAB_SIZE - 1}, is_ready=False)
+    constrain(sequences[1], masks, {VOCAB_SIZE - 1}, is_ready=False)
+    runner = GivenLogits(logits, K)
+
+    sampled = run(runner, sequences)
+
+    assert sampled is not None
+    assert sampled.token_ids.tolist() == [3, VOCAB_SIZE - 1]
+    assert (runner.masked, runner.fetched) == ([[]], [[1]])
+
+
+def test_alternatives_beside_a_grammar_are_of_all_ids(masks: MaskWorker) -> None:
+    """So its mask stays on the host."""
+    sequence = new_sequence(replace(GREEDY, logprobs=2))
+    constrain(sequence, masks, {5}, is_ready=True)
+    logits = random_logits()
+    runner = GivenLogits(logits, VOCAB_SIZE)
+
+    sampled = run(runner, [sequence], VOCAB_SIZE)
+
+    assert sampled is not None
+    assert sampled.logprobs[0].token_id == 5
+    assert [i for i, _ in sampled.logprobs[0].top] == np.argsort(-logits[0])[:2].tolist()
+    assert (runner.masked, runner.fetched) == ([[]], [])
+
+
+@pytest.mark.parametrize(
+    ("batch", "params"),
+    [
+        (prefill_batch(0, [1, 2], num_logits=0), GREEDY),
+        (prefill_batch(0, [1, 2], num_logits=2), replace(GREEDY, prompt_logprobs=1)),
+        (prefill_batch(0, [1], num_logits=1), replace(GREEDY, prompt_logprobs=1)),
+        (prefill_batch(0, [1, 2]), replace(GREEDY, max_tokens=0)),
+    ],
+)
+def test_other_steps_are_left_to_whole_logits(batch: Any, params: SamplingParams) -> None:
+    """Pieces of prompts, prompts whose own tokens are rated, and those that nothing follows."""
+    runner = GivenLogits(random_logits(), K)
+    assert new_steps(runner).run(batch, [new_sequence(params)]) is None
+    assert runner.masked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("token_ids", lambda values: values.astype(np.int64)),
+        ("logits", lambda values: values[:, :-1]),
+        ("log_masses", lambda values: values[:, None]),
+        ("log_sum_exps", lambda values: values.astype(np.float64)),
+    ],
+)
+def test_a_runner_that_returns_something_else_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, name: str, change: Any
+) -> None:
+    """By the name of what is wrong."""
+    runner = GivenLogits(random_logits(), K)
+    found = runner.execute_candidates(decode_batch([1], [5]), np.ones(1, np.float32), {})
+    wrong = replace(found, **{name: change(getattr(found, name))})
+    monkeypatch.setattr(runner, "execute_candidates", lambda *_: wrong)
+    with pytest.raises(StepFailed, match=f"the runner returned {name} of"):
+        run(runner, [new_sequence(GREEDY)])
