@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from provider_core.cli.output_options import OUTPUT, HtmlFile, JsonFile
 from provider_core.errors import ConfigurationError
 
-LOAD, REQUESTS, SECOND, OUTPUT = "Load", "Requests", "The second server", "Results"
+LOAD, REQUESTS, SECOND = "Load", "Requests", "The second server"
 
 
 class Prompts(StrEnum):
@@ -155,18 +156,8 @@ def bench(
         str | None,
         typer.Option(help="For goodput, e.g. ttft=500ms,itl=100ms.", rich_help_panel=OUTPUT),
     ] = None,
-    json_file: Annotated[
-        str | None,
-        typer.Option(
-            "--json", metavar="FILE", help="Write all figures; - is stdout.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Write a report with charts, in one file.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
+    json_file: JsonFile = None,
+    html: HtmlFile = None,
     svg: Annotated[
         Path | None,
         typer.Option(
@@ -179,8 +170,8 @@ def bench(
     Exits with 2 if it cannot be measured or answered nothing, and with 3 if two servers were to be
     compared and the machine was not quiet.
     """
-    from provider_core.cli.bench_results import Outputs
     from provider_core.cli.bench_session import BenchOptions, ServerOptions, run_bench
+    from provider_core.cli.outputs import Outputs
 
     servers = [ServerOptions(url, name, key, model, path, pid, body)]
     second = {

@@ -16,7 +16,8 @@ import orjson
 import typer
 import uvloop
 
-from provider_core.cli.bench_results import Outputs, publish
+from provider_core.cli.bench_results import publish
+from provider_core.cli.outputs import Outputs
 from provider_core.errors import ConfigurationError
 from provider_core.loadtest.machine import (
     Snapshot,

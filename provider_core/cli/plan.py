@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-TRAFFIC, REPLICAS, MONEY, OUTPUT = "Traffic", "Replicas", "Money and limits", "Results"
+from provider_core.cli.output_options import HtmlFile, JsonFile
+
+TRAFFIC, REPLICAS, MONEY = "Traffic", "Replicas", "Money and limits"
 
 
 def plan(
@@ -112,18 +114,8 @@ def plan(
         str | None,
         typer.Option(help="Counts what its deadline would cut.", rich_help_panel=MONEY),
     ] = None,
-    json_file: Annotated[
-        str | None,
-        typer.Option(
-            "--json", metavar="FILE", help="Write all figures; - is stdout.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Write a page with charts, in one file.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
+    json_file: JsonFile = None,
+    html: HtmlFile = None,
 ) -> None:
     """Predict replicas, throughput, time to first token and cost of a traffic, by simulation.
 

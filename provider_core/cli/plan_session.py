@@ -5,10 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import typer
-from rich.console import Console
-
-from provider_core.cli.bench_results import STDOUT, WIDTH_OF_A_FILE, check_file, rich_table
+from provider_core.cli.outputs import Outputs
 from provider_core.errors import ConfigurationError
 from provider_core.loadtest.workload import Length
 from provider_core.planning.costs import fit_costs
@@ -62,6 +59,11 @@ class PlanOptions:
     json_file: str | None = None
     html_file: Path | None = None
 
+    @property
+    def outputs(self) -> Outputs:
+        """Where the plan goes."""
+        return Outputs(json_file=self.json_file, html_file=self.html_file)
+
 
 def run_plan(options: PlanOptions) -> int:
     """Simulate, print, write files.
@@ -74,22 +76,8 @@ def run_plan(options: PlanOptions) -> int:
     """
     _check(options)
     report = make_report(options)
-    console = Console(stderr=options.json_file == STDOUT)
-    if not console.is_terminal:
-        console = Console(stderr=console.stderr, width=WIDTH_OF_A_FILE)
-    for table in tables(report):
-        console.print(rich_table(table), "")
-    for line in notes(report):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    try:
-        if options.json_file == STDOUT:
-            typer.echo(report_json(report).decode(), nl=False)
-        elif options.json_file is not None:
-            Path(options.json_file).write_bytes(report_json(report))
-        if options.html_file is not None:
-            options.html_file.write_text(page(report), encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{error.filename} cannot be written: {error.strerror}") from error
+    options.outputs.show(tables(report), notes(report))
+    options.outputs.write(lambda: report_json(report), lambda: page(report))
     return 0 if report.search.is_met else EXIT_NOT_KEPT
 
 
@@ -210,7 +198,4 @@ def _check(options: PlanOptions) -> None:
         raise ConfigurationError("--min-replicas is more than --max-replicas")
     if options.trace is not None and options.prompt_tokens is not None:
         raise ConfigurationError("the prompts are those of --trace; leave out --prompt-tokens")
-    if options.json_file is not None and options.json_file != STDOUT:
-        check_file("--json", Path(options.json_file))
-    if options.html_file is not None:
-        check_file("--html", options.html_file)
+    options.outputs.check()

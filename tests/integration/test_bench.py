@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from provider_core.cli.bench import bench as bench_command
-from provider_core.cli.bench_results import Outputs, publish
+from provider_core.cli.bench_results import publish
 from provider_core.cli.bench_session import (
     EXIT_NOISY,
     EXIT_UNANSWERED,
@@ -22,6 +22,7 @@ from provider_core.cli.bench_session import (
     ServerOptions,
     run_bench,
 )
+from provider_core.cli.outputs import Outputs
 from provider_core.errors import ConfigurationError
 from provider_core.loadtest.arrivals import poisson_arrivals
 from provider_core.loadtest.machine import Snapshot
