@@ -1,0 +1,92 @@
+"""infra/logs/vector.yaml: its programs, compiled and run by Vector's own language on real lines."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.clients.installed import FOLDER, NODE, NODE_MARKS
+from tests.unit.billing.journals import Log, QuickDisk, boot
+
+CONFIGURATION = Path(__file__).parents[2] / "infra/logs/vector.yaml"
+VECTOR: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
+TRANSFORMS = VECTOR["transforms"]
+
+pytestmark = list(NODE_MARKS)
+
+
+def in_docker(line: str) -> str:
+    """As Docker's json-file driver writes it."""
+    return json.dumps({"log": f"{line}\n", "stream": "stdout", "time": "2026-11-20T22:40:01Z"})
+
+
+def in_cri(line: str) -> str:
+    """As containerd and CRI-O do."""
+    return f"2026-11-20T22:40:01.482913000Z stdout F {line}"
+
+
+def run(program: str, *messages: str) -> list[dict[str, Any]]:
+    """What a program makes of lines: for each its event and the value of its last expression."""
+    asked = {"program": program, "events": [{"message": message} for message in messages]}
+    ran = subprocess.run(
+        [str(NODE), "vrl.mjs"],
+        cwd=FOLDER / "node",
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(ran.stdout)
+    assert answer.get("errors", []) + answer["warnings"] == []
+    outcomes: list[dict[str, Any]] = answer["outcomes"]
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A bill and control totals, without their line ends."""
+    written = Log()
+    with boot(tmp_path_factory.mktemp("journal"), written, disk=QuickDisk()) as started:
+        started.serve()
+    assert [json.loads(line)["event"] for line in written.lines] == [
+        "usage.final",
+        "usage.heartbeat",
+    ]
+    return [line.decode().rstrip("\n") for line in written.lines]
+
+
+def test_lines_leave_their_envelope_as_they_were(lines: list[str]) -> None:
+    """To the byte, under the day of their timestamp."""
+    packed = [envelope(line) for envelope in (str, in_docker, in_cri) for line in lines]
+    passed = run(TRANSFORMS["usage"]["condition"], *packed)
+    assert [each["result"] for each in passed] == [True] * len(packed)
+    shipped = [each["event"] for each in run(TRANSFORMS["lines"]["source"], *packed)]
+    assert [event["message"] for event in shipped] == lines * 3
+    assert {event["day"] for event in shipped} == {
+        json.loads(line)["timestamp"][:10] for line in lines
+    }
+
+
+def test_what_is_no_usage_line_is_left_out_or_told_of() -> None:
+    """Other lines do not pass; those that only look like one are dropped as unreadable."""
+    other = in_cri('{"event":"server.ready","timestamp":"2026-11-20T22:40:01.482913Z"}')
+    (outcome,) = run(TRANSFORMS["usage"]["condition"], other)
+    assert outcome["result"] is False
+    error = in_cri("Traceback: usage.final of nobody").replace("stdout", "stderr")
+    (outcome,) = run(TRANSFORMS["lines"]["source"], error)
+    assert "parse_regex" in outcome["error"]
+    dropped = TRANSFORMS["lines"]
+    assert (dropped["drop_on_error"], dropped["reroute_dropped"]) == (True, True)
+    assert VECTOR["sinks"]["unreadable"]["inputs"] == ["lines.dropped"]
+
+
+def test_a_file_is_done_with_when_s3_has_its_lines() -> None:
+    """What Vector's reference asks for: a source that acknowledges, and no drop on a refusal."""
+    bills = VECTOR["sinks"]["bills"]
+    assert VECTOR["sources"]["provider"]["type"] == "file"
+    assert bills["acknowledgements"] == {"enabled": True}
+    assert bills["retry_strategy"] == {"type": "all"}
+    assert "buffer" not in bills  # one on disk would acknowledge for S3
