@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := tests/clients
 RAY := tests/ray/.venv
+SDKS := tests/infra/sdks
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -34,10 +35,10 @@ soak: install-dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
 # Published packages that are not installed for development: clients of npm, those of Python that
-# need other versions than ours, and Ray, half a gigabyte, which has this project beside it. Where
-# they are missing, make test skips their tests.
+# need other versions than ours, Ray, half a gigabyte, which has this project beside it, and those of
+# hosting platforms, an environment each. Where they are missing, make test skips their tests.
 client-packages: $(CLIENTS)/python/.venv/.installed $(CLIENTS)/node/node_modules/.package-lock.json \
-	$(RAY)/.installed
+	$(RAY)/.installed $(patsubst $(SDKS)/%.txt,$(SDKS)/.venv/%/.installed,$(wildcard $(SDKS)/*.txt))
 
 $(CLIENTS)/python/.venv/.installed: $(CLIENTS)/python/requirements.txt | $(BIN)/python
 	$(BIN)/python -m venv $(CLIENTS)/python/.venv
@@ -47,6 +48,12 @@ $(CLIENTS)/python/.venv/.installed: $(CLIENTS)/python/requirements.txt | $(BIN)/
 $(RAY)/.installed: tests/ray/requirements.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m venv $(RAY)
 	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< --editable ".[onnxruntime]"
+	@touch $@
+
+$(SDKS)/.venv/%/.installed: $(SDKS)/%.txt | $(BIN)/python
+	$(BIN)/python -m venv --without-pip $(@D)
+	$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check \
+		--no-deps --requirement $<
 	@touch $@
 
 $(CLIENTS)/node/node_modules/.package-lock.json: $(CLIENTS)/node/package-lock.json
@@ -90,4 +97,4 @@ gpu: install-dev
 	$(BIN)/python -m bench.gpu
 
 clean:
-	rm -rf $(VENV) $(RAY) $(CLIENTS)/python/.venv $(CLIENTS)/node/node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(RAY) $(SDKS)/.venv $(CLIENTS)/python/.venv $(CLIENTS)/node/node_modules .pytest_cache .mypy_cache .ruff_cache
