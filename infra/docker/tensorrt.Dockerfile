@@ -26,6 +26,12 @@ FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="provider-core for TensorRT" \
       org.opencontainers.image.description="A TensorRT engine as a listed, billable LLM provider" \
       org.opencontainers.image.licenses="Apache-2.0"
+# The kernel drops signals for a container's first process until it handles them; this one does so at
+# once, and passes them on.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home provider && install -d -o provider /data
 COPY --from=build /opt/provider /opt/provider
 COPY --from=build /opt/project /opt/project
@@ -41,5 +47,5 @@ USER 10001
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s CMD ["python", "/opt/healthcheck.py"]
-ENTRYPOINT ["provider"]
+ENTRYPOINT ["tini", "-s", "--", "provider"]
 CMD ["serve"]

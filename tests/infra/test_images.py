@@ -34,7 +34,7 @@ def test_it_serves_without_root_and_without_secrets(path: Path) -> None:
     """In exec form, so that signals reach the server; no torch, no model, no key."""
     text = path.read_text()
     last = text[text.rindex("\nFROM ") :]
-    assert re.search(r'^ENTRYPOINT \["provider"\]\nCMD \["serve"\]$', last, re.MULTILINE)
+    assert last.endswith('\nENTRYPOINT ["tini", "-s", "--", "provider"]\nCMD ["serve"]\n')
     assert re.search(r"^USER 10001$", last, re.MULTILINE)
     assert "HEALTHCHECK" in last
     assert "org.opencontainers.image.title" in last

@@ -67,7 +67,7 @@ def test_a_signal_before_the_loop_ends_the_start(tmp_path: Path) -> None:
     (site / "stopping.py").write_text(STOPPING_PLUGIN)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stopping\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[provider_core]\nstopping = stopping\n")
-    main = "from provider_core.cli import main; main()"
+    main = "from provider_core.__main__ import main; main()"
     code, out = serve(tmp_path, main, site, plugins="stopping")
     assert code == 0
     assert "went on" not in out

@@ -1,0 +1,22 @@
+"""The command `provider`: it hears stop signals before it imports what it needs."""
+
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Run `provider` on `sys.argv`.
+
+    The first process of a container has no default for a stop signal: one that came before a
+    handler would be lost. Until the loop takes it over nothing runs that has to end in form.
+    """
+    if sys.argv[1:2] == ["serve"]:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    from provider_core.cli import main as run_command  # noqa: PLC0415 - takes most of a start
+
+    run_command()
+
+
+if __name__ == "__main__":
+    main()
