@@ -34,6 +34,7 @@ FLOORS = {
     "provider_core.server": 5,
     "provider_core.testing": 5,
     "provider_core.cli": 6,
+    "provider_core.__main__": 7,  # begins it
 }
 
 # What plugins and handlers may use of the core; `provider_core.NAME` itself is the public API.
