@@ -8,7 +8,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 
 from provider_core.json_lines import encode_line, format_timestamp
 
@@ -45,6 +46,7 @@ class LineWriter:
         self._lines: queue.SimpleQueue[tuple[bytes, bool] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._num_dropped = 0
+        self._num_warnings: Counter[str] = Counter()
         self._is_closing = threading.Event()
         self._error: str | None = None
         self._writing = threading.Lock()
@@ -63,6 +65,12 @@ class LineWriter:
         return self._num_dropped
 
     @property
+    def num_warnings(self) -> Mapping[str, int]:
+        """Logs at `warning` and above since start, dropped ones too, by event."""
+        with self._lock:
+            return dict(self._num_warnings)
+
+    @property
     def error(self) -> str | None:
         """Why the last write failed, `None` while writing works."""
         return self._error
@@ -74,6 +82,11 @@ class LineWriter:
         else:
             with self._lock:
                 self._num_dropped += 1
+
+    def count_warning(self, event: str) -> None:
+        """Note that a log at `warning` or above was made."""
+        with self._lock:
+            self._num_warnings[event] += 1
 
     def emit(self, line: bytes) -> None:
         """Take a usage line, newline included. Never blocks and never drops."""

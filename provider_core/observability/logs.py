@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -58,6 +59,7 @@ def start_logging(settings: LoggingSettings, fd: int | None = None) -> LineWrite
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            partial(_count_warnings, writer),
             _add_exception,
             _encode,
         ],
@@ -136,6 +138,15 @@ def _status_word(http_status: int) -> str:
 
 def _clean(text: str | None, max_bytes: int) -> str | None:
     return None if text is None else sanitize(text, max_bytes)
+
+
+def _count_warnings(
+    writer: LineWriter, _logger: object, _name: str, event_dict: EventDict
+) -> EventDict:
+    """Have an event at `warning` or above counted; a structlog processor."""
+    if event_dict["level"] not in ("debug", "info"):
+        writer.count_warning(event_dict["event"])
+    return event_dict
 
 
 def _add_exception(_logger: object, _name: str, event_dict: EventDict) -> EventDict:

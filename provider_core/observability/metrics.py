@@ -61,6 +61,7 @@ class Metrics:
         journal: How the journal is, by the names of `_JOURNAL`; asked per scrape, empty for none.
         is_sharing: Whether limits are counted together with other replicas now; asked per scrape,
             `None` if they never are.
+        num_warnings: Log lines at `warning` and above since start, by event; asked per scrape.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Metrics:
         num_dropped_lines: Callable[[], int] = lambda: 0,
         journal: Callable[[], Mapping[str, float]] = dict,
         is_sharing: Callable[[], bool | None] = lambda: None,
+        num_warnings: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._engines = engines
         self._requests = _counter("requests", "Settled.", "endpoint", "status")
@@ -108,7 +110,7 @@ class Metrics:
                 self._duration,
                 self._http,
                 _EngineCollector(engines),
-                _LogCollector(num_dropped_lines),
+                _LogCollector(num_dropped_lines, num_warnings),
                 _JournalCollector(journal),
                 _SharingCollector(is_sharing),
             )
@@ -185,16 +187,25 @@ class _EngineCollector(Collector):
 
 
 class _LogCollector(Collector):
-    def __init__(self, num_dropped_lines: Callable[[], int]) -> None:
+    def __init__(
+        self, num_dropped_lines: Callable[[], int], num_warnings: Callable[[], Mapping[str, int]]
+    ) -> None:
         self._num_dropped_lines = num_dropped_lines
+        self._num_warnings = num_warnings
 
     def collect(self) -> Iterator[Metric]:
-        """The one counter."""
+        """What was dropped, and what an operator may want to know of."""
         yield CounterMetricFamily(
             "provider_log_lines_dropped",
             "Log lines dropped because the reader of stdout was slow; never usage lines.",
             value=self._num_dropped_lines(),
         )
+        warnings = CounterMetricFamily(
+            "provider_log_warnings", "Log lines at warning and above.", labels=("event",)
+        )
+        for event, count in self._num_warnings().items():
+            warnings.add_metric((event,), count)
+        yield warnings
 
 
 class _JournalCollector(Collector):

@@ -73,6 +73,7 @@ class Server:
         lifecycle: Shared with whoever watches.
         exit_now: Ends the process at once, for an engine that hangs.
         num_dropped_lines: Log lines dropped so far, for the metrics.
+        num_warnings: Log lines at `warning` and above so far by event, for the metrics.
         disk: The operating system under the journal.
         loader: Loads the backends, and has maybe begun to.
         keys: Those that can be managed over HTTP; closed with the server.
@@ -87,6 +88,7 @@ class Server:
         lifecycle: Lifecycle,
         exit_now: ExitNow = sys.exit,
         num_dropped_lines: Callable[[], int] = lambda: 0,
+        num_warnings: Callable[[], Mapping[str, int]] = dict,
         disk: Disk | None = None,
         loader: BackendLoader | None = None,
         keys: KeyStore | None = None,
@@ -101,6 +103,7 @@ class Server:
             num_dropped_lines,
             lambda: {} if self.journal is None else self.journal.figures(),
             lambda: self.dispatcher.quotas.is_sharing,
+            num_warnings,
         )
         process = _process_facts(settings)
         journal_dir = settings.journal.dir or settings.data_dir / "journal"

@@ -77,6 +77,7 @@ async def _serve(
         lifecycle,
         exit_now,
         num_dropped_lines=lambda: writer.num_dropped,
+        num_warnings=lambda: writer.num_warnings,
         loader=loader,
         keys=keys,
         listeners=listeners,

@@ -72,13 +72,20 @@ async def test_the_socket_opens_before_the_model_and_each_phase_is_told(tmp_path
 
 
 async def test_an_environment_that_is_not_named_is_suggested(tmp_path: Path) -> None:
-    """By one line of the log; nothing else changes."""
-    further = {"PROVIDER_PLATFORM": "local", "PROVIDER_PORT": str(free_port())}
-    async with as_process(NAME, CONTRACT, tmp_path, **further) as replica:
+    """By one line of the log, which metrics count; nothing else changes."""
+    port = free_port()
+    further = {"PROVIDER_PLATFORM": "local", "PROVIDER_PORT": str(port)}
+    async with (
+        as_process(NAME, CONTRACT, tmp_path, **further) as replica,
+        aiohttp.ClientSession() as session,
+    ):
         replica.finish_loading()
         line = await line_of(replica, "platform.suggested")
         assert (line["platform"], line["setting"]) == (NAME, "PROVIDER_PLATFORM")
         assert not await is_open(replica.port)  # which is PORT's
+        async with session.get(f"http://127.0.0.1:{port}/metrics") as reply:
+            page = await reply.text()
+    assert 'provider_log_warnings_total{event="platform.suggested"} 1.0' in page
 
 
 async def test_a_snapshot_is_taken_before_anything_is_open(tmp_path: Path) -> None:

@@ -116,6 +116,23 @@ def test_level_is_respected(logging_restored: None, log_path: Path) -> None:
     assert log_path.read_bytes().count(b"\n") == 1
 
 
+def test_warnings_are_counted_by_event(writer: LineWriter) -> None:
+    """And what is worse, also what libraries log; not what all is well with."""
+    log = structlog.get_logger()
+    log.info("thing.happened")
+    log.warning("thing.failed")
+    log.error("thing.broke")
+    log.error("thing.broke")
+    log.critical("thing.ended")
+    logging.getLogger("aiohttp").warning("something")
+    assert writer.num_warnings == {
+        "thing.failed": 1,
+        "thing.broke": 2,
+        "thing.ended": 1,
+        "library.logged": 1,
+    }
+
+
 def test_context_variables_are_merged(read_lines: ReadLines) -> None:
     """What a middleware bound is on every line of the request."""
     with structlog.contextvars.bound_contextvars(request_id="req-7"):

@@ -104,7 +104,7 @@ def engines() -> dict[str, Engine]:
 @pytest.fixture
 def metrics(engines: dict[str, Engine]) -> Metrics:
     """Metrics of a server with these engines that has dropped three log lines."""
-    return Metrics(lambda: engines, lambda: 3)
+    return Metrics(lambda: engines, lambda: 3, num_warnings=lambda: {"credits.low": 2})
 
 
 def scrape(metrics: Metrics) -> dict[str, dict[Labels, float]]:
@@ -189,7 +189,7 @@ def test_unknown_models_make_one_series(metrics: Metrics) -> None:
     assert samples["provider_prompt_tokens_total"] == {frozenset({("model", "unknown")}): 500}
 
 
-def test_http_answers_and_dropped_lines(metrics: Metrics) -> None:
+def test_http_answers_and_what_the_log_had(metrics: Metrics) -> None:
     """Refused requests appear here, where nothing was admitted."""
     metrics.count_response("/v1/chat/completions", 429)
     metrics.count_response("/v1/chat/completions", 429)
@@ -197,6 +197,7 @@ def test_http_answers_and_dropped_lines(metrics: Metrics) -> None:
     labels: Labels = frozenset({("route", "/v1/chat/completions"), ("code", "429")})
     assert samples["provider_http_responses_total"] == {labels: 2}
     assert samples["provider_log_lines_dropped_total"] == {frozenset(): 3}
+    assert samples["provider_log_warnings_total"] == {frozenset({("event", "credits.low")}): 2}
 
 
 def test_the_page_has_no_creation_times_and_the_process_s_own_metrics(metrics: Metrics) -> None:
