@@ -56,7 +56,7 @@ def make_all_logits(model: onnx.ModelProto) -> None:
     rows = made["head.kept"].input[0]
     [head] = [node for node in graph.node if "head.kept" in node.input]
     head.input[0] = rows
-    for name in ("head.start", "head.starts", "head.kept"):
+    for name in ("head.length", "head.none", "head.starts", "head.kept"):
         graph.node.remove(made[name])
     [info] = [info for info in graph.input if info.name == "num_logits_to_keep"]
     graph.input.remove(info)

@@ -226,9 +226,13 @@ class DecoderBuilder:
 
     def _head(self, x: str) -> None:
         config, graph = self._config, self._graph
-        start = graph.add_node("Neg", ("num_logits_to_keep",), "head.start")
         one = graph.add_constant("head.one", np.array([1], np.int64))
-        starts = graph.add_node("Reshape", (start, one), "head.starts")
+        zero = graph.add_constant("head.zero", np.array([0], np.int64))
+        # ONNX Runtime leaves arithmetic on shapes to the host, and puts any other on the GPU: the
+        # number would come back for Slice in every step, which no CUDA graph can hold.
+        length = graph.add_node("Shape", (x,), "head.length", start=1, end=2)
+        none = graph.add_node("Mul", (length, zero), "head.none")
+        starts = graph.add_node("Sub", (none, "num_logits_to_keep"), "head.starts")
         end = graph.add_constant("head.end", np.array([np.iinfo(np.int64).max], np.int64))
         kept = graph.add_node("Slice", (x, starts, end, one), "head.kept")
         is_float32 = graph.float_type == TensorProto.FLOAT
