@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from provider_core import ConfigurationError
 
@@ -45,6 +45,14 @@ def _count_physical_cores() -> int:
 
 def _read_number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _split_numbers(value: object) -> object:
+    """Text into what stands between its commas, `[` and `]` left out; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    parts = value.strip().removeprefix("[").removesuffix("]").split(",")
+    return [part.strip() for part in parts if part.strip()]
 
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
@@ -104,9 +112,12 @@ class OnnxRuntimeSettings(BaseSettings):
     normalize: bool | None = Field(
         None, description="Bring an encoder's vectors to length 1; default: as its folder says."
     )
-    matryoshka_dimensions: tuple[int, ...] | None = Field(
+    matryoshka_dimensions: Annotated[
+        tuple[int, ...] | None, NoDecode, BeforeValidator(_split_numbers)
+    ] = Field(
         None,
-        description="Sizes to which an encoder's vectors may be cut; default: as its folder says.",
+        description="Sizes to which an encoder's vectors may be cut, comma-separated; default: as "
+        "its folder says.",
     )
 
 

@@ -21,7 +21,7 @@ VARIABLES: dict[str, tuple[str, object]] = {
     "hybrid_max_int4_rows": ("8", 8),
     "pooling": ("cls", "cls"),
     "normalize": ("true", True),
-    "matryoshka_dimensions": ("[64, 128]", (64, 128)),
+    "matryoshka_dimensions": ("64,128", (64, 128)),
 }
 """What each setting's variable may say, and what that means; none is its default."""
 
@@ -35,6 +35,24 @@ def test_every_setting_is_read_from_its_variable(
     monkeypatch.setenv(f"{PREFIX}{name.upper()}", text)
 
     assert getattr(read_settings({}), name) == value
+
+
+@pytest.mark.parametrize("text", ["[64, 128]", " 64 , 128 ", "64,128,"])
+def test_sizes_are_read_however_a_list_is_written(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JSON, too, which was the only way at first."""
+    monkeypatch.setenv(f"{PREFIX}MATRYOSHKA_DIMENSIONS", text)
+
+    assert read_settings({}).matryoshka_dimensions == (64, 128)
+
+
+def test_a_size_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its setting's name."""
+    monkeypatch.setenv(f"{PREFIX}MATRYOSHKA_DIMENSIONS", "64,many")
+
+    with pytest.raises(ConfigurationError, match=r"matryoshka_dimensions\.1: .*valid integer"):
+        read_settings({})
 
 
 @pytest.mark.parametrize("value", ["33", "3x", "-32", "32.0"])
