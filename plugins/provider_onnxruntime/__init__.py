@@ -83,8 +83,11 @@ def diagnose() -> list[Finding]:
                 remedy='pip install "provider-core[onnxruntime]"',
             )
         ]
-    providers = ", ".join(ort.get_available_providers())
-    return [Finding(name=NAME, status="ok", detail=f"{ort.__version__}, built with {providers}")]
+    providers = ort.get_available_providers()
+    detail = f"{ort.__version__}, built with {', '.join(providers)}"
+    if "CUDAExecutionProvider" in providers:
+        detail += "; CUDA graphs of decoders that write caches in place (genai, scatter)"
+    return [Finding(name=NAME, status="ok", detail=detail)]
 
 
 def _check_as_supplied(wanted: str | None, stored: str | None) -> None:

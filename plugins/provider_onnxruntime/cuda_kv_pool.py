@@ -1,19 +1,15 @@
 """Slots in the memory of a CUDA device."""
 
-import ctypes
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
-from provider_core import ConfigurationError, EngineDead
 from provider_core.decoder_io import CacheTensor
+from provider_onnxruntime.cuda_runtime import CudaRuntime
 from provider_onnxruntime.device_array import DeviceArray
 from provider_onnxruntime.kv_pool import buffer_shapes
-
-DEVICE_TO_DEVICE = 3  # cudaMemcpyKind
-DEFAULT_STREAM = ctypes.c_void_p(0)
-RUNTIME_LIBRARIES = ("libcudart.so.13", "libcudart.so.12")
 
 
 class CudaKvPool:
@@ -28,6 +24,9 @@ class CudaKvPool:
 
     Raises:
         ConfigurationError: The CUDA runtime that ONNX Runtime uses cannot be found.
+
+    Attributes:
+        runtime: Of the GPU.
     """
 
     def __init__(
@@ -39,8 +38,9 @@ class CudaKvPool:
         device_id: int,
     ) -> None:
         self.max_num_seqs, self.max_model_len = max_num_seqs, max_model_len
-        self._dtype, self._device_id = np.dtype(dtype), device_id
-        self._runtime = _load_runtime()
+        self.device_id, self.runtime = device_id, CudaRuntime(device_id)
+        self._dtype = np.dtype(dtype)
+        self._ends = np.zeros(max_num_seqs, np.int32)  # behind the last position written
         self._shapes = buffer_shapes(self, caches)
         self._values = [
             ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype), "cuda", device_id)
@@ -50,90 +50,74 @@ class CudaKvPool:
     def slots(self, first: int, count: int) -> list[DeviceArray]:
         """Ranges of the buffers."""
         return [
-            DeviceArray("cuda", self._device_id, self._dtype, (count, *shape[1:]), pointer)
+            DeviceArray("cuda", self.device_id, self._dtype, (count, *shape[1:]), pointer)
             for shape, pointer in zip(self._shapes, self._slot_pointers(first), strict=True)
         ]
+
+    def note_written(self, first: int, ends: npt.NDArray[np.int32]) -> None:
+        """Remember how far consecutive slots were written."""
+        self._ends[first : first + len(ends)] = ends
+
+    def free_positions(self, first: int, last: int) -> npt.NDArray[np.int32]:
+        """A position of each slot from `first` up to before `last` that may be overwritten.
+
+        That is the next one: whoever goes on in the slot writes it before anybody reads it. A slot
+        that is full gives its last one, because nobody can go on in it.
+        """
+        return np.minimum(self._ends[first:last], self.max_model_len - 1)
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of one slot into another.
 
         One strided copy a buffer: each head's positions lie `max_model_len` apart. It has ended
-        when this returns; sessions leave nothing running either.
+        when this returns.
 
         Raises:
             EngineDead: The device refused.
         """
-        self._enter()
         pointers = zip(
             self._shapes, self._slot_pointers(source), self._slot_pointers(target), strict=True
         )
         for (_, num_heads, length, head_dim), from_pointer, to_pointer in pointers:
             position_bytes = head_dim * self._dtype.itemsize
-            status = self._runtime.cudaMemcpy2D(
-                ctypes.c_void_p(to_pointer),
-                ctypes.c_size_t(length * position_bytes),
-                ctypes.c_void_p(from_pointer),
-                ctypes.c_size_t(length * position_bytes),
-                ctypes.c_size_t(num_tokens * position_bytes),
-                ctypes.c_size_t(num_heads),
-                ctypes.c_int(DEVICE_TO_DEVICE),
+            self.runtime.copy_rows(
+                to_pointer,
+                from_pointer,
+                num_rows=num_heads,
+                row_bytes=num_tokens * position_bytes,
+                pitch=length * position_bytes,
             )
-            _check(status, "move a slot")
-        self._wait("move a slot")
+        self.runtime.wait("move a slot")
+        self._ends[target] = num_tokens
 
     def clear(self, slot: int, num_tokens: int) -> None:
-        """Write zeros over the first `num_tokens` positions of a slot, as `move` copies.
+        """Write zeros over the first `num_tokens` positions of a slot, and over the one behind.
+
+        There somebody may have written who took it from `free_positions`.
 
         Raises:
             EngineDead: The device refused.
         """
-        self._enter()
+        num_positions = min(num_tokens + 1, self.max_model_len)
         for (_, num_heads, length, head_dim), pointer in zip(
             self._shapes, self._slot_pointers(slot), strict=True
         ):
             position_bytes = head_dim * self._dtype.itemsize
-            status = self._runtime.cudaMemset2D(
-                ctypes.c_void_p(pointer),
-                ctypes.c_size_t(length * position_bytes),
-                ctypes.c_int(0),
-                ctypes.c_size_t(num_tokens * position_bytes),
-                ctypes.c_size_t(num_heads),
+            self.runtime.clear_rows(
+                pointer,
+                num_rows=num_heads,
+                row_bytes=num_positions * position_bytes,
+                pitch=length * position_bytes,
             )
-            _check(status, "clear a slot")
-        self._wait("clear a slot")
+        self.runtime.wait("clear a slot")
 
     def close(self) -> None:
         """Give the memory back once nothing is bound to it."""
         self._values = []
-
-    def _enter(self) -> None:
-        """Make the GPU the calling thread's: CUDA has one for each thread, by default the first."""
-        _check(self._runtime.cudaSetDevice(ctypes.c_int(self._device_id)), "be selected")
-
-    def _wait(self, what: str) -> None:
-        """Wait for the default stream: copies within a device and fills return before they end.
-
-        The streams of sessions do not wait for it, because they are non-blocking ones.
-        """
-        _check(self._runtime.cudaStreamSynchronize(DEFAULT_STREAM), what)
+        self.runtime.close()
 
     def _slot_pointers(self, slot: int) -> list[int]:
         return [
             value.data_ptr() + slot * int(np.prod(shape[1:])) * self._dtype.itemsize
             for value, shape in zip(self._values, self._shapes, strict=True)
         ]
-
-
-def _check(status: int, what: str) -> None:
-    if status != 0:
-        raise EngineDead(f"the GPU could not {what} (CUDA error {status})")
-
-
-def _load_runtime() -> ctypes.CDLL:
-    """The CUDA runtime library, which ONNX Runtime has loaded by now."""
-    for name in RUNTIME_LIBRARIES:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise ConfigurationError(f"none of {', '.join(RUNTIME_LIBRARIES)} can be loaded")

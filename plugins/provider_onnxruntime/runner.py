@@ -7,16 +7,15 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from provider_core import Batch, ConfigurationError, RunnerInfo
-from provider_core.decoder_io import DecoderIO, takes_vectors
+from provider_core.decoder_io import CacheTensor, DecoderIO, takes_vectors
 from provider_onnxruntime.block_store import BLOCK_SIZE, HostBlockStore
-from provider_onnxruntime.cuda_kv_pool import CudaKvPool
 from provider_onnxruntime.failed_texts import FailedTexts
 from provider_onnxruntime.growing_cache import GrowingCacheDecoder
 from provider_onnxruntime.hybrid_decoder import Decoder, HybridDecoder
-from provider_onnxruntime.kv_pool import HostKvPool
+from provider_onnxruntime.kv_pool import HostKvPool, KvPool
 from provider_onnxruntime.mixed_loading import BackgroundMixedDecoder
 from provider_onnxruntime.model_folder import DecoderFile
-from provider_onnxruntime.optimise.prepare import open_decoder
+from provider_onnxruntime.optimise.prepare import OpenedDecoder, open_decoder
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 from provider_onnxruntime.shared_cache import SharedCacheDecoder
 from provider_onnxruntime.token_embedder import TokenEmbedder
@@ -73,22 +72,23 @@ class OnnxRuntimeRunner:
         if settings.flash_attention is None:
             needs_tiles = max_model_len > MAX_WHOLE_ROWS
             settings = settings.model_copy(update={"flash_attention": needs_tiles})
-        opened = [
-            open_decoder(decoder, settings, name, max_model_len=max_model_len)
-            for name in plan.weight_sets
-        ]
+        opened, captures = _open(decoder, settings, plan, max_model_len)
         size = (io.caches, io.cache_dtype, max_num_seqs, max_model_len)
-        self._pool: HostKvPool | CudaKvPool
+        self._pool: KvPool
         decoders: list[Decoder]
         if io.convention == "optimum":
             self._pool = host_pool = HostKvPool(*size)
             decoders = [
                 GrowingCacheDecoder(one.session, one.io, host_pool, embedder) for one in opened
             ]
-        else:
-            on_cuda = settings.provider != "cpu"
-            self._pool = CudaKvPool(*size, settings.device_id) if on_cuda else HostKvPool(*size)
+        elif settings.provider == "cpu":
+            self._pool = HostKvPool(*size)
             decoders = [SharedCacheDecoder(one.session, one.io, self._pool) for one in opened]
+        else:
+            self._pool, gpu_decoder = _make_gpu_decoder(
+                opened[0], size, settings, captures=captures
+            )
+            decoders = [gpu_decoder]
         self._failed = FailedTexts(self._pool) if io.convention != "genai" else None
         self._decoders = decoders
         self._decoder = decoders[0]
@@ -212,6 +212,40 @@ class OnnxRuntimeRunner:
             for row in range(len(token_ids))
         ]
         return np.concatenate(rows)
+
+
+def _open(
+    decoder: DecoderFile, settings: OnnxRuntimeSettings, plan: WeightPlan, max_model_len: int
+) -> tuple[list[OpenedDecoder], bool]:
+    """A session for each weight set, and whether their decodes can be captured as CUDA graphs."""
+    if settings.provider != "cpu" or settings.cuda_graphs == "on":
+        from provider_onnxruntime.cuda_graphs import open_for_graphs  # noqa: PLC0415 - GPUs only
+
+        session = open_for_graphs(decoder, settings, max_model_len)
+        if session is not None:
+            return [OpenedDecoder(session, decoder.io)], True
+    names = plan.weight_sets
+    return [
+        open_decoder(decoder, settings, name, max_model_len=max_model_len) for name in names
+    ], False
+
+
+def _make_gpu_decoder(
+    opened: OpenedDecoder,
+    size: tuple[tuple[CacheTensor, ...], str, int, int],
+    settings: OnnxRuntimeSettings,
+    *,
+    captures: bool,
+) -> tuple[KvPool, Decoder]:
+    """Slots on the GPU, and what runs steps over them."""
+    from provider_onnxruntime.capturing_decoder import CapturingDecoder  # noqa: PLC0415 - GPUs only
+    from provider_onnxruntime.cuda_kv_pool import CudaKvPool  # noqa: PLC0415
+
+    pool = CudaKvPool(*size, settings.device_id)
+    if not captures:
+        return pool, SharedCacheDecoder(opened.session, opened.io, pool)
+    is_required = settings.cuda_graphs == "on"
+    return pool, CapturingDecoder(opened.session, opened.io, pool, is_required=is_required)
 
 
 def _check_servable(io: DecoderIO) -> None:

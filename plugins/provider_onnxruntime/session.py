@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -21,6 +22,7 @@ PROVIDERS = {
 CACHE_DIMENSION = "max_sequence_length"
 """Of caches that `provider export` writes; TensorRT takes none whose length is open."""
 
+ENABLE_GRAPHS = "enable_cuda_graph"  # option of the provider
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 LOG_ERRORS = 3  # ONNX Runtime's severity
 NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION"  # read when a session is made
@@ -34,6 +36,7 @@ def open_session(
     is_optimised: bool = False,
     save_as: Path | None = None,
     max_model_len: int | None = None,
+    captures_graphs: bool = False,
 ) -> ort.InferenceSession:
     """Load a model file.
 
@@ -43,6 +46,7 @@ def open_session(
         is_optimised: It was saved by a session: there is nothing left to optimise.
         save_as: Save what is run there, weights beside it, in the layout that kernels want.
         max_model_len: Of caches that are written in place, for a provider that must know it.
+        captures_graphs: Let runs on CUDA be captured; a graph that cannot be is refused.
 
     Raises:
         ConfigurationError: The provider is not installed or did not take the model, or left to the
@@ -55,10 +59,6 @@ def open_session(
             f"onnxruntime {ort.__version__} here has no {provider}; install the extra "
             "[onnxruntime-gpu] in place of [onnxruntime]"
         )
-    providers: list[tuple[str, dict[str, int]]] = [(PROVIDERS["cpu"], {})]
-    if settings.provider == "cuda":
-        ort.preload_dlls()  # CUDA and cuDNN where pip put them
-        providers.insert(0, (provider, {"device_id": settings.device_id}))
     options = session_options(settings)
     if settings.provider != "cpu":
         options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
@@ -71,15 +71,42 @@ def open_session(
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if save_as is not None:
             _save(options, save_as)
+        make = partial(
+            ort.InferenceSession,
+            str(path),
+            options,
+            providers=None
+            if is_plugin
+            else _list_providers(settings, captures_graphs=captures_graphs),
+            enable_fallback=0,  # to the CPU, with a line on stdout
+        )
         with _choose_attention(settings):
-            session = ort.InferenceSession(
-                str(path), options, providers=None if is_plugin else providers
-            )
+            session = make() if settings.provider == "cpu" else _open_on_gpu(make)
     except Exception as error:  # the runtime raises a class of its own per status code
         raise ConfigurationError(f"onnxruntime cannot load {path}: {error}") from error
     if settings.provider != "cpu":
         _check_assignment(session, provider)
     return session
+
+
+def _list_providers(
+    settings: OnnxRuntimeSettings, *, captures_graphs: bool
+) -> list[tuple[str, dict[str, str]]]:
+    """What runs nodes, the first that can, and its options."""
+    on_host: tuple[str, dict[str, str]] = (PROVIDERS["cpu"], {})
+    if settings.provider == "cpu":
+        return [on_host]
+    ort.preload_dlls()  # CUDA and cuDNN where pip put them
+    wanted = {"device_id": str(settings.device_id)}
+    if captures_graphs:
+        wanted[ENABLE_GRAPHS] = "1"
+    return [(PROVIDERS[settings.provider], wanted), on_host]
+
+
+def _open_on_gpu(make: Callable[[], ort.InferenceSession]) -> ort.InferenceSession:
+    from provider_onnxruntime.cuda_graphs import SESSIONS  # noqa: PLC0415 - none on a CPU
+
+    return SESSIONS.open(make)
 
 
 def session_options(settings: OnnxRuntimeSettings) -> ort.SessionOptions:

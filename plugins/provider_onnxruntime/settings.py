@@ -76,6 +76,11 @@ class OnnxRuntimeSettings(BaseSettings):
         None, description="The decoder in the model's folder, e.g. `onnx/model_q4.onnx`."
     )
     device_id: int = Field(0, ge=0, description="Which GPU.")
+    cuda_graphs: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Replay decodes as CUDA graphs; `auto` where the model allows it, `on` refuses "
+        "any other.",
+    )
     intra_op_num_threads: int = Field(
         default_factory=count_usable_cores,
         ge=1,

@@ -28,10 +28,19 @@ class SharedCacheDecoder:
         session: Of the decoder.
         io: The decoder's inputs and outputs.
         pool: Holds what the session writes.
+        run_options: Of every step.
     """
 
-    def __init__(self, session: ort.InferenceSession, io: DecoderIO, pool: KvPool) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        io: DecoderIO,
+        pool: KvPool,
+        *,
+        run_options: ort.RunOptions | None = None,
+    ) -> None:
         self._session = session
+        self._run_options = run_options
         self._io = io
         self._pool = pool
         num_rows = max(pool.max_num_seqs, MIN_LOGITS_ROWS)
@@ -62,7 +71,7 @@ class SharedCacheDecoder:
             self._steps[key] = step  # last: the most recently used
             if len(self._steps) > MAX_STEPS:
                 del self._steps[next(iter(self._steps))]
-        return step.run(token_ids, starts, num_logits)
+        return step.run(token_ids, starts, num_logits, self._run_options)
 
     def close(self) -> None:
         """Let go of the pool's memory."""
@@ -112,7 +121,11 @@ class _BoundStep:
         bind_output(self._binding, cache.present, memory)
 
     def run(
-        self, token_ids: npt.NDArray[np.int64], starts: npt.NDArray[np.int32], num_logits: int
+        self,
+        token_ids: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int32],
+        num_logits: int,
+        options: ort.RunOptions | None,
     ) -> npt.NDArray[np.float32]:
         """Run on new values; the answer is as `SharedCacheDecoder.run` says."""
         fill_inputs(self.inputs, token_ids, starts)
@@ -122,7 +135,7 @@ class _BoundStep:
             num_new = token_ids.shape[1]
             mask = make_length_mask(starts + num_new, self._mask.dtype)
             bind_input(self._binding, self._mask.name, DeviceArray.of(mask))
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, options)
         wanted = self.logits[:, self.logits.shape[1] - num_logits :]
         return wanted.reshape(-1, wanted.shape[-1]).astype(np.float32, copy=False)
 

@@ -6,89 +6,26 @@ Work is done when somebody waits for it, and not before; `tests/gpu` runs it in 
 import ctypes
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pytest
 
 from provider_core import EngineDead
 from provider_core.decoder_io import CacheTensor
-from provider_onnxruntime import cuda_kv_pool
 from provider_onnxruntime.cuda_kv_pool import CudaKvPool
+from tests.scripted_cuda import ScriptedRuntime, script_memory
 
 DEVICE_ID = 1
 INVALID_VALUE = 1  # cudaError_t
 CACHES = [CacheTensor("past", "present", 2, 4)]
 
 
-class ScriptedRuntime:
-    """The CUDA runtime library, for two GPUs."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self._of_thread = threading.local()
-        self._queue: list[Callable[[], object]] = []
-        self.library = SimpleNamespace(
-            cudaSetDevice=self.set_device,
-            cudaMemcpy2D=self.copy_rows,
-            cudaMemset2D=self.fill_rows,
-            cudaStreamSynchronize=self.synchronize,
-        )
-
-    def set_device(self, device_id: ctypes.c_int) -> int:
-        """For the calling thread."""
-        self._of_thread.device_id = device_id.value
-        return 0
-
-    def copy_rows(self, *arguments: Any) -> int:
-        """Queue a strided copy within the device."""
-        target, target_pitch, source, source_pitch, width, height, kind = (
-            argument.value for argument in arguments
-        )
-        assert kind == cuda_kv_pool.DEVICE_TO_DEVICE
-
-        def copy() -> None:
-            for row in range(height):
-                ctypes.memmove(target + row * target_pitch, source + row * source_pitch, width)
-
-        return self._add(copy)
-
-    def fill_rows(self, *arguments: Any) -> int:
-        """Queue a strided fill."""
-        target, pitch, value, width, height = (argument.value for argument in arguments)
-
-        def fill() -> None:
-            for row in range(height):
-                ctypes.memset(target + row * pitch, value, width)
-
-        return self._add(fill)
-
-    def synchronize(self, stream: ctypes.c_void_p) -> int:
-        """Do what is queued."""
-        assert stream.value is None  # the default stream
-        work, self._queue = self._queue, []
-        for each in work:
-            each()
-        return self.status
-
-    def _add(self, work: Callable[[], object]) -> int:
-        assert getattr(self._of_thread, "device_id", 0) == DEVICE_ID
-        self._queue.append(work)
-        return 0
-
-
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> ScriptedRuntime:
     """In the place of the library; values lie in the host's memory."""
-    runtime = ScriptedRuntime()
-    on_host = ort.OrtValue.ortvalue_from_numpy
-    monkeypatch.setattr(cuda_kv_pool, "_load_runtime", lambda: runtime.library)
-    monkeypatch.setattr(
-        ort.OrtValue, "ortvalue_from_numpy", lambda array, _kind, _device_id: on_host(array)
-    )
+    runtime = ScriptedRuntime(DEVICE_ID)
+    script_memory(runtime, monkeypatch)
     return runtime
 
 
@@ -120,11 +57,32 @@ def test_a_move_has_ended_when_it_returns(runtime: ScriptedRuntime) -> None:
 
 
 def test_so_has_a_fill(runtime: ScriptedRuntime) -> None:
-    """And what lies behind it is untouched."""
+    """It takes the next position, too, and what lies behind that is untouched."""
     pool, memory = make_pool()
     on_another_thread(lambda: pool.clear(2, 3))
-    assert not memory[2, :, :3].any()
-    assert memory[2, :, 3:].all()
+    assert not memory[2, :, :4].any()
+    assert memory[2, :, 4:].all()
+    assert not runtime.status
+
+
+def test_a_fill_ends_with_the_slot(runtime: ScriptedRuntime) -> None:
+    """A text may be as long as that."""
+    pool, memory = make_pool()
+    memory[1] = 1
+    pool.clear(1, 8)
+    assert not memory[1].any()
+    assert memory[2].all()
+    assert not runtime.status
+
+
+def test_what_comes_next_in_a_slot_may_be_overwritten(runtime: ScriptedRuntime) -> None:
+    """Behind what was written or moved there; in a full slot it is the last position."""
+    pool, _ = make_pool()
+    assert pool.free_positions(0, 3).tolist() == [0, 0, 0]
+    pool.note_written(1, np.array([5, 8], np.int32))
+    assert pool.free_positions(0, 3).tolist() == [0, 5, 7]
+    pool.move(2, 0, 3)
+    assert pool.free_positions(0, 2).tolist() == [3, 5]
     assert not runtime.status
 
 

@@ -11,6 +11,7 @@ VARIABLES: dict[str, tuple[str, object]] = {
     "provider": ("cuda", "cuda"),
     "model_file": ("onnx/model.onnx", "onnx/model.onnx"),
     "device_id": ("1", 1),
+    "cuda_graphs": ("off", "off"),
     "intra_op_num_threads": ("3", 3),
     "spin_duration_us": ("0", 0),
     "flash_attention": ("true", True),
