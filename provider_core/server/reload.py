@@ -1,7 +1,7 @@
 """Models added, removed and changed while serving: on a signal or when the file changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,7 @@ class Reloader:
         read_specs: Reads the configuration anew and says what should be served.
         path: The file to watch; `None` leaves only `wake`.
         wake: Set by whoever wants a reload now.
+        served: As configured, what is served already.
     """
 
     def __init__(
@@ -88,17 +89,22 @@ class Reloader:
         read_specs: Callable[[], list[ModelSpec]],
         path: Path | None,
         wake: asyncio.Event,
+        served: Sequence[ModelSpec],
     ) -> None:
         self._models = models
         self._read_specs = read_specs
         self._path = path
         self._wake = wake
-        self._served = {spec.id: spec for spec in read_specs()}  # as configured, what works
+        self._served = {spec.id: spec for spec in served}  # what works
         self._refused: dict[str, ModelSpec] = {}  # as configured, in whose place others serve
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Follow the configuration for as long as the context is open."""
+        """Follow the configuration, what has changed meanwhile too, while the context is open."""
+        with _logged("config.refused") as reading:
+            wanted = self._read_specs()
+        if not reading.failed and wanted != list(self._served.values()):
+            self._wake.set()
         tasks = [asyncio.create_task(self._follow())]
         if self._path is not None:
             tasks.append(asyncio.create_task(self._poll(self._path)))

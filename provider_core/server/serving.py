@@ -96,7 +96,7 @@ async def _serve(
         if platform := await asyncio.to_thread(suggested_platform, settings):
             log.warning("platform.suggested", platform=platform, setting="PROVIDER_PLATFORM")
         file = ConfigurationFile(settings, plugins)
-        reloader = Reloader(server.models, file.read_specs, settings.config, reload)
+        reloader = Reloader(server.models, file.read_specs, settings.config, reload, specs)
         async with reloader.watching(), following_given_keys(keys, settings, plugins):
             await server.stopping.wait()
         await server.drain()

@@ -18,7 +18,8 @@ from tests.serving import Serving, make_model_dir, saying, serving
 
 def reloader_of(served: Serving, wanted: list[ModelSpec]) -> Reloader:
     """A reloader whose file is a list."""
-    return Reloader(served.server.models, lambda: list(wanted), None, asyncio.Event())
+    now = list(wanted)
+    return Reloader(served.server.models, lambda: list(wanted), None, asyncio.Event(), now)
 
 
 async def test_models_are_added_changed_and_removed_while_serving(tmp_path: Path) -> None:
@@ -111,6 +112,19 @@ async def test_a_model_that_was_refused_is_not_tried_again_before_it_changes(
             await reloader.reload()
         assert [dict(spec.options) for spec in loaded] == [{"repaired": True}]
         assert [line["refused"] for line in logs if line["event"] == "config.reloaded"] == [[]]
+
+
+async def test_what_changed_before_it_was_followed_is_heard(tmp_path: Path) -> None:
+    """While a model loaded, or in the days between a snapshot and its copy."""
+    first = ModelSpec(id="first", source=str(make_model_dir(tmp_path / "first")), max_num_seqs=2)
+    wanted = [first]
+    async with serving() as served:
+        models = served.server.models
+        await models.load(first)
+        reloader = reloader_of(served, wanted)
+        wanted[:] = [replace(first, aliases=("other-name",))]
+        async with reloader.watching():
+            await served.wait_until(lambda: models.find("first").spec.aliases == ("other-name",))
 
 
 def test_a_setting_that_needs_a_restart_is_named(

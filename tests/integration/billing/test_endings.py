@@ -117,7 +117,8 @@ async def test_b17_the_price_at_admission_is_billed(tmp_path: Path) -> None:
     async with serving(saying(TEXT, on_execute=steps)) as served:
         write_config(path, served, 'prompt = "0.000001"\ncompletion = "0.000002"')
         file = ConfigurationFile(load_settings(config=path), served.plugins)
-        reloader = Reloader(served.server.models, file.read_specs, path, asyncio.Event())
+        models, read = served.server.models, file.read_specs
+        reloader = Reloader(models, read, path, asyncio.Event(), read())
         options = await make_key(served, account_id="acme")
         await add(served, "100")
         body = {"model": "test-model", "prompt": "abc", "max_tokens": 6, "stream": True}
