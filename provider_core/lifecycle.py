@@ -88,8 +88,9 @@ class Lifecycle:
             self.add_phase(name, self._monotonic() - started_s)
 
     def restart(self) -> None:
-        """Count from now: this is a copy of the process that began, made from a snapshot of it."""
+        """Begin anew to count: this is a copy of the process that began, made from a snapshot."""
         self.started_s = self._monotonic()
+        self._phases_s.clear()
 
     def add_phase(self, name: str, duration_s: float) -> None:
         """Count time that was measured elsewhere, such as imports before this object existed."""

@@ -1,6 +1,7 @@
 """`provider serve`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, cast
@@ -35,13 +36,8 @@ def serve(
     Options win over PROVIDER_* variables, those over the configuration file.
     """
     import gc
-    import os
-    import signal
     import time
 
-    # The first process of a container has no default for this one: the signal would be lost. Until
-    # the loop takes it over nothing runs that would have to end in form.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     gc.disable()  # what imports make stays; `run` turns it on again
     _import_structlog()
     from provider_core.lifecycle import Lifecycle, process_started_s
@@ -60,10 +56,12 @@ def serve(
         "data_dir": data_dir,
     }
     with lifecycle.phase("settings"):
-        settings = load_settings(**{k: v for k, v in options.items() if v is not None})
+        given = {name: value for name, value in options.items() if value is not None}
+        read_settings = partial(load_settings, **given)
+        settings = read_settings()
     with lifecycle.phase("import"):  # after the settings, so that a wrong one is said at once
         from provider_core.server.process import run
-    raise typer.Exit(run(settings, lifecycle))
+    raise typer.Exit(run(settings, lifecycle, read_settings))
 
 
 def _import_structlog() -> None:

@@ -4,14 +4,14 @@ A process imports little before this: while the first model's runtime reads its 
 it needs no interpreter lock, the main thread imports the server.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
 from provider_core import hookspecs
-from provider_core.catalog import complete_spec
+from provider_core.catalog import complete_spec, diff
 from provider_core.encoders import Encoder
 from provider_core.errors import ConfigurationError, PluginError
 from provider_core.interfaces import Engine, ModelRunner
@@ -103,6 +103,24 @@ class BackendLoader:
         for loading in self._begun:
             loading.backend.result()
 
+    def revise(self, specs: Sequence[ModelSpec]) -> None:
+        """Go by a configuration that is younger than what was begun, and waited for.
+
+        What is loaded is kept for the models that need nothing else loaded, with their facts of
+        now; the rest is let go.
+
+        Raises:
+            ConfigurationError: A limit does not fit a model's folder.
+        """
+        changes = diff([loading.spec for loading in self._begun], specs)
+        gone = {spec.id for spec in changes.removed}
+        changed = {spec.id: spec for spec in changes.changed}
+        self._begun = [
+            _with_facts(loading, changed.get(loading.spec.id, loading.spec))
+            for loading in self._begun
+            if loading.spec.id not in gone
+        ]
+
     def load(self, spec: ModelSpec) -> Loading:
         """Load a model, or take up what was begun."""
         for loading in self._begun:
@@ -193,3 +211,11 @@ class BackendLoader:
             with self._lifecycle.phase("warm_up"):
                 backend.warm_up()
         return backend
+
+
+def _with_facts(loading: Loading, spec: ModelSpec) -> Loading:
+    """The same model, loaded, with other prices or names."""
+    _, model_dir = loading.fetched.result()
+    revised = Loading(spec, backend=loading.backend)
+    revised.fetched.set_result((complete_spec(spec, model_dir), model_dir))
+    return revised

@@ -8,6 +8,7 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import structlog
@@ -28,8 +29,13 @@ EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells count
 _OTHER_DESCRIPTORS = 256  # models, logs, the loop's own
 
 
-def run(settings: Settings, lifecycle: Lifecycle) -> int:
+def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Settings]) -> int:
     """Serve until told to stop; says itself on stderr why it cannot.
+
+    Args:
+        settings: All of them.
+        lifecycle: Of the process.
+        read_settings: Reads them anew, after a snapshot.
 
     Returns:
         The process's exit code: 0 after a drain, 2 if the server cannot start, 70 for a dead
@@ -63,6 +69,10 @@ def run(settings: Settings, lifecycle: Lifecycle) -> int:
                 loader.begin(spec)
             loader.wait()
             take_snapshot(settings.server.checkpoint_url, plugins, lifecycle)
+            settings = read_settings()  # a copy may begin days after what it is a copy of
+            specs = specs_from_settings(settings, plugins)
+            loader.revise(specs)
+            listeners = Listeners(settings)
             _listen(listeners, lifecycle)
         gc.freeze()  # modules stay: no collection looks at them again
         gc.enable()

@@ -1,6 +1,7 @@
 """The hooks around a snapshot, asked as the core asks them."""
 
 import random
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -83,13 +84,26 @@ def test_before_snapshot(diary: Diary) -> None:
 def test_after_restore(diary: Diary) -> None:
     """A copy hears it, too; its start is counted from there, and it draws other numbers."""
     lifecycle = Lifecycle(started_s=-1e6)
+    lifecycle.add_phase("backend", 1)
     random.seed(1)
     expected = random.Random(1).random()  # noqa: S311 - what the copied state would give
     with platform(diary, is_copy=True) as url:
         assert snapshot_at(url, diary, lifecycle) == ["snapshot.restored"]
     assert diary.heard == ["before_snapshot", "snapshot", "after_restore"]
-    assert lifecycle.timings_ms()["total_ms"] < 1e6
+    timings = lifecycle.timings_ms()
+    assert timings.keys() == {"total_ms"}
+    assert timings["total_ms"] < 1e6
     assert random.random() != expected  # noqa: S311 - as above
+
+
+def test_copies_share_no_secrets_of_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL's generator is in the memory that they share: each adds what nobody else has."""
+    added: list[bytes] = []
+    monkeypatch.setattr(ssl, "RAND_add", lambda seed, _: added.append(seed))
+    for _ in range(2):
+        CoreHooks().after_restore()
+    assert [len(seed) for seed in added] == [48, 48]
+    assert added[0] != added[1]
 
 
 def test_a_platform_that_takes_none_does_not_stop_the_start(diary: Diary) -> None:

@@ -103,6 +103,29 @@ def test_another_configuration_is_not_taken_up(
     assert (fetched.max_model_len, folder) == (32, tmp_path / "b")
 
 
+def test_what_is_loaded_is_kept_for_a_younger_configuration(
+    loader: BackendLoader, backend: SlowBackend, spec: ModelSpec
+) -> None:
+    """With its prices and names; what needs other weights, or is gone, is let go."""
+    backend.go_on.set()
+    begun = [spec, replace(spec, id="longer"), replace(spec, id="gone")]
+    for each in begun:
+        loader.begin(each)
+    loader.wait()
+    backend.threads.clear()
+
+    renamed = replace(spec, name="Tiny", aliases=("other",))
+    longer = replace(spec, id="longer", max_model_len=32)
+    loader.revise([renamed, longer])
+
+    fetched, folder = loader.load(renamed).fetched.result(WAIT_S)
+    assert (fetched.name, fetched.max_model_len, str(folder)) == ("Tiny", 64, spec.source)
+    assert backend.threads == []
+    assert loader.load(longer).backend.result(WAIT_S).info.max_model_len == 32
+    loader.load(begun[2]).backend.result(WAIT_S)
+    assert backend.threads == ["load-longer", "load-gone"]
+
+
 def test_the_folder_is_known_before_the_backend(
     loader: BackendLoader, backend: SlowBackend, spec: ModelSpec, lifecycle: Lifecycle
 ) -> None:
