@@ -73,7 +73,8 @@ class CapturingDecoder:
         *,
         is_required: bool = False,
     ) -> None:
-        self._session, self._io, self._pool = session, io, pool
+        self._session: ort.InferenceSession | None = session
+        self._io, self._pool = io, pool
         self._is_required = is_required
         self._plain = SharedCacheDecoder(session, io, pool, run_options=make_run_options(NO_GRAPH))
         self._is_windowed = not io.inputs.keys().isdisjoint(
@@ -104,9 +105,10 @@ class CapturingDecoder:
         return logits
 
     def close(self) -> None:
-        """Let go of the pool's memory."""
+        """Let go of the pool's memory, and of the session, which gives back its own."""
         self._graphs.clear()
         self._plain.close()
+        self._session = None
 
     def _replay(self, token_ids: Tokens, starts: Ints) -> npt.NDArray[np.float32] | None:
         """Logits `[n, vocab_size]` of a decode; `None` if there is no graph of its shape."""
@@ -129,7 +131,7 @@ class CapturingDecoder:
 
     def _capture(self, shape: tuple[int, int], token_ids: Tokens, starts: Ints) -> bool:
         """Run a step of a new shape, and keep its graph; whether that could be done."""
-        if not self._may_capture:
+        if not self._may_capture or self._session is None:
             return False
         with cuda_graphs.SESSIONS.capturing() as is_alone:
             if not is_alone:

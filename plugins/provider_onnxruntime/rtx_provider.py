@@ -2,34 +2,101 @@
 
 As its maker's installation page has it: the package names the provider and its library, the library
 is registered once in a process, and a session takes one of the devices it then offers.
+
+It compiles kernels for the GPU that it finds, and can keep them in a folder: it reads them when
+a session is made, writes them when the session goes, and takes none that are damaged or were
+compiled for something else. Kernels are code: the folder is ours, or it is not used.
 """
 
+import stat
 from importlib import import_module
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import onnxruntime as ort
+import structlog
 
 from provider_core import ConfigurationError
+from provider_onnxruntime.settings import OnnxRuntimeSettings
 
 PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
 INSTALL_COMMAND = 'pip install "provider-core[onnxruntime,tensorrt-rtx]"'
+KERNELS_OPTION, KERNELS_PREFIX = "nv_runtime_cache_path", "kernels-"
 _registering = Lock()
 _registered: set[str] = set()
 
+log = structlog.get_logger()
 
-def add_rtx_provider(options: ort.SessionOptions, device_id: int) -> None:
-    """Let sessions made with these options run on a GPU by TensorRT for RTX.
+
+def add_rtx_provider(
+    options: ort.SessionOptions, settings: OnnxRuntimeSettings, path: Path
+) -> None:
+    """Let a session made with these options run on a GPU by TensorRT for RTX.
+
+    Args:
+        options: Of the session.
+        settings: Which GPU, and whether and where there is a cache.
+        path: Of the model.
 
     Raises:
         ConfigurationError: The package is not installed or does not load, or there is no such GPU.
     """
-    devices = _find_devices()
+    devices, device_id = _find_devices(), settings.device_id
     if device_id >= len(devices):
         raise ConfigurationError(
             f"TensorRT for RTX finds no GPU {device_id} ({len(devices)} found)"
         )
-    options.add_provider_for_devices([devices[device_id]], {})
+    device, wanted = devices[device_id], {}
+    if settings.cache is not False and (folder := _prepare_folder(device, settings, path)):
+        wanted[KERNELS_OPTION] = str(folder)
+    options.add_provider_for_devices([device], wanted)
+
+
+def _prepare_folder(
+    device: Any,  # ort.OrtEpDevice
+    settings: OnnxRuntimeSettings,
+    model: Path,
+) -> Path | None:
+    """A folder for kernels of a model and a kind of GPU, without what others could put there.
+
+    Returns:
+        None if there can be none: it is read-only, or others can write to it.
+    """
+    from provider_onnxruntime.optimise.cache import (  # noqa: PLC0415 - no other provider's
+        CACHE_FOLDER,
+        InvalidEntry,
+        check_owner,
+        make_key,
+    )
+
+    root = model.parent / CACHE_FOLDER
+    if settings.cache_dir is not None:
+        root = settings.cache_dir / make_key({"path": str(model.resolve())})
+    compiled_for = {
+        "model": model.name,
+        "onnxruntime": ort.__version__,
+        "provider": str(import_module(PACKAGE).__version__),
+        "driver": dict(device.ep_metadata),
+        "gpu": [device.device.vendor_id, device.device.device_id],
+    }
+    folder = root / f"{KERNELS_PREFIX}{make_key(compiled_for)}"
+    try:
+        for each in (root, folder):
+            if not each.is_dir():
+                each.mkdir(parents=True, exist_ok=True)
+                each.chmod(0o755)  # whatever the umask: the group must not write
+            check_owner(each, stat.S_ISDIR)
+        for path in folder.iterdir():
+            try:
+                check_owner(path, stat.S_ISREG)
+            except InvalidEntry as error:
+                log.warning("kernels.dropped", file=str(path), reason=str(error))
+                path.unlink()
+    except (OSError, InvalidEntry) as error:
+        log.info("kernels.not_kept", folder=str(folder), reason=str(error))
+        return None
+    return folder
 
 
 def _find_devices() -> list[Any]:  # ort.OrtEpDevice, which has no type that a checker could read

@@ -63,7 +63,7 @@ def open_session(
     if settings.provider != "cpu":
         options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     if is_plugin:
-        add_rtx_provider(options, settings.device_id)
+        add_rtx_provider(options, settings, path)
         if max_model_len is not None:
             options.add_free_dimension_override_by_name(CACHE_DIMENSION, max_model_len)
     try:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from provider_core import EngineDead
 from provider_core.decoder_io import CacheTensor, DecoderIO, InputRole
 from provider_onnxruntime.device_array import DeviceArray, bind_input, bind_output
 from provider_onnxruntime.kv_pool import KvPool
@@ -39,7 +40,7 @@ class SharedCacheDecoder:
         *,
         run_options: ort.RunOptions | None = None,
     ) -> None:
-        self._session = session
+        self._session: ort.InferenceSession | None = session
         self._run_options = run_options
         self._io = io
         self._pool = pool
@@ -74,10 +75,13 @@ class SharedCacheDecoder:
         return step.run(token_ids, starts, num_logits, self._run_options)
 
     def close(self) -> None:
-        """Let go of the pool's memory."""
+        """Let go of the pool's memory, and of the session, which gives back its own."""
         self._steps.clear()
+        self._session = None
 
     def _bind(self, first_slot: int, num_rows: int, num_new: int, num_logits: int) -> "_BoundStep":
+        if self._session is None:
+            raise EngineDead("the decoder is closed")
         io = self._io
         per_row = max(num_logits, 1) if "num_logits_to_keep" in io.inputs else num_new
         shape = (num_rows, per_row, io.vocab_size)

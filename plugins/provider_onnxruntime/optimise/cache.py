@@ -27,6 +27,7 @@ try:
 except ImportError:  # Windows: two servers may do the same work, the last one's stays
     fcntl = None  # type: ignore[assignment]
 
+CACHE_FOLDER = ".provider-cache"  # in a model's folder
 GRAPH, DATA, MANIFEST, LOCK = "decoder.onnx", "decoder.onnx.data", "manifest.json", "lock"
 MIXED = "mixed.onnx"  # over the same data
 BUILDING = "building-"
@@ -62,8 +63,8 @@ class GraphCache:
         if not os.path.lexists(entry):
             return None
         try:
-            _check_owner(self._folder, stat.S_ISDIR)
-            _check_owner(entry, stat.S_ISDIR)
+            check_owner(self._folder, stat.S_ISDIR)
+            check_owner(entry, stat.S_ISDIR)
             _check_files(entry, key, is_thorough=self._is_thorough)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InvalidEntry(f"{type(error).__name__}: {error}") from error
@@ -102,7 +103,7 @@ class GraphCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._folder.chmod(0o755)  # whatever the umask: the group must not write
         try:
-            _check_owner(self._folder, stat.S_ISDIR)
+            check_owner(self._folder, stat.S_ISDIR)
         except InvalidEntry as error:
             raise PermissionError(str(error)) from error
 
@@ -222,7 +223,7 @@ def _check_files(entry: Path, key: str, *, is_thorough: bool) -> None:
         ValueError, LookupError, TypeError, AttributeError: The manifest is not one of ours.
     """
     path = entry / MANIFEST
-    _check_owner(path, stat.S_ISREG)
+    check_owner(path, stat.S_ISREG)
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise InvalidEntry("its manifest is too large")
     manifest = json.loads(path.read_bytes())
@@ -230,7 +231,7 @@ def _check_files(entry: Path, key: str, *, is_thorough: bool) -> None:
     if manifest["key"] != key or GRAPH not in files or not files.keys() <= {GRAPH, DATA, MIXED}:
         raise InvalidEntry("its manifest is of another entry")
     for name, written in files.items():
-        _check_owner(entry / name, stat.S_ISREG)
+        check_owner(entry / name, stat.S_ISREG)
         found = fingerprint(entry / name)
         if is_thorough:
             found["sha256"] = hash_file(entry / name)
@@ -238,7 +239,7 @@ def _check_files(entry: Path, key: str, *, is_thorough: bool) -> None:
             raise InvalidEntry(f"{name} is not what was written")
 
 
-def _check_owner(path: Path, is_kind: Callable[[int], bool]) -> None:
+def check_owner(path: Path, is_kind: Callable[[int], bool]) -> None:
     """Refuse links, other kinds of file, other people's, and what others may write.
 
     Raises:

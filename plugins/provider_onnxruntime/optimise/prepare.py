@@ -15,6 +15,7 @@ from provider_core import ConfigurationError
 from provider_core.decoder_io import DecoderIO
 from provider_onnxruntime.model_folder import DecoderFile, check_rewritten, read_rewritten
 from provider_onnxruntime.optimise.cache import (
+    CACHE_FOLDER,
     GRAPH,
     MIXED,
     GraphCache,
@@ -29,7 +30,6 @@ from provider_onnxruntime.session import open_session
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 from provider_onnxruntime.weight_sets import WeightSet
 
-CACHE_FOLDER = ".provider-cache"
 MIN_CACHED_BYTES = 2**26  # smaller models load in an instant
 CODE = (
     *sorted(Path(__file__).parent.glob("*.py")),

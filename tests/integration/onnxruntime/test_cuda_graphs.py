@@ -3,6 +3,7 @@
 What a GPU computes is not shown here; `tests/gpu` needs one.
 """
 
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from provider_core import ConfigurationError, ModelRunner, ModelSpec
+from provider_core import ConfigurationError, EngineDead, ModelRunner, ModelSpec
 from provider_core.testing import RunnerContract, decode_batch, prefill_batches
 from provider_export.export import export_decoder
 from provider_onnxruntime import capturing_decoder, diagnose, load_model
@@ -311,6 +312,22 @@ def test_the_doctor_says_which_decoders_are_captured(
     [finding] = diagnose()
     assert "CUDA graphs" not in finding.detail
     assert gpu.sessions == []
+
+
+@pytest.mark.parametrize("cuda_graphs", ["on", "off"])
+def test_a_closed_runner_holds_no_session(
+    folders: dict[str, Path], gpu: ScriptedGpu, cuda_graphs: str
+) -> None:
+    """Weights and what was compiled go with it, although somebody still holds the runner."""
+    runner = load(folders["scatter"], cuda_graphs=cuda_graphs)
+    runner.warm_up()
+    session = weakref.ref(gpu.sessions.pop())
+    runner.close()
+    runner.close()
+
+    assert session() is None
+    with pytest.raises(EngineDead, match="the decoder is closed"):
+        runner.execute_model(decode_batch([1], [8]))
 
 
 def test_shapes_are_few() -> None:
