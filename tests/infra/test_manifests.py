@@ -1,7 +1,5 @@
-"""Manifests of `docs/deploy`, judged by Kubernetes' own schemas."""
+"""Manifests of Kubernetes, judged by its own schemas, and what they say of the profile."""
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +7,20 @@ import kubernetes_validate
 import pytest
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "docs/deploy"
-KNATIVE_ONLY = ("containerConcurrency", "timeoutSeconds")  # in a revision's spec, beside a pod's
+from provider_core.server.health import BUILT_IN
+from provider_core.settings import load_settings
+from tests.infra import images
+
+MANIFEST = images.ROOT / "infra/kubernetes/provider.yaml"
 
 
-def documents(page: str) -> Iterator[dict[str, Any]]:
-    """What the YAML blocks of a page hold."""
-    for block in re.findall(r"```yaml\n(.*?)```", (FOLDER / page).read_text(), re.DOTALL):
-        yield from yaml.safe_load_all(block)
+def documents(path: Path) -> dict[str, Any]:
+    """What a file holds, by kind."""
+    return {each["kind"]: each for each in yaml.safe_load_all(path.read_text(encoding="utf-8"))}
 
 
 def refusal(document: dict[str, Any]) -> str:
-    """Why Kubernetes would not take it; empty if it would."""
+    """Why Kubernetes would not take it; empty if it would. Unknown fields count, too."""
     try:
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     except kubernetes_validate.ValidationError as error:
@@ -28,33 +28,37 @@ def refusal(document: dict[str, Any]) -> str:
     return ""
 
 
-def test_kubernetes_takes_its_manifests() -> None:
-    """Unknown fields count, too."""
-    found = list(documents("kubernetes.md"))
-    assert {"Deployment", "Service"} <= {each["kind"] for each in found}
-    assert [refusal(each) for each in found] == [""] * len(found)
+def test_kubernetes_takes_them() -> None:
+    """All of them."""
+    found = documents(MANIFEST)
+    assert found.keys() == {"Deployment", "Service"}
+    assert [refusal(each) for each in found.values()] == ["", ""]
 
 
-def test_the_revision_of_knative_is_a_pod() -> None:
-    """But for the fields that are Knative's own."""
-    services = [each for each in documents("knative.md") if each["kind"] == "Service"]
-    assert services
-    for service in services:
-        assert service["apiVersion"] == "serving.knative.dev/v1"
-        template = service["spec"]["template"]
-        spec = {key: value for key, value in template["spec"].items() if key not in KNATIVE_ONLY}
-        for container in spec["containers"]:
-            container.setdefault("name", "user-container")  # as Knative does
-            for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
-                if probe in container:
-                    container[probe]["httpGet"].setdefault("port", 8080)  # as Knative does
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "revision"}, "spec": spec}
-        assert refusal(pod) == ""
+def test_they_are_what_the_profile_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ports, paths, the grace and the folder."""
+    found = documents(MANIFEST)
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    for each in container["env"]:
+        monkeypatch.setenv(each["name"], each.get("value", "sk-1234567890"))
+    settings = load_settings()
+
+    assert settings.platform == "kubernetes"
+    assert pod["terminationGracePeriodSeconds"] == settings.server.grace_s
+    assert pod["securityContext"]["fsGroup"] == images.user_id()
+    assert container["image"] == images.REFERENCE
+    assert container["ports"] == [{"containerPort": settings.port}]
+    assert container["volumeMounts"] == [{"name": "data", "mountPath": str(settings.data_dir)}]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] == settings.port
+        assert container[probe]["httpGet"]["path"] in BUILT_IN
+    assert found["Service"]["spec"]["ports"][0]["targetPort"] == settings.port
 
 
 @pytest.mark.parametrize("field", ["readinessPrope", "terminationGraceSeconds"])
 def test_a_misspelled_field_is_refused(field: str) -> None:
     """So the schemas do judge."""
-    (deployment,) = (each for each in documents("kubernetes.md") if each["kind"] == "Deployment")
+    deployment = documents(MANIFEST)["Deployment"]
     deployment["spec"]["template"]["spec"][field] = 1
     assert field in refusal(deployment)

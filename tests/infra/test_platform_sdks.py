@@ -1,4 +1,4 @@
-"""What is deployed to Modal, Beam, Baseten, fal and KServe, judged by their own packages."""
+"""What is deployed to Modal, Beam, Baseten, fal, Knative and KServe, judged by their packages."""
 
 import shutil
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ FILES = {
     "baseten": ROOT / "infra/baseten/config.yaml",
     "beam": ROOT / "infra/beam/app.py",
     "fal": ROOT / "infra/fal/pyproject.toml",
+    "knative": ROOT / "infra/knative/provider.yaml",
     "kserve": ROOT / "infra/kserve/provider.yaml",
     "modal": ROOT / "infra/modal/app.py",
 }
@@ -42,6 +43,12 @@ MISTAKES = {
         ("max_multiplexing", "max_multiplex"),
         ('path = "/readyz"', 'route = "/readyz"'),
         ("{ image =", "{ picture ="),
+    ),
+    "knative": (
+        ("containerConcurrency", "concurrency"),
+        ("timeoutSeconds: 300", "timeoutSeconds: 5m"),
+        ("livenessProbe", "healthProbe"),
+        ("timeoutSeconds", "terminationGracePeriodSeconds"),  # a pod's, but not a revision's
     ),
     "kserve": (
         ("scaleTarget: 32", 'scaleTarget: "32"'),
@@ -200,6 +207,28 @@ def test_fal_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -
     assert app["health_check_config"]["method"] == "GET"
     assert app["auth"] == "public"
     assert app["secrets"] == ["PROVIDER_API_KEY"]
+
+
+def test_knative_starts_what_the_profile_says(
+    judged: Mapping[str, list[Verdict]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variables that the container has; probes ask the one port there is."""
+    template = declared(judged, "knative")["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    for each in container["env"]:
+        monkeypatch.setenv(each["name"], each.get("value", "sk-1234567890"))
+    settings, there = load_settings(), served("knative")
+
+    assert settings.platform == "knative"
+    assert container["image"] == images.REFERENCE
+    assert container["volumeMounts"] == [{"name": "data", "mountPath": images.data_dir()}]
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] in BUILT_IN
+    assert template["spec"]["timeoutSeconds"] == settings.server.grace_s
+    assert template["spec"]["timeoutSeconds"] > settings.limits.request_timeout_s
+    assert template["spec"]["containerConcurrency"] == there.num_places
+    target = template["metadata"]["annotations"]["autoscaling.knative.dev/target"]
+    assert target == str(there.num_slots)
 
 
 def test_kserve_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
