@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -18,6 +19,7 @@ from tests.platform.talking_engine import TOKEN_S
 
 CONTRACT = CONTRACTS["kubernetes"]
 _POLL_S = 0.2  # between the balancer's health checks: it learns late
+_DELAY_S = 5 * _POLL_S
 _NUM_CLIENTS = 8
 _KEPT_S = 3.0  # of the grace, for what comes after the last stream
 
@@ -84,72 +86,99 @@ async def cluster(folder: Path, **variables: str) -> AsyncIterator[tuple[Balance
             watching.cancel()
 
 
-async def test_a_rolling_restart_with_a_grace_of_30_s_loses_nothing(tmp_path: Path) -> None:
-    """Two replicas are replaced one after the other while clients stream; each answer is whole."""
-    lengths = cycle(range(5, 75, 13))
+@asynccontextmanager
+async def load(balancer: Balancer, lengths: Iterable[int]) -> AsyncIterator[list[Stream]]:
+    """Clients that ask one thing after the other, streams of these lengths in turn.
+
+    They end with the context; what they were answered is then whole.
+    """
     streams: list[Stream] = []
     is_over = asyncio.Event()
+    next_length = cycle(lengths)
 
-    delay_s = 5 * _POLL_S
-    async with cluster(tmp_path, PROVIDER_SERVER__DRAIN_DELAY_S=f"{delay_s}") as (balancer, start):
+    async def ask() -> None:
+        while not is_over.is_set():
+            streams.append(await talk(balancer.session, balancer.url(), next(next_length)))
 
-        async def ask() -> None:
-            while not is_over.is_set():
-                streams.append(await talk(balancer.session, balancer.url(), next(lengths)))
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(_NUM_CLIENTS):
+            clients.create_task(ask())
+        yield streams
+        is_over.set()
 
+
+async def stop_all(replicas: Iterable[ProcessReplica], grace_s: float) -> None:
+    """Stop them, one after the other, each in its grace."""
+    for replica in replicas:
+        replica.send(CONTRACT.stop_signal)
+        assert await replica.ended(grace_s) == 0
+
+
+def finals_of(replicas: Iterable[ProcessReplica]) -> dict[str, dict[str, Any]]:
+    """The bills of replicas that have ended, whose journals and logs agree, by generation."""
+    finals: dict[str, dict[str, Any]] = {}
+    for replica in replicas:
+        assert replica.discrepancies() == []
+        lines = [line for line in replica.lines() if line["event"] == "usage.final"]
+        finals |= {line["generation_id"]: line for line in lines}
+    return finals
+
+
+async def test_a_rolling_restart_with_a_grace_of_30_s_loses_nothing(tmp_path: Path) -> None:
+    """Two replicas are replaced one after the other while clients stream; each answer is whole."""
+    grace_s = 30
+    variables = {"PROVIDER_SERVER__DRAIN_DELAY_S": f"{_DELAY_S}"}
+    async with cluster(tmp_path, **variables) as (balancer, start):
         old = [await start(), await start()]
         for replica in old:
             await balancer.until_ready(replica)
-        clients = [asyncio.create_task(ask()) for _ in range(_NUM_CLIENTS)]
-        for replica in old:
-            await balancer.until_ready(await start())
-            replica.send(CONTRACT.stop_signal)
-            assert await replica.ended(30) == 0
-        is_over.set()
-        await asyncio.gather(*clients)
-        for replica in balancer.replicas[len(old) :]:
-            replica.send(CONTRACT.stop_signal)
-            assert await replica.ended(30) == 0
-        lines = [line for replica in balancer.replicas for line in replica.lines()]
-        assert [replica.discrepancies() for replica in balancer.replicas] == [[], [], [], []]
+        async with load(balancer, range(5, 75, 13)) as streams:
+            for replica in old:
+                await balancer.until_ready(await start())
+                await stop_all([replica], grace_s)
+        await stop_all(balancer.replicas[len(old) :], grace_s)
+        finals = finals_of(balancer.replicas)
 
     assert len(streams) > 4 * _NUM_CLIENTS
     assert [stream for stream in streams if not stream.is_whole] == []
-    billed = {line["generation_id"] for line in lines if line["event"] == "usage.final"}
-    assert {stream.generation_id for stream in streams} == billed
+    assert {stream.generation_id for stream in streams} == finals.keys()
 
 
 async def test_a_grace_of_10_s_cuts_no_stream_that_is_shorter_than_7_s(tmp_path: Path) -> None:
-    """What takes longer than that after the signal ends with an error that says why, settled."""
+    """What takes longer than that after the signal ends with an error that says why, settled.
+
+    Others go on asking meanwhile, and lose nothing.
+    """
     grace_s = 10
-    variables = {"PROVIDER_SERVER__GRACE_S": f"{grace_s}", "PROVIDER_SERVER__DRAIN_DELAY_S": "0"}
+    variables = {
+        "PROVIDER_SERVER__GRACE_S": f"{grace_s}",
+        "PROVIDER_SERVER__DRAIN_DELAY_S": f"{_DELAY_S}",
+    }
     async with cluster(tmp_path, **variables) as (balancer, start):
-        replica = await start()
-        await balancer.until_ready(replica)
+        old, new = await start(), await start()
+        for replica in (old, new):
+            await balancer.until_ready(replica)
 
         async def ask(duration_s: float) -> tuple[Stream, float]:
             num_tokens = int(duration_s / TOKEN_S)
             begun = asyncio.Event()
-            asking = asyncio.create_task(talk(balancer.session, balancer.url(), num_tokens, begun))
+            url = f"http://127.0.0.1:{old.port}"
+            asking = asyncio.create_task(talk(balancer.session, url, num_tokens, begun))
             await begun.wait()
             all_begun.release()
             return await asking, time.monotonic()
 
         all_begun = asyncio.Semaphore(0)
-        durations_s = [1.0, 4.0, 5.5, 30.0, 30.0]
-        clients = [asyncio.create_task(ask(duration_s)) for duration_s in durations_s]
-        for _ in clients:
-            await all_begun.acquire()
-        stopped_s = time.monotonic()
-        replica.send(CONTRACT.stop_signal)
-        ends = await asyncio.gather(*clients)
-        assert await replica.ended(grace_s) == 0
-        assert replica.discrepancies() == []
-        finals = {
-            line["generation_id"]: line
-            for line in replica.lines()
-            if line["event"] == "usage.final"
-        }
+        async with load(balancer, range(5, 40, 7)) as short:
+            durations_s = [1.0, 4.0, 5.5, 30.0, 30.0]
+            clients = [asyncio.create_task(ask(duration_s)) for duration_s in durations_s]
+            for _ in clients:
+                await all_begun.acquire()
+            stopped_s = time.monotonic()
+            await stop_all([old], grace_s)
+            ends = await asyncio.gather(*clients)
+        await stop_all([new], grace_s)
+        finals = finals_of(balancer.replicas)
 
     for stream, ended_s in ends:
         final = finals[stream.generation_id]
@@ -162,3 +191,5 @@ async def test_a_grace_of_10_s_cuts_no_stream_that_is_shorter_than_7_s(tmp_path:
             assert (final["status"], final["error_code"]) == ("error", "draining")
             assert final["completion_tokens"] == len(stream.text)
     assert [stream.is_whole for stream, _ in ends] == [True, True, True, False, False]
+    assert [stream for stream in short if not stream.is_whole] == []
+    assert len(finals) == len(short) + len(ends)
