@@ -5,7 +5,9 @@ stay in a volume. Bills do not: volumes have no locks that containers share, and
 them.
 """
 
+import os
 import subprocess
+import threading
 
 import modal
 
@@ -27,10 +29,19 @@ class Provider:
     @modal.web_server(8000, startup_timeout=60)
     def serve(self) -> None:
         """Start it; it is up when its port accepts, before the model is loaded."""
+        self.is_stopping = False
         self.server = subprocess.Popen(["provider", "serve", "--platform", "modal"])
+        threading.Thread(target=self.end_with_server, daemon=True).start()
+
+    def end_with_server(self) -> None:
+        """End the container if the server ends by itself: Modal has no health checks."""
+        exit_code = self.server.wait()
+        if not self.is_stopping:
+            os._exit(exit_code)
 
     @modal.exit()
     def stop(self) -> None:
-        """Let it drain, for as long as Modal lets a container end."""
+        """Let the server drain, for as long as Modal lets a container end."""
+        self.is_stopping = True
         self.server.terminate()
         self.server.wait()

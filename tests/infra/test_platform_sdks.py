@@ -42,7 +42,7 @@ MISTAKES = {
         ("exposed_port = 8080", 'exposed_port = "8080"'),
         ("max_multiplexing", "max_multiplex"),
         ('path = "/readyz"', 'route = "/readyz"'),
-        ("{ image =", "{ picture ="),
+        ("image.cmd =", "image.command ="),
     ),
     "knative": (
         ("containerConcurrency", "concurrency"),
@@ -196,7 +196,7 @@ def test_fal_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -
 
     assert app["image"] == {
         "image": images.REFERENCE,
-        "cmd": ["serve", "--platform", "fal"],
+        "cmd": ["serve", "--platform", "fal", "--data-dir", "/tmp/provider"],  # noqa: S108 - there
         "use_isolate": False,
     }
     assert app["exposed_port"] == there.settings.port
