@@ -12,10 +12,14 @@ import threading
 import modal
 
 app = modal.App("provider")
+# Modal's own process begins in the image and reads this file from /root.
+image = modal.Image.from_dockerfile("infra/docker/onnxruntime.Dockerfile").dockerfile_commands(
+    "USER root", "ENTRYPOINT []"
+)
 
 
 @app.cls(
-    image=modal.Image.from_dockerfile("infra/docker/onnxruntime.Dockerfile").entrypoint([]),
+    image=image,
     cpu=4,
     memory=8192,
     volumes={"/data/models": modal.Volume.from_name("provider-models", create_if_missing=True)},

@@ -142,7 +142,7 @@ def test_modal_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]])
     assert function["timeout_secs"] > there.settings.limits.request_timeout_s
     assert asked["secrets"] == ["provider"]
     assert asked["dockerfiles"][0] == _lines(ROOT / "infra/docker/onnxruntime.Dockerfile")
-    assert asked["dockerfiles"][-1][-1] == "ENTRYPOINT []"
+    assert asked["dockerfiles"][-1][1:] == ["USER root", "ENTRYPOINT []"]
     assert '["provider", "serve", "--platform", "modal"]' in FILES["modal"].read_text()
 
 
