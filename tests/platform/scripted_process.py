@@ -8,6 +8,7 @@ or a file that it waits for.
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -79,6 +80,11 @@ class PlatformProcess:
     def stderr(self) -> str:
         """What it said to people."""
         return (self.folder / "stderr").read_text(encoding="utf-8")
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, once it has said so; of its copies, too."""
+        return re.findall(r"listens on (\S+)", self.stderr)
 
     @property
     def descendants(self) -> list[int]:

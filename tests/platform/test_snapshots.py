@@ -74,11 +74,11 @@ async def test_copies_share_no_identity_no_bill_and_no_chance(tmp_path: Path) ->
         configuration = tmp_path / "provider.toml"
         configuration.write_text(configuration.read_text().replace(_OLD, _NEW))
         may_go_on.set()
-        await server.until(lambda: len(addresses_of(server)) == 2)
+        await server.until(lambda: len(server.addresses) == 2)
         await server.until(lambda: len(lines_of(server, "server.ready")) == 2)
         async with aiohttp.ClientSession() as session:
             streams = await asyncio.gather(
-                *(talk(session, url, 3) for url in addresses_of(server) * _NUM_REQUESTS)
+                *(talk(session, url, 3) for url in server.addresses * _NUM_REQUESTS)
             )
         (copy,) = server.descendants
         os.kill(copy, signal.SIGTERM)
@@ -129,11 +129,6 @@ async def test_hooks_of_a_platform_can_take_the_place_of_an_address(
 def lines_of(server: PlatformProcess, event: str) -> list[dict[str, object]]:
     """Of either of them."""
     return [line for line in server.events if line["event"] == event]
-
-
-def addresses_of(server: PlatformProcess) -> list[str]:
-    """Where they listen, of those that have said so."""
-    return re.findall(r"listens on (\S+)", server.stderr)
 
 
 def drawn_in(folder: Path) -> list[str]:

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -241,17 +243,32 @@ async def test_a_start_that_fails_is_told_to_lambda(tmp_path: Path) -> None:
 
 
 async def test_a_stop_signal_lets_an_invocation_end(tmp_path: Path) -> None:
-    """What was taken is answered, and no more is taken."""
+    """What was taken is answered, and no more is taken, through the port neither."""
     async with (
         runtime_api() as api,
         platform_process(tmp_path, "lambda", api.environment) as function,
+        aiohttp.ClientSession(headers=AUTHORIZED) as visitor,
     ):
-        running = api.invoke(chat_event({**LONG, "stream": True, "max_tokens": 150}))
+        running = api.invoke(chat_event({**LONG, "stream": True, "max_tokens": 400}))
         journal = function.folder / "data/journal"
         await function.until(
             lambda: any(b'"rec":"O"' in path.read_bytes() for path in journal.glob("*.jnl"))
         )
-        assert await function.stop() == 0
+        (url,) = function.addresses
+        async with visitor.get(f"{url}/livez") as reply:
+            assert reply.status == 200
+        function.process.send_signal(signal.SIGTERM)
+        await function.until(lambda: not is_listening(url))
+        async with visitor.post(f"{url}/v1/chat/completions", json=CHAT) as refused:
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        assert await function.process.wait() == 0
         answer = await api.answer(running)
     assert check_stream(answer.payload).error is None
     assert [bill["status"] for bill in function.usage] == ["ok"]
+
+
+def is_listening(url: str) -> bool:
+    """Whether new connections are taken."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == 0
