@@ -370,6 +370,10 @@ def check_info(info: RunnerInfo) -> None:
     for name in ("max_num_seqs", "max_model_len", "vocab_size"):
         if getattr(info, name) < 1:
             raise ContractViolation(f"info.{name} is {getattr(info, name)}")
+    if not 0 <= info.max_candidates <= info.vocab_size:
+        raise ContractViolation(
+            f"info.max_candidates is {info.max_candidates}, of {info.vocab_size} ids"
+        )
     if not (info.backend and info.backend_version and info.device):
         raise ContractViolation(f"info does not say what runs, and where: {info}")
     unknown = info.unsupported_params - _PARAMS

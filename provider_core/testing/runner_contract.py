@@ -9,6 +9,7 @@ import numpy as np
 from provider_core.engine import LLMEngine
 from provider_core.interfaces import BlockStore, Engine, MixedRunner, ModelRunner
 from provider_core.testing.batches import decode_batch, prefill_batch, prefill_batches
+from provider_core.testing.candidate_checks import check_candidates_of
 from provider_core.testing.engine_contract import EngineContract, check_info
 from provider_core.testing.generation import ContractViolation, generate, submit, succeeded
 from provider_core.testing.logit_checks import check_close, check_logits, check_same
@@ -237,6 +238,17 @@ class RunnerContract(EngineContract):
                 after = runner.execute_model(decode_batch([*ids[1:], ids[0]], lengths))
                 made.append(ids + after.argmax(axis=1).tolist())
             check_same(made[1], made[0], "what two calls make", "in one call")
+
+    def test_candidates_are_what_the_logits_say(self) -> None:
+        """Of prompts and of rows, with masks and without; if the runner brings any."""
+        with closing(self._warm_runner()) as runner:
+            if not runner.info.max_candidates:
+                return
+            texts = [self._prompt(runner, 9), self._prompt(runner, 12)[::-1]]
+            for slot, text in enumerate(texts):
+                check_candidates_of(runner, prefill_batch(slot, text), "a prompt")
+            rows = decode_batch([3, 1], [len(text) for text in texts])
+            check_candidates_of(runner, rows, "a decode")
 
     def test_a_failed_step_hurts_only_its_batch(self) -> None:
         """After one failure the next sequence makes what it would have made."""

@@ -18,6 +18,7 @@ from provider_core.testing import (
     RunnerContract,
     ScriptedRunner,
 )
+from tests.contract.candidate_mistakes import CANDIDATE_MISTAKES
 
 
 class TestScriptedRunner(RunnerContract):
@@ -366,7 +367,7 @@ MISTAKES: list[tuple[Callable[[], ModelRunner], str, str]] = [
 """What a runner does wrong, the test that is there for it, and what that says."""
 
 
-@pytest.mark.parametrize(("make_runner", "test", "says"), MISTAKES)
+@pytest.mark.parametrize(("make_runner", "test", "says"), MISTAKES + CANDIDATE_MISTAKES)
 def test_a_careless_runner_violates_the_contract(
     make_runner: Callable[[], ModelRunner], test: str, says: str
 ) -> None:
@@ -396,4 +397,4 @@ def test_every_promise_of_a_runner_can_be_broken() -> None:
     """A test that nothing fails is none. What is asked of engines is broken in their own test."""
     own = {name for name in vars(RunnerContract) if name.startswith("test_")}
 
-    assert own <= {test for _, test, _ in MISTAKES}
+    assert own <= {test for _, test, _ in MISTAKES + CANDIDATE_MISTAKES}
