@@ -20,11 +20,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from provider_core import ConfigurationError
 from provider_core.decoder_io import DecoderIO
 from provider_tensorrt.library import LibraryName
+from provider_tensorrt.shapes import NUM_CANDIDATES
 
 FOLDER, MANIFEST = "engines", "manifest.json"
 DEFAULT_MAX_NUM_SEQS = 32
 DEFAULT_MAX_PREFILL_TOKENS = 512
-RECIPE = 1
+RECIPE = 2
 """Counts how engines are built here; another number outdates all that exist."""
 
 
@@ -43,11 +44,13 @@ class EngineLimits(_Value):
         max_model_len: Positions of each cache.
         max_num_seqs: Rows of a decode.
         max_prefill_tokens: Tokens of a prefill, which is one row.
+        num_candidates: Likeliest ids that a step gives of each row, if there are as many.
     """
 
     max_model_len: int = Field(ge=1)
     max_num_seqs: int = Field(ge=1)
     max_prefill_tokens: int = Field(ge=1)
+    num_candidates: int = Field(NUM_CANDIDATES, ge=1, le=3840)
 
 
 class EngineKey(_Value):

@@ -20,9 +20,10 @@ from provider_core import ConfigurationError
 from provider_core.decoder_io import DecoderIO, InputRole
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.builder_feedback import OnProgress, make_log, make_monitor
+from provider_tensorrt.candidate_graph import ALLOWED, INVERSE_TEMPERATURE, add_candidates
 from provider_tensorrt.decoder_graph import WINDOW, ExportedDecoder, fit_decoder
 from provider_tensorrt.library import TensorRt, find_capability, list_capabilities
-from provider_tensorrt.shapes import MIN_LOGITS_ROWS, MIN_WINDOW
+from provider_tensorrt.shapes import MIN_LOGITS_ROWS, MIN_WINDOW, bitmask_bytes
 
 PROFILES = ("prefill", "decode")
 """In the order of their indices in the engine."""
@@ -90,7 +91,7 @@ def build_engine(
         Cancelled: `cancelled` was set.
     """
     check_capability(library, compute_capability)
-    trt, parsed = library.module, parse_decoder(library, decoder, limits.max_model_len)
+    trt, parsed = library.module, parse_decoder(library, decoder, limits)
     builder = parsed.builder
     config = builder.create_builder_config()
     for wanted in make_profiles(decoder.io, limits):
@@ -134,19 +135,22 @@ def attach_timing_cache(
     return cache
 
 
-def parse_decoder(library: TensorRt, decoder: ExportedDecoder, max_model_len: int) -> ParsedDecoder:
+def parse_decoder(
+    library: TensorRt, decoder: ExportedDecoder, limits: EngineLimits
+) -> ParsedDecoder:
     """Read a decoder into a network, which takes no longer than reading its weights.
 
     Args:
         library: That parses.
         decoder: As exported.
-        max_model_len: Positions of each cache.
+        limits: What the engine is to hold.
 
     Raises:
         ConfigurationError: The parser refuses it; says which node, and why.
     """
     trt = library.module
-    model = fit_decoder(decoder, max_model_len)
+    model = fit_decoder(decoder, limits.max_model_len)
+    add_candidates(model, decoder.io, limits.num_candidates)
     _let_attention_decompose(model)
     messages = make_log(trt)
     builder = trt.Builder(messages)
@@ -221,6 +225,8 @@ def _make_profile(
     shapes: dict[str, Shapes] = {
         WINDOW: [(least,), (max(least, length // 4),), (length,)],
         **{io.inputs[role].name: ranges for role, ranges in by_role.items()},
+        ALLOWED: [(n, bitmask_bytes(io.vocab_size)) for n in rows],
+        INVERSE_TEMPERATURE: [(n,) for n in rows],
     }
     for cache in io.caches:
         shapes[cache.past] = [(n, cache.num_heads, length, cache.head_dim) for n in rows]

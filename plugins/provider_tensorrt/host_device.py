@@ -16,6 +16,8 @@ import onnx
 import onnxruntime as ort
 
 from provider_core import ConfigurationError, EngineDead
+from provider_tensorrt.artefact import EngineLimits
+from provider_tensorrt.candidate_graph import add_candidates
 from provider_tensorrt.decoder_graph import ExportedDecoder, fit_decoder
 from provider_tensorrt.device import DeviceArray, MemoryInfo, Profile
 
@@ -33,7 +35,7 @@ class HostDevice:
 
     Args:
         decoder: As exported.
-        max_model_len: Positions of each cache.
+        limits: What it is to hold.
 
     Raises:
         ConfigurationError: ONNX Runtime cannot run the decoder, or not at that length.
@@ -43,10 +45,10 @@ class HostDevice:
     runtime_version = f"onnxruntime {ort.__version__}"
     activation_bytes = 0
 
-    def __init__(self, decoder: ExportedDecoder, max_model_len: int) -> None:
+    def __init__(self, decoder: ExportedDecoder, limits: EngineLimits) -> None:
         files = (decoder.path, *decoder.data_files)
         self.weight_bytes = sum(file.stat().st_size for file in files)
-        self._session: ort.InferenceSession | None = _open_session(decoder, max_model_len)
+        self._session: ort.InferenceSession | None = _open_session(decoder, limits)
         self._arrays: list[npt.NDArray[Any]] = []
 
     def memory_info(self) -> MemoryInfo:
@@ -151,8 +153,9 @@ class HostExecution:
         self._binding = None
 
 
-def _open_session(decoder: ExportedDecoder, max_model_len: int) -> ort.InferenceSession:
-    model = fit_decoder(decoder, max_model_len)
+def _open_session(decoder: ExportedDecoder, limits: EngineLimits) -> ort.InferenceSession:
+    model = fit_decoder(decoder, limits.max_model_len)
+    add_candidates(model, decoder.io, limits.num_candidates)
     options = ort.SessionOptions()
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # each shape of step would keep one

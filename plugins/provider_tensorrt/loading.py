@@ -59,7 +59,7 @@ def _load_on_host(model: ModelSpec, model_dir: Path, settings: TensorRtSettings)
         max_num_seqs=model.max_num_seqs,
         max_prefill_tokens=DEFAULT_MAX_PREFILL_TOKENS,
     )
-    device = HostDevice(decoder, limits.max_model_len)
+    device = HostDevice(decoder, limits)
     return _make_runner(
         device,
         decoder.io,

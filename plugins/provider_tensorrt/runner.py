@@ -1,22 +1,30 @@
 """The model runner: slots, two profiles, and steps of few shapes over any device."""
 
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
-from provider_core import Batch, RunnerInfo
+from provider_core import Batch, Candidates, RunnerInfo
 from provider_core.decoder_io import DecoderIO
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.block_store import BLOCK_SIZE, DeviceBlockStore
+from provider_tensorrt.candidate_graph import ALLOWED
 from provider_tensorrt.decoder_graph import WINDOW
 from provider_tensorrt.device import Device, DeviceArray, DeviceMemoryFull, Execution
 from provider_tensorrt.kv_slots import KvSlots
 from provider_tensorrt.memory_plan import MemoryPlan, slot_bytes
-from provider_tensorrt.shapes import MIN_LOGITS_ROWS, round_rows, round_window, split_prefill
+from provider_tensorrt.shapes import (
+    MIN_LOGITS_ROWS,
+    bitmask_bytes,
+    round_rows,
+    round_window,
+    split_prefill,
+)
 from provider_tensorrt.step_inputs import StepArrays, StepInputs, step_input_bytes
+from provider_tensorrt.step_outputs import StepOutputs, step_output_bytes
+from provider_tensorrt.token_masks import TokenMasks
 
 MAX_DECODES = 128  # shapes of decode kept bound or captured; the least recently used goes first
 
@@ -57,13 +65,15 @@ class TensorRtRunner:
     ) -> None:
         self._device, self._io, self._limits = device, io, limits
         max_tokens = max(limits.max_prefill_tokens, max_num_seqs)
-        logits_shape = (max(max_num_seqs, MIN_LOGITS_ROWS), io.vocab_size)
+        max_logits_rows = max(max_num_seqs, MIN_LOGITS_ROWS)
+        num_candidates = min(limits.num_candidates, io.vocab_size)
         plan = MemoryPlan(
             slot_bytes=slot_bytes(io.caches, io.cache_dtype, limits.max_model_len),
             activation_bytes=device.activation_bytes,
             step_bytes=step_input_bytes(io, max_tokens)
             + np.dtype(np.int64).itemsize * limits.max_model_len
-            + prod(logits_shape) * np.dtype(io.logits.dtype).itemsize,
+            + bitmask_bytes(io.vocab_size) * max_num_seqs
+            + step_output_bytes(io, max_logits_rows, num_candidates),
             reserve_bytes=memory_reserve_bytes,
             memory=device.memory_info(),
         )
@@ -72,8 +82,8 @@ class TensorRtRunner:
             log.warning("slots.reduced", wanted=max_num_seqs, slots=num_slots, device=device.name)
         self._inputs = StepInputs(device, io, max_tokens)
         self._window = device.allocate((limits.max_model_len,), "int64")
-        self._logits = device.allocate(logits_shape, io.logits.dtype)
-        self._host_logits = device.allocate_staging(logits_shape, io.logits.dtype)
+        self._masks = TokenMasks(device, max_num_seqs, io.vocab_size)
+        self._outputs = StepOutputs(device, io, max_logits_rows, num_candidates)
         self._slots = KvSlots(device, io.caches, io.cache_dtype, num_slots, limits.max_model_len)
         block_bytes = slot_bytes(io.caches, io.cache_dtype, BLOCK_SIZE)
         num_blocks = plan.count_blocks(prefix_cache_bytes, block_bytes, num_slots)
@@ -91,6 +101,7 @@ class TensorRtRunner:
             num_cache_blocks=num_blocks,
             cache_block_size=BLOCK_SIZE,
             verify_margin=verify_margin,
+            max_candidates=num_candidates,
         )
 
     @property
@@ -110,18 +121,35 @@ class TensorRtRunner:
     def execute_model(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Compute one step and store the new keys and values in the rows' slots."""
         if batch.phase == "decode":
-            logits = self._run_decode(batch)
+            self._queue_decode(batch)
+            logits = self._outputs.take_logits(len(batch.slots))
         else:
-            if not batch.num_computed_tokens[0]:
-                self._slots.begin(int(batch.slots[0]))
             logits = self._run_prefill(batch)
-        num_new, num_logits = batch.token_ids.shape[1], batch.num_logits
-        self._slots.note_written(batch.slots, batch.num_computed_tokens + np.int32(num_new))
-        if num_logits:
-            self._slots.note_logits(batch.slots, logits[num_logits - 1 :: num_logits, 0])
-        else:
-            self._slots.note_unchecked(int(batch.slots[0]))
+        num_logits = batch.num_logits
+        self._note(batch, logits[num_logits - 1 :: num_logits, 0] if num_logits else None)
         return logits.astype(np.float32, copy=False)
+
+    def execute_candidates(
+        self,
+        batch: Batch,
+        inverse_temperatures: npt.NDArray[np.float32],
+        bitmasks: Mapping[int, npt.NDArray[np.int32]],
+    ) -> Candidates:
+        """Do what `execute_model` does, of which only candidates are brought."""
+        self._masks.upload(bitmasks)
+        num_placed = 1
+        if batch.phase == "decode":
+            num_placed = self._queue_decode(batch, inverse_temperatures)
+        else:
+            for _ in self._queue_prefill(batch, inverse_temperatures):
+                self._device.synchronize()
+        candidates = self._outputs.take_candidates(len(batch.slots), num_placed)
+        self._note(batch, candidates.log_sum_exps)
+        return candidates
+
+    def fetch_logits(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Bring whole rows of the last `execute_candidates`."""
+        return self._outputs.fetch_logits(rows).astype(np.float32, copy=False)
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
@@ -148,28 +176,63 @@ class TensorRtRunner:
         self._prefill.close()
         self._device.close()
 
+    def _note(self, batch: Batch, told: npt.NDArray[np.floating] | None) -> None:
+        """Remember what slots hold now, and whether they came to NaN.
+
+        Args:
+            batch: That was run.
+            told: Of each row a number that is NaN if its last logits are; `None` without any.
+        """
+        ends = batch.num_computed_tokens + np.int32(batch.token_ids.shape[1])
+        self._slots.note_written(batch.slots, ends)
+        if told is None:
+            self._slots.note_unchecked(int(batch.slots[0]))
+        else:
+            self._slots.note_logits(batch.slots, told)
+
     def _run_prefill(self, batch: Batch) -> npt.NDArray[np.floating]:
         """Logits `[num_logits, vocab_size]` of one row, in the decoder's dtype."""
-        start, caches = batch.num_computed_tokens, self._slots.tensors(int(batch.slots[0]), 1)
-        num_tokens, pieces = batch.token_ids.shape[1], []
-        for first, last, num_logits in split_prefill(
-            num_tokens,
-            batch.num_logits,
-            max_tokens=self._limits.max_prefill_tokens,
-            max_logits=len(self._host_logits),
-        ):
-            inputs = self._inputs.place(1, last - first)
-            longest = int(start[0]) + last
-            tensors = inputs.tensors | caches | self._step_tensors(longest, 1, max(num_logits, 1))
-            self._prefill.bind(tensors, self._sizes(max(num_logits, 1)))
-            inputs.upload(batch.token_ids[:, first:last], start + np.int32(first))
-            self._prefill.enqueue()
-            logits = self._take_logits(num_logits)
-            pieces.append(logits if last == num_tokens else logits.copy())
+        pieces, left = [], batch.num_logits
+        for num_logits in self._queue_prefill(batch):
+            logits = self._outputs.take_logits(num_logits)
+            left -= num_logits
+            pieces.append(logits.copy() if left else logits)
         return pieces[-1] if len(pieces[-1]) == batch.num_logits else np.concatenate(pieces)
 
-    def _run_decode(self, batch: Batch) -> npt.NDArray[np.floating]:
-        """Logits `[n, vocab_size]`, in the decoder's dtype."""
+    def _queue_prefill(
+        self, batch: Batch, inverse_temperatures: npt.NDArray[np.float32] | None = None
+    ) -> Iterator[int]:
+        """Queue one row's pieces, each when the one before is done.
+
+        Yields:
+            Of how many last positions of a piece logits are wanted.
+        """
+        start, slot = batch.num_computed_tokens, int(batch.slots[0])
+        if not start[0]:
+            self._slots.begin(slot)
+        caches = self._slots.tensors(slot, 1)
+        for first, last, num_logits in split_prefill(
+            batch.token_ids.shape[1],
+            batch.num_logits,
+            max_tokens=self._limits.max_prefill_tokens,
+            max_logits=self._outputs.max_rows,
+        ):
+            inputs = self._inputs.place(1, last - first)
+            longest, num_made = int(start[0]) + last, max(num_logits, 1)
+            tensors = inputs.tensors | caches | self._step_tensors(longest, 1, num_made)
+            self._prefill.bind(tensors, self._sizes(num_made))
+            inputs.upload(
+                batch.token_ids[:, first:last],
+                start + np.int32(first),
+                inverse_temperatures=inverse_temperatures,
+            )
+            self._prefill.enqueue()
+            yield num_logits
+
+    def _queue_decode(
+        self, batch: Batch, inverse_temperatures: npt.NDArray[np.float32] | None = None
+    ) -> int:
+        """Queue one token of each row; returns how many rows are computed."""
         num_rows, longest = len(batch.slots), int(batch.num_computed_tokens.max()) + 1
         num_rounded = round_rows(num_rows, self._info.max_num_seqs)
         key = num_rounded, round_window(longest, self._limits.max_model_len)
@@ -181,9 +244,10 @@ class TensorRtRunner:
             batch.token_ids,
             batch.num_computed_tokens,
             self._slots.free_positions(num_rows, num_rounded),
+            inverse_temperatures,
         )
         step.run()
-        return self._take_logits(num_rows)
+        return num_rounded
 
     def _bind_decode(self, num_rows: int, window: int) -> "_DecodeStep":
         inputs, execution = self._inputs.place(num_rows, 1), self._make_decode_execution()
@@ -212,25 +276,14 @@ class TensorRtRunner:
         self._decodes.pop(next(iter(self._decodes))).execution.close()
 
     def _step_tensors(self, longest: int, num_rows: int, num_logits: int) -> dict[str, DeviceArray]:
-        """The window for texts of `longest` positions, and where logits go."""
+        """The window for texts of `longest` positions, the masks, and where outputs go."""
         window = round_window(longest, self._limits.max_model_len)
-        shape = (num_rows, num_logits, self._io.vocab_size)
-        return {
-            WINDOW: self._window.part(0, (window,)),
-            self._io.logits.name: self._logits.part(0, shape),
-        }
+        inputs = {WINDOW: self._window.part(0, (window,)), ALLOWED: self._masks.tensor(num_rows)}
+        return inputs | self._outputs.tensors(num_rows, num_logits)
 
     def _sizes(self, num_logits: int) -> dict[str, int]:
         spec = self._io.inputs["num_logits_to_keep"]
         return {spec.name: num_logits}
-
-    def _take_logits(self, num_rows: int) -> npt.NDArray[np.floating]:
-        """Wait for the step, and bring its first rows of logits."""
-        logits = self._host_logits[:num_rows]
-        if num_rows:
-            self._device.download(logits, self._logits)
-        self._device.synchronize()
-        return logits
 
 
 class _DecodeStep:

@@ -11,6 +11,9 @@ MIN_WINDOW = 64
 MIN_LOGITS_ROWS = 16
 """Rows of logits kept even for few slots: a verified draft wants as many."""
 
+NUM_CANDIDATES = 256
+"""Likeliest ids that a step brings of each row: 2 KB. TensorRT chooses 3,840 at most."""
+
 _SMALL_BATCHES = (1, 2, 4)
 _BATCH_STEP = 8
 
@@ -26,6 +29,11 @@ def round_rows(num_rows: int, max_num_seqs: int) -> int:
 def round_window(num_positions: int, max_model_len: int) -> int:
     """Positions that a step looks at whose longest text has `num_positions`: a power of two."""
     return min(max(MIN_WINDOW, 1 << (num_positions - 1).bit_length()), max_model_len)
+
+
+def bitmask_bytes(vocab_size: int) -> int:
+    """Size of a row's bitmask, a bit for each id, in whole words of 32."""
+    return 4 * -(-vocab_size // 32)
 
 
 def split_prefill(

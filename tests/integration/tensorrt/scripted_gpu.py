@@ -18,6 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+}
 Work = Callable[[], object]
 
 
@@ -337,14 +343,13 @@ class ScriptedContext:
         scalar = np.array(num_logits, np.int64)
         for name in engine.inputs:
             shape, address = shapes.get(name, ()), addresses[name]
-            dtype = np.float32 if engine.types[name] == "tensor(float)" else np.int64
             if name == "num_logits_to_keep":
                 address = scalar.ctypes.data
-            binding.bind_input(name, "cpu", 0, dtype, shape, address)
-        [vocab_size] = [o.shape[2] for o in engine.session.get_outputs() if o.name == "logits"]
+            binding.bind_input(name, "cpu", 0, DTYPES[engine.types[name]], shape, address)
         rows = shapes["input_ids"][0]
-        for name in engine.outputs:
-            shape = shapes.get(name.replace("present.", "past_key_values."), ())
-            shape = (rows, num_logits, vocab_size) if name == "logits" else shape
-            binding.bind_output(name, "cpu", 0, np.float32, shape, addresses[name])
+        for value in engine.session.get_outputs():
+            past = shapes.get(value.name.replace("present.", "past_key_values."))
+            shape = (rows, num_logits, value.shape[2]) if past is None else past
+            dtype = DTYPES[value.type]
+            binding.bind_output(value.name, "cpu", 0, dtype, shape, addresses[value.name])
         engine.session.run_with_iobinding(binding)

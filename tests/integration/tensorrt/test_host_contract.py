@@ -12,11 +12,17 @@ from provider_core import ModelRunner, ModelSpec
 from provider_core.testing import RunnerContract, prefill_batch
 from provider_export.export import export_decoder
 from provider_tensorrt import load_model
+from provider_tensorrt.artefact import EngineLimits
+from provider_tensorrt.decoder_graph import read_decoder
+from provider_tensorrt.host_device import HostDevice
+from provider_tensorrt.loading import HOST_VERIFY_MARGIN
+from provider_tensorrt.runner import TensorRtRunner
 from tests.generation import decode, generate_greedily, prefill, prefill_logits
 from tests.reference_decoder import ReferenceDecoder
 from tests.tiny_checkpoints import FAMILIES, write_checkpoint
 
 MAX_NUM_SEQS, MAX_MODEL_LEN, VOCAB_SIZE = 12, 160, 96
+LIMITS = EngineLimits(max_model_len=256, max_num_seqs=4, max_prefill_tokens=64, num_candidates=8)
 LENGTHS = (3, 17, 9, 1, 40, 5, 30, 12)
 
 
@@ -58,8 +64,17 @@ class HostContract(RunnerContract):
             type(self).folder = folder
 
     def make_runner(self) -> ModelRunner:
-        """On the CPU."""
-        return load_on_host(self.folder, max_num_seqs=4, max_model_len=256)
+        """On the CPU, with far fewer candidates than ids."""
+        decoder = read_decoder(self.folder)
+        return TensorRtRunner(
+            HostDevice(decoder, LIMITS),
+            decoder.io,
+            LIMITS,
+            max_num_seqs=LIMITS.max_num_seqs,
+            max_model_len=LIMITS.max_model_len,
+            prefix_cache_bytes=2**20,
+            verify_margin=HOST_VERIFY_MARGIN if self.dtype == "fp32" else None,
+        )
 
 
 class TestHost(HostContract):

@@ -100,7 +100,7 @@ def rtx(cuda: ScriptedCuda, monkeypatch: pytest.MonkeyPatch) -> ScriptedRtx:
 
 def start(cuda: ScriptedCuda, folder: Path, kernels: KernelCache) -> TensorRtRunner:
     """A runner, warm."""
-    session = HostDevice(read_decoder(folder), LIMITS.max_model_len)._session
+    session = HostDevice(read_decoder(folder), LIMITS)._session
     assert session is not None
     module = ScriptedTensorRt(cuda, lambda _engine: session)
     library = TensorRt("tensorrt_rtx", module.__version__, module)

@@ -156,7 +156,7 @@ def test_runtimes_agree(family: str, name: str, tmp_path: Path, library: TensorR
     compare(answer(provider_onnxruntime, scatter), expected, tolerance)
     host = answer(provider_tensorrt, scatter, **HOST)
     compare(host, expected, HALF if is_half else FLOAT32)
-    assert parse_decoder(library, read_decoder(scatter), 64).network.num_layers > 0
+    assert parse_decoder(library, read_decoder(scatter), LIMITS).network.num_layers > 0
 
     if not is_half:
         genai = export(source, tmp_path / "genai", "cpu", form)
@@ -176,7 +176,7 @@ def test_the_parser_takes_bfloat16(
     source = write_checkpoint(tmp_path / "source", family)
     folder = export(source, tmp_path / "scatter", "tensorrt", FORMS[name])
 
-    assert parse_decoder(library, read_decoder(folder), 64).network.num_layers > 0
+    assert parse_decoder(library, read_decoder(folder), LIMITS).network.num_layers > 0
 
 
 @pytest.mark.parametrize("name", ["int8", "int4 in fp16", "fp8 in fp16", "int8 in bf16"])

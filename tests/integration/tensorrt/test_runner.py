@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def device(folder: Path) -> Iterator[HostDevice]:
     """It on the CPU."""
-    device = HostDevice(read_decoder(folder), LIMITS.max_model_len)
+    device = HostDevice(read_decoder(folder), LIMITS)
     yield device
     device.close()
 

@@ -34,7 +34,7 @@ from tests.integration.tensorrt.scripted_gpu import (
 from tests.reference_decoder import ReferenceDecoder
 from tests.tiny_checkpoints import write_checkpoint
 
-LIMITS = EngineLimits(max_model_len=256, max_num_seqs=4, max_prefill_tokens=64)
+LIMITS = EngineLimits(max_model_len=256, max_num_seqs=4, max_prefill_tokens=64, num_candidates=8)
 ENGINE = b"engine"
 PROMPTS = [[3, 14, 15, 92, 65], [35, 89, 79], [32, 38, 46, 26, 43, 38]]
 
@@ -57,7 +57,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> ScriptedCuda:
 
 def make_device(cuda: ScriptedCuda, folder: Path, **options: Any) -> CudaDevice:
     """It, with an engine of the folder's decoder."""
-    session = HostDevice(read_decoder(folder), LIMITS.max_model_len)._session
+    session = HostDevice(read_decoder(folder), LIMITS)._session
     assert session is not None
     module = ScriptedTensorRt(cuda, lambda _engine: session)
     library = TensorRt("tensorrt", module.__version__, module)

@@ -19,10 +19,10 @@ PROMPTS = ("Tell me", "A much longer text, of which more than a window is read",
 NUM_TOKENS = 12
 
 
-def make_served_folder(folder: Path, family: str) -> tuple[Path, Path]:
-    """A checkpoint, and its export with a tokenizer beside it."""
+def make_served_folder(folder: Path, family: str, **changes: Any) -> tuple[Path, Path]:
+    """A checkpoint with changes to its configuration, and its export with a tokenizer beside it."""
     source = write_checkpoint(
-        folder / "checkpoint", family, vocab_size=VOCAB_SIZE, eos_token_id=EOS
+        folder / "checkpoint", family, vocab_size=VOCAB_SIZE, eos_token_id=EOS, **changes
     )
     out = folder / "out"
     export_decoder(source, out, target="tensorrt")

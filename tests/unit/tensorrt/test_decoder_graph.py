@@ -13,6 +13,7 @@ import pytest
 from provider_core import ConfigurationError
 from provider_export import export as export_module
 from provider_export.export import export_decoder
+from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.builder import parse_decoder
 from provider_tensorrt.decoder_graph import WINDOW, fit_decoder, read_decoder
 from provider_tensorrt.host_device import HostDevice
@@ -174,8 +175,9 @@ def test_a_cache_of_the_hub_is_read(
     decoder = read_decoder(snapshot)
 
     assert decoder.data_files == (snapshot / "model.onnx.data",)
-    parse_decoder(find_library(), decoder, LENGTH)
-    HostDevice(decoder, LENGTH).close()
+    limits = EngineLimits(max_model_len=LENGTH, max_num_seqs=2, max_prefill_tokens=16)
+    parse_decoder(find_library(), decoder, limits)
+    HostDevice(decoder, limits).close()
 
 
 @pytest.mark.parametrize("where", ["outside", "models--acme--other/blobs"])

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from provider_core.decoder_io import CacheTensor, DecoderIO, TensorSpec
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.builder import PROFILES, Shapes, make_profiles
+from provider_tensorrt.candidate_graph import ALLOWED, INVERSE_TEMPERATURE
 from provider_tensorrt.decoder_graph import WINDOW
-from provider_tensorrt.shapes import MIN_LOGITS_ROWS, round_rows, round_window
+from provider_tensorrt.shapes import MIN_LOGITS_ROWS, bitmask_bytes, round_rows, round_window
 
 IO = DecoderIO(
     convention="scatter",
@@ -54,6 +55,8 @@ def test_every_step_is_within_a_profile(
 
     assert contains(decode.shapes["ids"], (rows, 1))
     assert contains(decode.shapes["starts"], (rows,))
+    assert contains(decode.shapes[ALLOWED], (rows, bitmask_bytes(IO.vocab_size)))
+    assert contains(decode.shapes[INVERSE_TEMPERATURE], (rows,))
     assert contains(decode.shapes["past"], (rows, 2, max_model_len, 16))
     tokens = min(longest, max_prefill_tokens, max_model_len)
     assert contains(prefill.shapes["positions"], (1, tokens))
