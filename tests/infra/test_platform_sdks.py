@@ -48,12 +48,14 @@ MISTAKES = {
         ("containerConcurrency", "concurrency"),
         ("timeoutSeconds: 300", "timeoutSeconds: 5m"),
         ("livenessProbe", "healthProbe"),
+        ("kind: Service", "kind: Servce"),
         ("timeoutSeconds", "terminationGracePeriodSeconds"),  # a pod's, but not a revision's
     ),
     "kserve": (
         ("scaleTarget: 32", 'scaleTarget: "32"'),
         ("containerConcurrency", "concurrency"),
         ("supportedModelFormats", "modelFormats"),
+        ("kind: InferenceService", "kind: InferenceServce"),
         ("modelFormat: {name: onnx}", "runtimeVersion: onnx"),
     ),
     "modal": (

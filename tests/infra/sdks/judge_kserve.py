@@ -13,11 +13,19 @@ from kserve import models  # noqa: E402 - only now
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Its documents, by kind."""
+    """Its documents, by kind.
+
+    Raises:
+        TypeError: A value is of another type.
+        ValueError: One is not of KServe's kinds, or of other fields.
+    """
     documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     for document in documents:
-        version = document["apiVersion"].removeprefix("serving.kserve.io/")
-        check(document, f"{version.capitalize()}{document['kind']}", document["kind"])
+        group, version = document["apiVersion"].split("/")
+        type_name = f"{version.capitalize()}{document['kind']}"
+        if group != "serving.kserve.io" or not hasattr(models, type_name):
+            raise ValueError(f"{document['apiVersion']} {document['kind']} is not KServe's")
+        check(document, type_name, document["kind"])
     return {document["kind"]: document for document in documents}
 
 
