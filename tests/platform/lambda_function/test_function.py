@@ -244,9 +244,10 @@ async def test_a_start_that_fails_is_told_to_lambda(tmp_path: Path) -> None:
 
 async def test_a_stop_signal_lets_an_invocation_end(tmp_path: Path) -> None:
     """What was taken is answered, and no more is taken, through the port neither."""
+    grace = {"PROVIDER_SERVER__GRACE_S": "20"}
     async with (
         runtime_api() as api,
-        platform_process(tmp_path, "lambda", api.environment) as function,
+        platform_process(tmp_path, "lambda", {**api.environment, **grace}) as function,
         aiohttp.ClientSession(headers=AUTHORIZED) as visitor,
     ):
         running = api.invoke(chat_event({**LONG, "stream": True, "max_tokens": 400}))
