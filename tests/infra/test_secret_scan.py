@@ -23,6 +23,29 @@ def test_minted_keys_are_found_in_any_text() -> None:
         assert any(word in key for word in RULE["keywords"])
 
 
+def commits_with_keys(repository: Path) -> list[str]:
+    """Those that brought one in or took one away, as gitleaks looks at each commit's lines."""
+    return subprocess.run(
+        ["git", "log", f"-G{KEY_PATTERN}", "--format=%h"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+
+def test_no_key_was_ever_in_the_repository(tmp_path: Path) -> None:
+    """A key that was taken away has leaked all the same."""
+    assert commits_with_keys(ROOT) == []
+    as_nobody = ["git", "-c", "user.name=nobody", "-c", "user.email=nobody@example.com"]
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    for text in (f"key = {mint().key}\n", "key = \n"):
+        (tmp_path / "leak.txt").write_text(text)
+        subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+        subprocess.run([*as_nobody, "commit", "--quiet", "-m", "."], cwd=tmp_path, check=True)
+    assert len(commits_with_keys(tmp_path)) == 2
+
+
 def test_no_key_is_in_the_repository() -> None:
     """Nor in what is not committed yet."""
     listed = subprocess.run(
