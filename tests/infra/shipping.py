@@ -8,7 +8,38 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from provider_core.billing.audit import reconcile
+from provider_core.billing.audit.books import Books
+from provider_core.billing.audit.reconcile import Finding
+from provider_core.billing.audit.sources import read_source
+from tests.unit.billing.journals import Log, QuickDisk, boot
+
+OTHER = b'{"event":"server.ready","timestamp":"2026-11-20T22:40:01.482913Z","level":"info"}\n'
+"""A line that is no bill."""
+
 TIMEOUT_S = 30.0
+
+
+def bills(folder: Path, count: int) -> list[bytes]:
+    """What a server writes of so many generations, with its control totals at the end."""
+    written = Log()
+    with boot(folder, written, disk=QuickDisk()) as started:
+        started.serve(count)
+    return written.lines
+
+
+def discrepancies(
+    folder: Path, written: Sequence[bytes], collected: Sequence[bytes]
+) -> list[Finding]:
+    """What `provider usage reconcile` finds between a log and what was collected of it."""
+    log, collector = folder / "written.log", folder / "collected.log"
+    log.write_bytes(b"".join(written))
+    collector.write_bytes(b"".join(collected))
+    with Books() as books:
+        books.read("log", read_source(log))
+        books.read("collector", read_source(collector))
+        found = reconcile.reconcile(books, now_s=time.time(), max_request_s=3600)
+    return [each for each in found if each.is_discrepancy]
 
 
 def until(is_true: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:

@@ -5,7 +5,6 @@ No registry that continuous integration reaches has these programs, so that `mak
 
 import gzip
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,13 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from provider_core.billing.audit import reconcile
-from provider_core.billing.audit.books import Books
-from provider_core.billing.audit.sources import read_source
-from tests.infra.shipping import ContainerLog, Shipper, until
+from tests.infra.shipping import OTHER, ContainerLog, Shipper, bills, discrepancies, until
 from tests.moto_aws import REGION, aws_client, environment
-from tests.unit.billing.journals import Log, QuickDisk, boot
 
 FOLDER = Path(__file__).parents[2] / "infra/logs"
 BUCKET = "usage-lines"
 REFUSAL = "NoSuchBucket"  # S3's word, which a program repeats, maybe twice
 MANY = 20
-OTHER = b'{"event":"server.ready","timestamp":"2026-11-20T22:40:01.482913Z","level":"info"}\n'
 
 
 def fluent_bit(configuration: dict[str, Any], endpoint: str) -> None:
@@ -114,10 +108,8 @@ def shipper(request: pytest.FixtureRequest, tmp_path: Path, bucket: Bucket) -> I
 
 def test_every_bill_arrives(tmp_path: Path, bucket: Bucket, shipper: Shipper) -> None:
     """Over rotations, kills, a bucket that is missing for long and an S3 that is gone."""
-    written = Log()
-    with boot(tmp_path / "journal", written, disk=QuickDisk()) as started:
-        started.serve(399)
-    parts = iter([written.lines[start : start + 50] for start in range(0, 400, 50)])
+    lines = bills(tmp_path / "journal", 399)
+    parts = iter([lines[start : start + 50] for start in range(0, len(lines), 50)])
     container = ContainerLog(tmp_path / "pods")
     container.write([OTHER, *next(parts)])  # before the shipper's first start
     shipper.start()
@@ -143,14 +135,7 @@ def test_every_bill_arrives(tmp_path: Path, bucket: Bucket, shipper: Shipper) ->
     shipper.start()
     bucket.reopen()
     container.write(next(parts))
-    until(lambda: set(written.lines) <= set(bucket.lines()), 90)
+    until(lambda: set(lines) <= set(bucket.lines()), 90)
 
-    assert set(bucket.lines()) == set(written.lines)
-    log, collected = tmp_path / "written.log", tmp_path / "collected.log"
-    log.write_bytes(b"".join(container.written))
-    collected.write_bytes(b"".join(bucket.lines()))
-    with Books() as books:
-        books.read("log", read_source(log))
-        books.read("collector", read_source(collected))
-        found = reconcile.reconcile(books, now_s=time.time(), max_request_s=3600)
-    assert [each for each in found if each.is_discrepancy] == []
+    assert set(bucket.lines()) == set(lines)
+    assert discrepancies(tmp_path, container.written, bucket.lines()) == []

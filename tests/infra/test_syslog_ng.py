@@ -1,36 +1,29 @@
 """infra/logs/syslog-ng.conf, run by syslog-ng: whatever dies or refuses, every bill arrives."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from provider_core.billing.audit import reconcile
-from provider_core.billing.audit.books import Books
-from provider_core.billing.audit.sources import read_source
-from tests.infra.shipping import Collector, ContainerLog, Shipper, until
-from tests.unit.billing.journals import Log, QuickDisk, boot
+from tests.infra.shipping import (
+    OTHER,
+    Collector,
+    ContainerLog,
+    Shipper,
+    bills,
+    discrepancies,
+    until,
+)
 
 CONFIGURATION = Path(__file__).parents[2] / "infra/logs/syslog-ng.conf"
 SYSLOG_NG = shutil.which("syslog-ng", path="/usr/sbin:/usr/bin")
-OTHER = b'{"event":"server.ready","timestamp":"2026-11-20T22:40:01.482913Z","level":"info"}\n'
 
 pytestmark = [
     pytest.mark.syslog_ng,
     pytest.mark.timeout(180),
     pytest.mark.skipif(SYSLOG_NG is None, reason="syslog-ng is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def bills(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """What a server wrote: bills, and control totals at the end."""
-    written = Log()
-    with boot(tmp_path_factory.mktemp("journal"), written, disk=QuickDisk()) as started:
-        started.serve(399)
-    return written.lines
 
 
 @pytest.fixture
@@ -69,17 +62,14 @@ def shipper(tmp_path: Path, collector: Collector) -> Iterator[Shipper]:
 
 
 def test_every_bill_arrives(
-    tmp_path: Path,
-    bills: list[bytes],
-    container: ContainerLog,
-    collector: Collector,
-    shipper: Shipper,
+    tmp_path: Path, container: ContainerLog, collector: Collector, shipper: Shipper
 ) -> None:
     """Over two rotations, a kill, refusals that pass and that do not, and a collector that is gone.
 
     What arrives twice is the same line, and reconciliation finds nothing.
     """
-    parts = iter([bills[start : start + 45] for start in range(0, len(bills), 45)])
+    lines = bills(tmp_path / "journal", 399)
+    parts = iter([lines[start : start + 45] for start in range(0, len(lines), 45)])
     shipper.start()
     container.write([OTHER, *next(parts)])
     container.write_error('Traceback: "event":"usage.final" of nobody')
@@ -113,14 +103,7 @@ def test_every_bill_arrives(
     collector.reopen()
     container.write(next(parts))
     assert next(parts, None) is None
-    until(lambda: set(bills) <= set(collector.lines))
+    until(lambda: set(lines) <= set(collector.lines))
 
-    assert set(collector.lines) == set(bills)
-    log, collected = tmp_path / "written.log", tmp_path / "collected.log"
-    log.write_bytes(b"".join(container.written))
-    collected.write_bytes(b"".join(collector.lines))
-    with Books() as books:
-        books.read("log", read_source(log))
-        books.read("collector", read_source(collected))
-        found = list(reconcile.reconcile(books, now_s=time.time(), max_request_s=3600))
-    assert [each for each in found if each.is_discrepancy] == []
+    assert set(collector.lines) == set(lines)
+    assert discrepancies(tmp_path, container.written, collector.lines) == []

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.clients.installed import FOLDER, NODE, NODE_MARKS
-from tests.unit.billing.journals import Log, QuickDisk, boot
+from tests.infra.shipping import bills
 
 CONFIGURATION = Path(__file__).parents[2] / "infra/logs/vector.yaml"
 VECTOR: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
@@ -48,14 +48,12 @@ def run(program: str, *messages: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A bill and control totals, without their line ends."""
-    written = Log()
-    with boot(tmp_path_factory.mktemp("journal"), written, disk=QuickDisk()) as started:
-        started.serve()
-    assert [json.loads(line)["event"] for line in written.lines] == [
+    written = bills(tmp_path_factory.mktemp("journal"), 1)
+    assert [json.loads(line)["event"] for line in written] == [
         "usage.final",
         "usage.heartbeat",
     ]
-    return [line.decode().rstrip("\n") for line in written.lines]
+    return [line.decode().rstrip("\n") for line in written]
 
 
 def test_lines_leave_their_envelope_as_they_were(lines: list[str]) -> None:
