@@ -54,6 +54,7 @@ class Workload:
         new_tokens: Decoded of each sequence.
         ttft_tokens: Prompt tokens behind the time to first token.
         ttft_runs: How often that is measured.
+        rows: Numbers of sequences that decode together.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Workload:
     new_tokens: int
     ttft_tokens: int
     ttft_runs: int
+    rows: Sequence[int] = ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,9 @@ def render(
     """
     first = measurements[0]
     phases = list(dict.fromkeys(phase for m in measurements for phase in m.cold_start_s))
-    speeds = [[m.runtime, *(_compare(m, first, rows) for rows in ROWS)] for m in measurements]
+    speeds = [
+        [m.runtime, *(_compare(m, first, rows) for rows in workload.rows)] for m in measurements
+    ]
     others = [
         [
             m.runtime,
@@ -109,7 +113,7 @@ def render(
         for m in measurements
     ]
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    head = ["sequences", *map(str, ROWS)]
+    head = ["sequences", *map(str, workload.rows)]
     parts = [
         "# On a GPU",
         _INTRODUCTION,
@@ -119,7 +123,7 @@ def render(
         _SPEEDS.format(workload=workload, first=first),
         _table(head, speeds),
         "## First token, memory, cold start",
-        _STARTS.format(workload=workload, slots=max(ROWS)),
+        _STARTS.format(workload=workload, slots=max(workload.rows)),
         _table(["runtime", "first token", "memory", *phases, "sum of phases"], others),
     ]
     if missing:

@@ -133,22 +133,22 @@ def test_a_step_is_timed_by_itself(
     runner = kind(max_num_seqs=3, max_model_len=1024, vocab_size=64)
     runner.clock = Clock()
     monkeypatch.setattr(gpu, "time", runner.clock)
-    monkeypatch.setattr(gpu, "ROWS", (3,))
+    workload = replace(gpu.ON_GPU.workload, rows=(3,))
 
-    measured = gpu.measure("Timed", lambda: runner, lambda: 0)
+    measured = gpu.measure("Timed", lambda: runner, lambda: 0, workload)
 
     assert measured.tokens_per_s == {3: 3 / step_s}
     assert measured.ttft_s == step_s
 
 
-def test_any_runner_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_runner_can_be_measured() -> None:
     """Each number of sequences, the phases of its start, and the memory it took."""
-    monkeypatch.setattr(gpu, "ROWS", (1, 3))
     used = iter([100, 350])
     measured = gpu.measure(
         "Scripted",
         lambda: ScriptedRunner(max_num_seqs=3, max_model_len=1024, vocab_size=64),
         lambda: next(used),
+        replace(gpu.ON_GPU.workload, rows=(1, 3)),
     )
     assert measured.tokens_per_s.keys() == {1, 3}
     assert min(measured.tokens_per_s.values()) > 0
@@ -166,3 +166,22 @@ def test_without_a_gpu_nothing_is_written(tmp_path: Path, monkeypatch: pytest.Mo
         gpu.main()
     assert "no GPU here" in str(ended.value.code)
     assert not written.exists()
+
+
+def test_without_the_driver_s_tool_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found out at the beginning: it says how much memory is taken."""
+    monkeypatch.setattr(gpu, "PAGE", tmp_path / "gpu-results.md")
+    monkeypatch.setattr(gpu, "find_capability", lambda: "9.0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["bench.gpu"])
+    with pytest.raises(SystemExit, match="nvidia-smi, which comes with the driver, is needed"):
+        gpu.main()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_that_hangs_is_left_out(tmp_path: Path) -> None:
+    """The page says so, and others are measured."""
+    outcome = gpu.measure_alone("torch", tmp_path, timeout_s=0)
+    assert outcome == "it took longer than 0 s"
