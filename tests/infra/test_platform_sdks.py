@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from provider_core.server.configuration import Configuration, read_configuration
+from provider_core.server.configuration import read_configuration
 from provider_core.server.health import BUILT_IN
 from provider_core.settings import load_settings
 from tests.infra import images
@@ -105,11 +105,6 @@ def declared(judged: Mapping[str, list[Verdict]], name: str) -> dict[str, Any]:
     return judged[name][0].declared
 
 
-def served(platform: str) -> Configuration:
-    """What a server there is like."""
-    return read_configuration(platform)
-
-
 def test_every_package_has_a_file() -> None:
     """And every file a package."""
     assert sorted(FILES) == NAMES
@@ -132,7 +127,7 @@ def test_a_mistake_is_refused(name: str, number: int, judged: Mapping[str, list[
 
 def test_modal_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
     """In the image of the repository, which can start Modal's own process, too."""
-    asked, there = declared(judged, "modal"), served("modal")
+    asked, there = declared(judged, "modal"), read_configuration("modal")
     function = asked["function"]
     (server,) = (each["webhook_config"] for each in function["method_definitions"].values())
 
@@ -179,7 +174,7 @@ def test_beam_starts_what_the_profile_says(
 
 def test_baseten_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
     """As a user who may write where the image writes."""
-    config, there = declared(judged, "baseten"), served("baseten")
+    config, there = declared(judged, "baseten"), read_configuration("baseten")
     server = config["docker_server"]
 
     assert config["base_image"]["image"] == images.REFERENCE
@@ -194,7 +189,7 @@ def test_baseten_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]
 
 def test_fal_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
     """In the image as it is; fal ends a runner that answers 503, so it must wait for readiness."""
-    app, there = declared(judged, "fal"), served("fal")
+    app, there = declared(judged, "fal"), read_configuration("fal")
 
     assert app["image"] == {
         "image": images.REFERENCE,
@@ -219,7 +214,7 @@ def test_knative_starts_what_the_profile_says(
     (container,) = template["spec"]["containers"]
     for each in container["env"]:
         monkeypatch.setenv(each["name"], each.get("value", "sk-1234567890"))
-    settings, there = load_settings(), served("knative")
+    settings, there = load_settings(), read_configuration("knative")
 
     assert settings.platform == "knative"
     assert container["image"] == images.REFERENCE
@@ -236,7 +231,7 @@ def test_knative_starts_what_the_profile_says(
 def test_kserve_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
     """Where Knative's is, for that is what it serves on."""
     runtime, service = declared(judged, "kserve").values()
-    there = served("knative")
+    there = read_configuration("knative")
     (container,) = runtime["spec"]["containers"]
     predictor = service["spec"]["predictor"]
 
