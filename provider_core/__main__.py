@@ -12,7 +12,8 @@ def main() -> None:
     handler would be lost. Until the loop takes it over nothing runs that has to end in form.
     """
     if sys.argv[1:2] == ["serve"]:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda *_: os._exit(0))
     from provider_core.cli import main as run_command  # noqa: PLC0415 - takes most of a start
 
     run_command()

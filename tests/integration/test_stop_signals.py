@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 STOPPING_PLUGIN = """
 import os
 import signal
 
-os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.{signal})
 print("went on")
 """
 STOPPED_TWICE = """
@@ -59,12 +61,13 @@ def serve(folder: Path, code: str, *further_paths: Path, plugins: str) -> tuple[
     return done.returncode, done.stdout
 
 
-def test_a_signal_before_the_loop_ends_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_before_the_loop_ends_the_start(tmp_path: Path, name: str) -> None:
     """At once and as asked for; the first process of a container would not hear it otherwise."""
     site = tmp_path / "site"
     info = site / "stopping-1.0.dist-info"
     info.mkdir(parents=True)
-    (site / "stopping.py").write_text(STOPPING_PLUGIN)
+    (site / "stopping.py").write_text(STOPPING_PLUGIN.format(signal=name))
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stopping\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[provider_core]\nstopping = stopping\n")
     main = "from provider_core.__main__ import main; main()"
