@@ -8,17 +8,16 @@ from pathlib import Path
 from provider_core.cli.outputs import Outputs
 from provider_core.errors import ConfigurationError
 from provider_core.loadtest.workload import Length
-from provider_core.planning.costs import fit_costs
 from provider_core.planning.rates import read_rates
 from provider_core.planning.traffic import Arrival, poisson_traffic, read_traffic
 from provider_core.platforms import platform_settings
 from provider_core.settings import LimitSettings
 
 try:
+    from provider_core.planning.fitting import fit_costs
     from provider_core.planning.fleet import Scaling
     from provider_core.planning.forecast import Forecast, Terms, forecast
     from provider_core.planning.rehearsal import rehearse
-    from provider_core.planning.replica import ReplicaSpec
     from provider_core.planning.report import PlanReport, notes, page, report_json, tables
     from provider_core.planning.search import fewest_replicas
 except ModuleNotFoundError as error:  # simpy comes with an extra
@@ -88,15 +87,15 @@ def make_report(options: PlanOptions) -> PlanReport:
         ConfigurationError: The rates or the traffic cannot be used.
     """
     rates = read_rates(options.rates, options.server)
-    costs = fit_costs(
-        rates.rounds, chunk_tokens=options.chunk_tokens, target_itl_s=options.target_itl_s
-    )
-    spec = ReplicaSpec(
-        costs=costs,
+    measured = fit_costs(
+        rates.rounds,
         slots=options.slots,
         chunk_tokens=options.chunk_tokens,
         target_itl_s=options.target_itl_s,
     )
+    spec, warnings = replace(measured, slots=options.slots), list(rates.warnings)
+    if measured.slots > options.slots:
+        warnings.append(f"The rates are of a server with more than --slots {options.slots}.")
     scaling = Scaling(
         min_replicas=options.min_replicas,
         max_replicas=options.max_replicas,
@@ -124,15 +123,15 @@ def make_report(options: PlanOptions) -> PlanReport:
         most=options.max_replicas,
     )
     return PlanReport(
-        costs=costs,
-        rehearsals=rehearse(rates.rounds, spec),
+        costs=spec.costs,
+        rehearsals=rehearse(rates.rounds, measured),
         search=search,
         ttft_p95_s=limit_s,
         settings={
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(options).items()
         },
-        warnings=rates.warnings,
+        warnings=warnings,
     )
 
 

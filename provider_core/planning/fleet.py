@@ -14,6 +14,8 @@ import simpy
 from provider_core.planning.replica import Replica, ReplicaSpec, Served, State, Waiting
 from provider_core.planning.traffic import Arrival
 
+_SAME_TIME_S = 1e-6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
@@ -41,13 +43,6 @@ class Scaling:
         return min(max(needed, self.min_replicas), self.max_replicas)
 
 
-@dataclass(slots=True, eq=False)
-class _Surplus:
-    """A time in which fewer replicas are wanted than there are, and the most that were wanted."""
-
-    wanted: int
-
-
 class Fleet:
     """All replicas.
 
@@ -73,7 +68,7 @@ class Fleet:
         self._queue: deque[Served] = deque()
         self._num_ongoing = 0
         self._num_costing = 0
-        self._surplus: _Surplus | None = None
+        self._wanted: deque[tuple[float, int]] = deque()  # and no more since when
         for _ in range(scaling.min_replicas):
             self._start().state = State.READY
         self._note_size(0)
@@ -110,13 +105,12 @@ class Fleet:
         wanted = self._scaling.wanted(self._num_ongoing)
         for _ in range(wanted - len(self._active)):
             self._env.process(self._warm_up(self._start()))
-        if wanted >= len(self._active):
-            self._surplus = None
-        elif self._surplus is None:
-            self._surplus = _Surplus(wanted)
-            self._env.process(self._shrink(self._surplus))
-        else:
-            self._surplus.wanted = max(self._surplus.wanted, wanted)
+        since_s = self._env.now
+        if not self._wanted or wanted < self._wanted[-1][1]:
+            self._env.process(self._shrink())
+        while self._wanted and self._wanted[-1][1] <= wanted:
+            since_s, _ = self._wanted.pop()
+        self._wanted.append((since_s, wanted))
 
     def _start(self) -> Replica:
         replica = Replica(self._env, self._spec, self._on_end)
@@ -131,19 +125,18 @@ class Fleet:
             replica.state = State.READY
             self._dispatch()
 
-    def _shrink(self, surplus: _Surplus) -> Waiting:
+    def _shrink(self) -> Waiting:
         """Let go of what was not wanted in all of the time, the least busy first."""
         yield self._env.timeout(self._scaling.idle_timeout_s)
-        if surplus is not self._surplus:
-            return
-        self._surplus = None
+        start_s = self._env.now - self._scaling.idle_timeout_s + _SAME_TIME_S
+        while len(self._wanted) > 1 and self._wanted[1][0] <= start_s:
+            self._wanted.popleft()
         by_load = sorted(self._active, key=lambda each: each.num_ongoing)
-        for replica in by_load[: len(self._active) - surplus.wanted]:
+        for replica in by_load[: max(0, len(self._active) - self._wanted[0][1])]:
             self._active.remove(replica)
             replica.state = State.DRAINING
             if not replica.num_ongoing:
                 self._stop(replica)
-        self._scale()
 
     def _stop(self, replica: Replica) -> None:
         replica.state = State.STOPPED

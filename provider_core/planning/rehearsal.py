@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from math import inf
-from statistics import fmean
+from statistics import fmean, median
 
 import simpy
 
 from provider_core.planning.fleet import Fleet, Scaling
-from provider_core.planning.forecast import run, wall_s
+from provider_core.planning.forecast import run, time_between_tokens, wall_s
 from provider_core.planning.rates import MeasuredRound
 from provider_core.planning.replica import ReplicaSpec, Waiting
 from provider_core.planning.traffic import Arrival
@@ -22,11 +22,13 @@ _ONE_REPLICA = Scaling(min_replicas=1, max_replicas=1, target_ongoing=inf)
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """One round of a closed loop, measured and simulated."""
+    """One round of a closed loop, measured and simulated; fields as of `MeasuredRound`."""
 
     measured: MeasuredRound
     output_tokens_per_s: float
     ttft_s: float
+    ttft_p50_s: float
+    itl_s: float
 
     @property
     def throughput_error(self) -> float:
@@ -51,10 +53,13 @@ def _rehearse(measured: MeasuredRound, spec: ReplicaSpec) -> Rehearsal:
     requests = repeat(Arrival(0.0, max(1, num_prompt), num_output), measured.num_requests)
     clients = range(measured.concurrency or 1)
     run(env, [_ask(env, fleet, requests, _BETWEEN_CLIENTS_S * client) for client in clients])
+    ttft = [each.ttft_s for each in fleet.served]
     return Rehearsal(
         measured,
         output_tokens_per_s=measured.num_requests * num_output / wall_s(fleet.served),
-        ttft_s=fmean(each.ttft_s for each in fleet.served),
+        ttft_s=fmean(ttft),
+        ttft_p50_s=median(ttft),
+        itl_s=time_between_tokens(fleet.served).mean,
     )
 
 

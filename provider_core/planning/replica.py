@@ -1,24 +1,29 @@
-"""One simulated replica: slots, steps and the engine's own budget of prompt tokens.
+"""One simulated replica: the engine's own scheduler, and calls that take simulated time.
 
-A step is a decode of all rows and then chunks of prompts, oldest first, until the budget is spent.
-While nothing but decoding is to be done, its steps are all alike and pass as one event, which a
-new request cuts short at the end of the step that runs then.
+So who is computed when, which prompt is cut and which overtakes is as in the engine. While nothing
+but decoding is to be done, its steps are all alike and pass as one event, which a new request cuts
+short at the end of the step that runs then.
 """
 
-from collections import deque
+import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 from math import ceil
 
 import simpy
 
-from provider_core.engine.scheduler import MIN_CHUNK
+from provider_core.engine.scheduled import Scheduled
+from provider_core.engine.scheduler import Scheduler
+from provider_core.engine.sequence import Sequence, make_sequence
 from provider_core.engine.step_budget import StepBudget
 from provider_core.planning.costs import StepCosts
 from provider_core.planning.traffic import Arrival
+from provider_core.types import GenerationRequest, SamplingParams
 
 _SAME_TIME = 1e-6  # steps; so much of one is the rounding of sums of times
+_TELLING_STEPS = 16  # that are alike: the budget then knows what one takes
 
 Waiting = Generator[simpy.Event, object, None]
 """A process of the simulation."""
@@ -56,11 +61,9 @@ class Served:
     is_cold: bool = False
     first_token_s: float = 0.0
     ended_s: float = 0.0
-    num_prompt_left: int = field(init=False)
     num_output_left: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.num_prompt_left = self.arrival.prompt_tokens
         self.num_output_left = self.arrival.output_tokens
 
     @property
@@ -110,9 +113,16 @@ class Replica:
         self._spec = spec
         self._on_end = on_end
         self._budget = StepBudget(max_tokens=spec.chunk_tokens, target_itl_s=spec.target_itl_s)
-        self._waiting: deque[Served] = deque()
-        self._prefilling: list[Served] = []
-        self._rows: list[Served] = []
+        self._scheduler = Scheduler(
+            max_num_seqs=spec.slots,
+            vocab_size=1,  # nothing is sampled
+            budget=self._budget,
+            max_kv_tokens=sys.maxsize,
+            mixes=spec.costs.mixes,
+        )
+        self._ids = count()
+        self._inbox: list[Served] = []
+        self._served: dict[Sequence, Served] = {}  # that the engine has
         self._woken = env.event()
         env.process(self._run())
 
@@ -123,70 +133,82 @@ class Replica:
         on_its_way.callbacks.append(lambda _: self._enqueue(served))
 
     def _enqueue(self, served: Served) -> None:
-        self._waiting.append(served)
+        self._inbox.append(served)
         if not self._woken.triggered:
             self._woken.succeed()
 
     def _run(self) -> Waiting:
+        scheduler = self._scheduler
         while True:
             self._woken = self._env.event()
-            self._fill_slots(len(self._waiting))
-            if self._prefilling:
+            for served in self._inbox:  # who comes during a step is seen after it
+                sequence = _sequence_of(served.arrival, str(next(self._ids)))
+                self._served[sequence] = served
+                scheduler.add(sequence)
+            self._inbox.clear()
+            has_room = scheduler.num_running < self._spec.slots
+            if scheduler.prefilling or (scheduler.has_prompts and has_room):
                 yield from self._step()
-            elif self._rows:
+            elif scheduler.rows:
                 yield from self._decode()
             else:
                 yield self._woken
 
-    def _fill_slots(self, most: int) -> None:
-        """Let in as many of those that wait as there are free slots, and no more than `most`."""
-        free = self._spec.slots - len(self._rows) - len(self._prefilling)
-        for _ in range(min(free, most)):
-            self._prefilling.append(self._waiting.popleft())
-
     def _step(self) -> Waiting:
-        """Decode, then compute prompts; who comes meanwhile waits for the next step."""
-        costs, budget = self._spec.costs, self._budget
-        num_new = len(self._waiting)  # they may have the slots that this step's decode frees
-        num_left = budget.num_tokens(is_decoding=bool(self._rows))
-        if self._rows:
-            duration_s = costs.decode_s(len(self._rows))
+        """As `EngineCore.step`."""
+        scheduler = self._scheduler
+        scheduler.start_step()
+        while (scheduled := scheduler.schedule()) is not None:
+            if scheduled.batch.phase == "prefill":
+                yield from self._prefill(scheduled)
+                continue
+            duration_s = self._spec.costs.decode_s(len(scheduler.rows))
             yield from self._work(duration_s)
-            budget.note_decode(duration_s)
+            self._budget.note_decode(duration_s)
             self._advance(1)
-            self._fill_slots(num_new)
-        while self._prefilling and num_left >= MIN_CHUNK:
-            served = self._prefilling[0]
-            num_tokens = min(num_left, served.num_prompt_left)
-            duration_s = costs.prefill_s(num_tokens)
-            yield from self._work(duration_s)
-            budget.note_prefill(num_tokens, duration_s)
-            num_left -= num_tokens
-            served.num_prompt_left -= num_tokens
-            if served.num_prompt_left == 0:
-                self._begin_answer(self._prefilling.pop(0))
-                if len(self._rows) == 1:
-                    num_left = min(num_left, budget.num_tokens(is_decoding=True))
 
-    def _begin_answer(self, served: Served) -> None:
+    def _prefill(self, scheduled: Scheduled) -> Waiting:
+        """Compute a chunk of a prompt, maybe beside a decode."""
+        scheduler, costs = self._scheduler, self._spec.costs
+        (sequence,), num_tokens = scheduled.rows, scheduled.batch.token_ids.size
+        decode_s = 0.0
+        if scheduled.decode is None:
+            duration_s = costs.prefill_s(num_tokens)
+        else:
+            duration_s = costs.mixed_s(len(scheduler.rows), num_tokens)
+            decode_s = self._budget.decode_share_s(num_tokens, duration_s)
+        yield from self._work(duration_s)
+        self._budget.note_prefill(num_tokens, duration_s - decode_s)
+        if scheduled.decode is not None:
+            self._advance(1)
+        scheduler.prefilled(sequence, num_tokens)
+        if sequence.num_computed_tokens == sequence.num_prompt_tokens:
+            self._begin_answer(sequence)
+        scheduler.note_time(num_tokens, duration_s - decode_s)
+
+    def _begin_answer(self, sequence: Sequence) -> None:
+        served = self._served[sequence]
         served.first_token_s = self._env.now
         served.num_output_left -= 1
         if served.num_output_left:
-            self._rows.append(served)
+            self._scheduler.close_up(sequence)
+            self._scheduler.start_decoding(sequence, 0)
         else:
-            self._end(served)
+            self._end([sequence])
 
     def _decode(self) -> Waiting:
         """Decode until a row ends, or until the end of the step in which a request comes."""
+        rows = self._scheduler.rows
         start_s = self._env.now
-        num_steps = min(row.num_output_left for row in self._rows)
-        duration_s = self._spec.costs.decode_s(len(self._rows))
+        num_steps = min(self._served[row].num_output_left for row in rows)
+        duration_s = self._spec.costs.decode_s(len(rows))
         yield self._woken | self._env.timeout(num_steps * duration_s)
         passed_s = self._env.now - start_s
         num_steps = min(num_steps, ceil(passed_s / duration_s - _SAME_TIME))
         yield self._env.timeout(max(0.0, num_steps * duration_s - passed_s))
         self.busy_s += num_steps * duration_s
-        self._budget.note_decode(duration_s)
+        for _ in range(min(num_steps, _TELLING_STEPS)):
+            self._budget.note_decode(duration_s)
         self._advance(num_steps)
 
     def _work(self, duration_s: float) -> Waiting:
@@ -195,14 +217,27 @@ class Replica:
 
     def _advance(self, num_steps: int) -> None:
         """Give each row so many tokens, and let go of those that have all."""
-        for row in self._rows:
-            row.num_output_left -= num_steps
-        for row in [row for row in self._rows if not row.num_output_left]:
-            self._rows.remove(row)
-            self._end(row)
+        rows = self._scheduler.rows
+        for row in rows:
+            self._served[row].num_output_left -= num_steps
+        if ended := [row for row in rows if not self._served[row].num_output_left]:
+            self._end(ended)
 
-    def _end(self, served: Served) -> None:
-        served.ended_s = self._env.now
-        self.num_ongoing -= 1
-        served.done.succeed()
-        self._on_end(self)
+    def _end(self, sequences: list[Sequence]) -> None:
+        self._scheduler.release(sequences)
+        for sequence in sequences:
+            served = self._served.pop(sequence)
+            served.ended_s = self._env.now
+            self.num_ongoing -= 1
+            served.done.succeed()
+            self._on_end(self)
+
+
+def _sequence_of(arrival: Arrival, request_id: str) -> Sequence:
+    """What the scheduler sees of a request; all are of one key."""
+    request = GenerationRequest(
+        request_id=request_id,
+        prompt_token_ids=(0,) * arrival.prompt_tokens,
+        sampling=SamplingParams(max_tokens=arrival.output_tokens, seed=0),
+    )
+    return make_sequence(request, lambda _: None, max_model_len=sys.maxsize)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
@@ -62,10 +62,27 @@ def rates(urls: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def write_trace(path: Path, *, rate: float, duration_s: float) -> None:
+def arrival_times(kind: str, *, rate: float, duration_s: float, seed: int) -> list[float]:
+    """Seconds at which requests come: evenly likely, in bursts of two to ten, or ever more."""
+    random = np.random.default_rng((seed, 1))
+    times = takewhile(lambda at_s: at_s < duration_s, poisson_arrivals(2 * rate, (seed,)))
+    match kind:
+        case "bursty":
+            bursts = takewhile(lambda at_s: at_s < duration_s, poisson_arrivals(rate / 6, (seed,)))
+            return sorted(
+                at_s + each
+                for at_s in bursts
+                for each in random.uniform(0, 0.2, random.integers(2, 11))
+            )
+        case "ramp":
+            return [at_s for at_s in times if random.uniform() < at_s / duration_s]
+        case _:
+            return [at_s for at_s in times if random.uniform() < 0.5]
+
+
+def write_trace(path: Path, times: Iterable[float], seed: int) -> None:
     """Requests of many lengths, which no benchmark asked for."""
-    random = np.random.default_rng(SEED)
-    times = takewhile(lambda at_s: at_s < duration_s, poisson_arrivals(rate, (SEED,)))
+    random = np.random.default_rng(seed)
     lines = [
         {
             "timestamp": at_s,
@@ -117,31 +134,39 @@ async def replay(urls: list[str], requests: tuple[Request, ...]) -> Summary:
     return summarise(replies)
 
 
-BUSY = {"rate": 4.0, "duration_s": 5.0}
-OVERLOADED = {"rate": 30.0, "duration_s": 1.0}
+BUSY, OVERLOADED = ("poisson", 4.0, 5.0), ("poisson", 30.0, 1.0)
+LONG = [
+    ("poisson", 4.0, 120.0),
+    ("poisson", 5.0, 60.0),
+    ("bursty", 5.0, 60.0),
+    ("ramp", 5.0, 60.0),
+    ("poisson", 30.0, 10.0),
+]
 
 
 @pytest.mark.parametrize(
-    "traffic",
+    ("traffic", "seed"),
     [
-        pytest.param(BUSY, id="busy"),
-        pytest.param(OVERLOADED, id="overloaded"),
-        pytest.param({**BUSY, "duration_s": 120.0}, id="busy-long", marks=pytest.mark.soak),
-        pytest.param(
-            {**OVERLOADED, "duration_s": 10.0}, id="overloaded-long", marks=pytest.mark.soak
+        pytest.param(BUSY, SEED, id="busy"),
+        pytest.param(OVERLOADED, SEED, id="overloaded"),
+        *(
+            pytest.param(traffic, seed, marks=[pytest.mark.soak, pytest.mark.timeout(300)])
+            for traffic in LONG
+            for seed in (1, 2, 3)
         ),
     ],
 )
 def test_two_replicas_do_what_was_predicted(
-    urls: list[str], rates: Path, tmp_path: Path, traffic: Mapping[str, float]
+    urls: list[str], rates: Path, tmp_path: Path, traffic: tuple[str, float, float], seed: int
 ) -> None:
     """Throughput and p95 TTFT of a trace, from rates that one replica showed with other requests.
 
     While it is busy, requests come in faster than they are answered now and then; overloaded,
     throughput is all that the replicas can do, and a queue grows.
     """
+    kind, rate, duration_s = traffic
     trace = tmp_path / "trace.jsonl"
-    write_trace(trace, **traffic)
+    write_trace(trace, arrival_times(kind, rate=rate, duration_s=duration_s, seed=seed), seed)
     workload = Workload(prompt_tokens=Length(1), output_tokens=Length(1), token_ids=(0, 250))
 
     predicted = predict(rates, trace, tmp_path / "plan.json")

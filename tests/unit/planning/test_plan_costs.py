@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from provider_core.errors import ConfigurationError
-from provider_core.planning.costs import StepCosts, fit_costs, nonnegative_least_squares
+from provider_core.planning.costs import StepCosts
+from provider_core.planning.fitting import fit_costs, nonnegative_least_squares
 from provider_core.planning.rehearsal import rehearse
 from provider_core.planning.replica import ReplicaSpec
 from tests.unit.planning.plan_rounds import simulated_bench
@@ -18,6 +19,7 @@ TRUE = [
     StepCosts(call_s=0.02, row_s=0.001, prompt_token_s=0.0002, request_s=0.005),
     StepCosts(call_s=0.008, row_s=0.0001, prompt_token_s=0.00002, request_s=0.002),
     StepCosts(call_s=0.025, prompt_token_s=0.0005),
+    StepCosts(call_s=0.02, row_s=0.001, prompt_token_s=0.0002, request_s=0.005, mixes=True),
 ]
 
 
@@ -27,8 +29,9 @@ def test_known_costs_are_found_again(true: StepCosts) -> None:
     spec = ReplicaSpec(costs=true, slots=16)
     rounds = simulated_bench(spec)
 
-    found = fit_costs(rounds, chunk_tokens=512, target_itl_s=0.15)
+    found = fit_costs(rounds, slots=16, chunk_tokens=512, target_itl_s=0.15).costs
 
+    assert found.mixes == true.mixes
     for rows in (1, 4, 16):
         assert found.decode_s(rows) == pytest.approx(true.decode_s(rows), rel=0.05)
     assert found.prompt_token_s == pytest.approx(true.prompt_token_s, rel=0.05)
@@ -41,14 +44,22 @@ def test_the_rehearsal_says_how_far_the_fit_is_off(true: StepCosts) -> None:
     spec = ReplicaSpec(costs=true, slots=16)
     rounds = simulated_bench(spec)
 
-    fitted = rehearse(
-        rounds, replace(spec, costs=fit_costs(rounds, chunk_tokens=512, target_itl_s=0.15))
-    )
+    fitted = rehearse(rounds, fit_costs(rounds, slots=16, chunk_tokens=512, target_itl_s=0.15))
     slower = replace(true, call_s=2 * true.call_s, row_s=2 * true.row_s)
     wrong = rehearse(rounds, replace(spec, costs=slower))
 
     assert max(abs(each.throughput_error) for each in fitted) < 0.1
     assert min(abs(each.throughput_error) for each in wrong) > 0.2
+
+
+def test_a_bench_of_a_larger_server_is_taken_as_such() -> None:
+    """Rows that a server of so few slots could not have had."""
+    rounds = simulated_bench(ReplicaSpec(costs=TRUE[0], slots=16))
+
+    found = fit_costs(rounds, slots=4, chunk_tokens=512, target_itl_s=0.15)
+
+    assert found.slots == 16
+    assert found.costs.row_s == pytest.approx(TRUE[0].row_s, rel=0.05)
 
 
 def test_rounds_that_cannot_tell_costs_apart_are_refused() -> None:
@@ -61,7 +72,7 @@ def test_rounds_that_cannot_tell_costs_apart_are_refused() -> None:
 
     for few in (alone, together, short, open_loop, []):
         with pytest.raises(ConfigurationError, match=r"provider bench URL --concurrency 1,4"):
-            fit_costs(few, chunk_tokens=512, target_itl_s=0.15)
+            fit_costs(few, slots=16, chunk_tokens=512, target_itl_s=0.15)
 
 
 @given(st.integers(0, 2**32 - 1))

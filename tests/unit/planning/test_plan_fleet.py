@@ -40,7 +40,7 @@ def serve(
 
     def arrive() -> simpy.events.ProcessGenerator:
         for arrival in arrivals:
-            yield env.timeout(arrival.at_s - env.now)
+            yield env.timeout(max(0.0, arrival.at_s - env.now))
             fleet.submit(arrival)
         yield env.all_of([each.done for each in fleet.served])
 
@@ -112,6 +112,28 @@ def test_prompts_beside_a_decode_are_cut_to_the_budget() -> None:
     assert beside.ttft_s > alone.ttft_s + 4 * 0.02
 
 
+def test_a_short_prompt_overtakes_a_long_one() -> None:
+    """For half of a step's budget, as in the engine; the long one goes on in the other half."""
+    long, short = serve([Arrival(0.0, 400, 2), Arrival(0.001, 20, 2)])
+    (alone,) = serve([Arrival(0.0, 400, 2)])
+
+    assert short.first_token_s < long.first_token_s
+    assert long.first_token_s < alone.first_token_s + 0.02 + 20 * 0.001 + 0.022 + 1e-9
+
+
+def test_an_engine_that_mixes_spares_a_call() -> None:
+    """A prompt that comes beside a decode costs its tokens only."""
+    mixing = replace(SPEC, costs=replace(COSTS, mixes=True))
+    first, second = serve([Arrival(0.0, 50, 100), Arrival(0.5, 30, 2)], mixing)
+
+    steps = math.ceil((0.505 - first.first_token_s) / 0.022)
+    mixed_s = 0.022 + 30 * 0.001
+    assert second.first_token_s == pytest.approx(first.first_token_s + steps * 0.022 + mixed_s)
+    assert second.ended_s == pytest.approx(second.first_token_s + 0.024)
+    rest_s = (99 - steps - 2) * 0.022
+    assert first.ended_s == pytest.approx(second.ended_s + rest_s)
+
+
 LOADS = st.lists(
     st.tuples(st.floats(0, 30), st.integers(1, 300), st.integers(1, 60)), min_size=1, max_size=40
 )
@@ -123,7 +145,8 @@ def test_every_request_ends_once(load: list[tuple[float, int, int]], scaling: Sc
     """With all of its tokens, in order of time, and no replica is left with any."""
     served = serve([Arrival(*each) for each in sorted(load)], scaling=scaling)
 
-    assert [(each.num_prompt_left, each.num_output_left) for each in served] == [(0, 0)] * len(load)
+    assert [each.num_output_left for each in served] == [0] * len(load)
+    assert all(each.done.processed for each in served)
     least_s = COSTS.request_s + COSTS.call_s
     assert all(each.ttft_s >= least_s - 1e-9 for each in served)
     shortest = [(each.arrival.output_tokens - 1) * COSTS.decode_s(1) for each in served]
