@@ -33,10 +33,7 @@ class RaySettings(BaseSettings):
         2, ge=0, description="A replica that holds a prompt's beginning may be so much busier."
     )
     port: int | None = Field(
-        None,
-        ge=1,
-        le=65535,
-        description="Of each ingress itself, at `PROVIDER_HOST`; see the page.",
+        None, ge=1, le=65535, description="Where ingresses listen themselves, past Ray's proxy."
     )
     log_file: Path | None = Field(
         None, description="Lines of a machine's replicas; default: `usage.log` in `data_dir`."
