@@ -22,6 +22,7 @@ from provider_core.billing.audit.sources import read_lines
 from provider_core.billing.audit.totals import totals
 from provider_core.billing.schema import PATH as SCHEMA
 from provider_core.cli import BUILT_IN
+from provider_core.settings import load_settings
 from tests.unit.billing.journals import Log, QuickDisk, boot
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +107,9 @@ def test_the_image_starts_the_server_of_its_platform(translated: dict[str, Any])
     (model,) = of_type(translated, "AWS::SageMaker::Model").values()
     environments = (function["Environment"]["Variables"], model["PrimaryContainer"]["Environment"])
     assert [each["PROVIDER_PLATFORM"] for each in environments] == ["lambda", "sagemaker"]
+    gpu_function = yaml_parse(GPU_TEMPLATE.read_text())["Resources"]["Function"]["Properties"]
+    for variables in (environments[0], gpu_function["Environment"]["Variables"]):  # no volume there
+        assert Path(variables["PROVIDER_DATA_DIR"]) == load_settings(platform="lambda").data_dir
     (url,) = of_type(translated, "AWS::Lambda::Url").values()
     assert url["InvokeMode"] == "RESPONSE_STREAM"
 
