@@ -66,6 +66,6 @@ def test_commands_and_options_exist(page: Path, command_line: TyperGroup) -> Non
 def test_commands_are_found_and_judged(command_line: TyperGroup, tmp_path: Path) -> None:
     """Wherever they stand on a line."""
     page = tmp_path / "page.md"
-    page.write_text("```sh\nKEY=1 .venv/bin/provider serve --prot 1 && provider usege\n```\n")
-    assert [unknown(command_line, words) for words in shown(page)] == [["--prot"], ["usege"]]
+    page.write_text("```sh\nKEY=1 .venv/bin/provider serve --prot 1 && provider bake\n```\n")
+    assert [unknown(command_line, words) for words in shown(page)] == [["--prot"], ["bake"]]
     assert sum(len(list(shown(each))) for each in PAGES) > 60
