@@ -15,7 +15,12 @@ CONFIGURATION = Path(__file__).parents[2] / "infra/logs/vector.yaml"
 VECTOR: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
 TRANSFORMS = VECTOR["transforms"]
 
-pytestmark = list(NODE_MARKS)
+VRL = FOLDER / "node/node_modules/@bpinternal/verel"
+
+pytestmark = [
+    *NODE_MARKS,
+    pytest.mark.skipif(not VRL.is_dir(), reason="run make client-packages first"),
+]
 
 
 def in_docker(line: str) -> str:
