@@ -41,14 +41,19 @@ def choose_candidates(
 class GivenLogits:
     """A `CandidateRunner` whose next step's logits are given.
 
+    Args:
+        logits: Of the step.
+        k: Candidates of each row.
+        error: Of `log_masses`, as a device may have one.
+
     Attributes:
         logits: float32 `[n, vocab_size]`.
         fetched: The rows of each `fetch_logits`.
         masked: The rows that came with a bitmask, of each step.
     """
 
-    def __init__(self, logits: npt.NDArray[np.float32], k: int) -> None:
-        self.logits, self._k = logits, k
+    def __init__(self, logits: npt.NDArray[np.float32], k: int, *, error: float = 0.0) -> None:
+        self.logits, self._k, self._error = logits, k, np.float32(error)
         self.fetched: list[list[int]] = []
         self.masked: list[list[int]] = []
 
@@ -60,7 +65,8 @@ class GivenLogits:
     ) -> Candidates:
         """Choose from what is given."""
         self.masked.append(list(bitmasks))
-        return choose_candidates(self.logits, self._k, inverse_temperatures, bitmasks)
+        found = choose_candidates(self.logits, self._k, inverse_temperatures, bitmasks)
+        return replace(found, log_masses=found.log_masses + self._error)
 
     def fetch_logits(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         """Whole rows."""

@@ -1,111 +1,38 @@
 """Steps of candidates: the ids that whole logits would draw, and how rarely a row is fetched."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provider_core.engine.candidates import CandidateSteps
 from provider_core.engine.constraints import MaskWorker
-from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
-from provider_core.engine.sequence import Sequence, make_sequence
 from provider_core.errors import StepFailed
-from provider_core.interfaces import RunnerInfo
 from provider_core.testing import decode_batch, prefill_batch
-from provider_core.types import EngineOutput, GenerationRequest, SamplingParams
+from provider_core.types import SamplingParams
 from tests.unit.engine.candidate_runner import GivenLogits
-from tests.unit.engine.scripted_grammar import ScriptedGrammar
-
-VOCAB_SIZE, K = 45, 9
-GREEDY = SamplingParams(max_tokens=100, temperature=0.0)
-Logits = npt.NDArray[np.float32]
+from tests.unit.engine.candidate_steps import (
+    GREEDY,
+    VOCAB_SIZE,
+    K,
+    Logits,
+    check_same,
+    constrain,
+    new_sequence,
+    new_steps,
+    random_logits,
+    run,
+    run_whole,
+)
 
 
 @pytest.fixture(scope="module")
 def masks() -> MaskWorker:
     """Makes the masks of all tests."""
     return MaskWorker(VOCAB_SIZE)
-
-
-def new_sequence(params: SamplingParams, position: int = 0) -> Sequence:
-    """A sequence that has drawn so many ids."""
-    request = GenerationRequest(
-        request_id="r",
-        prompt_token_ids=(1, 2),
-        sampling=params,
-        eos_token_ids=frozenset({0}),
-    )
-    sequence = make_sequence(request, ignore, max_model_len=10_000)
-    sequence.num_generated_tokens = position
-    return sequence
-
-
-def ignore(output: EngineOutput) -> None:
-    """Take an output that nobody reads."""
-
-
-def constrain(sequence: Sequence, masks: MaskWorker, allowed: set[int], *, is_ready: bool) -> None:
-    """Let a grammar allow these ids, and its mask be there before the step, or be late."""
-    sequence.constraint = masks.begin(ScriptedGrammar(allowed, range(VOCAB_SIZE)))
-    with sequence.constraint.ready:
-        pass
-    if not is_ready:
-        sequence.constraint.ready_bitmask = lambda: None  # type: ignore[method-assign] # a race
-
-
-def new_steps(runner: GivenLogits, k: int = K) -> CandidateSteps:
-    """What asks it."""
-    info = RunnerInfo(
-        backend="given",
-        backend_version="1",
-        device="cpu",
-        max_num_seqs=64,
-        max_model_len=100,
-        vocab_size=VOCAB_SIZE,
-        max_candidates=k,
-    )
-    return CandidateSteps(runner, info)
-
-
-def run(runner: GivenLogits, sequences: list[Sequence], k: int = K) -> Sampled | None:
-    """Draw from candidates; `None` if nothing but whole logits will do."""
-    batch = decode_batch([1] * len(sequences), [5] * len(sequences))
-    step = new_steps(runner, k).run(batch, sequences)
-    return None if step is None else step.sample()
-
-
-def run_whole(logits: Logits, sequences: list[Sequence]) -> Sampled:
-    """Draw from whole logits."""
-    return sample(logits.copy(), SamplingMetadata(sequences, VOCAB_SIZE))
-
-
-def random_logits(num_rows: int = 1, *, scale: float = 3.0) -> Logits:
-    """No two alike."""
-    rng = np.random.default_rng(11)
-    return rng.normal(0, scale, (num_rows, VOCAB_SIZE)).astype(np.float32)
-
-
-def check_same(expected: Sampled, actual: Sampled, *, tolerance: float = 2e-5) -> None:
-    """Compare all that was drawn, log probabilities as far as rounding goes."""
-    sound = [row for row in range(len(expected.token_ids)) if row not in expected.failed_rows]
-    assert actual.failed_rows == expected.failed_rows
-    assert actual.token_ids[sound].tolist() == expected.token_ids[sound].tolist()
-    assert actual.token_ids.dtype == np.int64
-    assert actual.complete_rows == expected.complete_rows
-    assert actual.rejected_rows.keys() == expected.rejected_rows.keys()
-    assert set(actual.logprobs) - set(expected.failed_rows) == set(expected.logprobs) - set(
-        expected.failed_rows
-    )
-    for row in set(sound) & set(expected.logprobs):
-        found, wanted = actual.logprobs[row], expected.logprobs[row]
-        assert found.token_id == wanted.token_id
-        assert found.logprob == pytest.approx(wanted.logprob, abs=tolerance)
-        assert [i for i, _ in found.top] == [i for i, _ in wanted.top]
-        assert [v for _, v in found.top] == pytest.approx([v for _, v in wanted.top], abs=tolerance)
 
 
 _PARAMS = st.builds(
@@ -264,6 +191,47 @@ def test_a_nucleus_within_more_than_is_listed_is_fetched(
     assert runner.fetched == [[0]]
 
 
+@pytest.mark.parametrize("rest_is_allowed", [False, True])
+@pytest.mark.parametrize(
+    ("temperature", "forbidden"),
+    [(1.0, -3.9), (1.0, 20.0), (0.01, 20.0)],  # the last 2,000 times as far as the rest
+)
+def test_what_a_late_mask_leaves_is_between_two_bounds(
+    masks: MaskWorker, temperature: float, forbidden: float, *, rest_is_allowed: bool
+) -> None:
+    """Nothing that is not listed may be allowed, or all of it, which is more of the nucleus."""
+    row = np.full(VOCAB_SIZE, -4.0 * temperature, dtype=np.float32)  # e^-4, 36 times: 0.66
+    row[: K - 2] = forbidden
+    row[[K - 2, K - 1]] = (0.0, -0.1 * temperature)
+    allowed = {K - 2, K - 1, *(range(K, VOCAB_SIZE) if rest_is_allowed else ())}
+    params = SamplingParams(max_tokens=9, temperature=temperature, top_p=0.45)
+    drawn = []
+    for draw in (partial(run, GivenLogits(np.tile(row, (60, 1)), K)), None):
+        sequences = [new_sequence(replace(params, seed=seed)) for seed in range(60)]
+        for sequence in sequences:
+            constrain(sequence, masks, allowed, is_ready=False)
+        sampled = draw(sequences) if draw else run_whole(np.tile(row, (60, 1)), sequences)
+        assert sampled is not None
+        drawn.append(sampled.token_ids.tolist())
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[1])) == 1 + rest_is_allowed
+
+
+@pytest.mark.parametrize("error", [-5e-5, 0.0, 5e-5])
+def test_a_nucleus_that_rounding_decides_is_fetched(error: float) -> None:
+    """Half of two equal tokens is the first of them, and a little more would be both."""
+    logits = np.full((20, VOCAB_SIZE), -np.inf, dtype=np.float32)
+    logits[:, [3, 4]] = 1.0
+    params = [SamplingParams(max_tokens=9, top_p=0.5, seed=seed) for seed in range(20)]
+    runner = GivenLogits(logits, K, error=error)
+
+    sampled = run(runner, [new_sequence(p) for p in params])
+
+    assert sampled is not None
+    assert set(sampled.token_ids.tolist()) == {3}
+    assert runner.fetched == [list(range(20))]
+
+
 def test_rows_with_edits_are_fetched_and_their_neighbours_are_not() -> None:
     """Bias, penalties, ids that may not come yet, and `top_a`."""
     edits: list[dict[str, Any]] = [
@@ -293,10 +261,12 @@ def test_a_mask_that_is_ready_goes_along(masks: MaskWorker) -> None:
     """So that what a grammar allows is found wherever it is, and what it weighs is known."""
     logits = np.tile(np.linspace(5, -5, VOCAB_SIZE, dtype=np.float32), (3, 1))
     allowed = {VOCAB_SIZE - 1, VOCAB_SIZE - 3}  # the least likely
-    params = [GREEDY, replace(GREEDY, temperature=1.0, top_p=0.99, seed=1), GREEDY]
-    sequences = [new_sequence(p) for p in params]
-    for sequence in sequences[:2]:
-        constrain(sequence, masks, allowed, is_ready=True)
+    drawn = replace(GREEDY, temperature=1.0, top_p=0.99, seed=1)
+    edited = replace(GREEDY, frequency_penalty=1.0)
+    logits = logits[[0, 0, 0, 0]]
+    sequences = [new_sequence(p) for p in (GREEDY, drawn, GREEDY, edited)]
+    for row in (0, 1, 3):
+        constrain(sequences[row], masks, allowed, is_ready=True)
     runner = GivenLogits(logits, K)
 
     sampled = run(runner, sequences)
@@ -304,7 +274,7 @@ def test_a_mask_that_is_ready_goes_along(masks: MaskWorker) -> None:
     assert sampled is not None
     assert sampled.token_ids[0] == VOCAB_SIZE - 3
     assert sampled.token_ids[1] in allowed
-    assert (runner.masked, runner.fetched) == ([[0, 1]], [])
+    assert (runner.masked, runner.fetched) == ([[0, 1]], [[3]])
 
 
 def test_nobody_waits_for_a_mask_that_is_late(masks: MaskWorker) -> None:
