@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := tests/clients
 RAY := tests/ray/.venv
+GPU := tests/gpu/.venv
 SDKS := tests/infra/sdks
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
@@ -91,10 +92,23 @@ check-transformers: install-dev
 bench: install-dev
 	$(BIN)/python -m bench
 
-# Needs an NVIDIA GPU; writes docs/gpu-results.md. PyTorch, a peer, is measured if it is installed.
-gpu: install-dev
-	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
-	$(BIN)/python -m bench.gpu
+# Needs an NVIDIA GPU and its driver; writes docs/gpu-results.md. What cannot be installed is named
+# there: PyTorch, a peer, and TensorRT for data-centre GPUs, whose libraries come from their vendor.
+gpu: $(GPU)/.installed
+	@status=0; \
+	$(GPU)/bin/python -m pytest tests/gpu $(PYTEST_ARGS) || status=$$?; \
+	$(GPU)/bin/python -m bench.gpu || status=$$?; \
+	exit $$status
+
+$(GPU)/.installed: tests/gpu/requirements.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(GPU)
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< \
+		--editable ".[export,onnxruntime-gpu,tensorrt-rtx]"
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check "torch>=2.6" \
+		|| echo "PyTorch cannot be installed here: it is not measured"
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[tensorrt]" \
+		|| echo "TensorRT for data-centre GPUs cannot be installed here: it is not measured"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) $(RAY) $(SDKS)/.venv $(CLIENTS)/python/.venv $(CLIENTS)/node/node_modules .pytest_cache .mypy_cache .ruff_cache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from provider_export.checkpoint import Checkpoint
 from provider_export.cpu_target import OPSET, CpuTarget, add_rotation_tables
@@ -70,6 +70,30 @@ def halve_logits(model: onnx.ModelProto) -> None:
     model.graph.node.append(cast)
     [info] = [info for info in model.graph.output if info.name == "logits"]
     info.type.tensor_type.elem_type = TensorProto.FLOAT16
+
+
+class HalfGenaiTarget(CpuTarget):
+    """The `genai` convention in float16, as the builder writes it for CUDA."""
+
+    def build(self) -> onnx.ModelProto:
+        """Every float32 becomes a float16, once the rotation's tables are made."""
+        model = super().build()
+        graph = model.graph
+        for weight in graph.initializer:
+            if weight.data_type == TensorProto.FLOAT and not weight.name.startswith("rotation"):
+                values = numpy_helper.to_array(weight).astype(np.float16)
+                weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+        for info in (*graph.input, *graph.output):
+            if info.type.tensor_type.elem_type == TensorProto.FLOAT:
+                info.type.tensor_type.elem_type = TensorProto.FLOAT16
+        for place, node in reversed(list(enumerate(graph.node))):
+            if node.op_type == "GroupQueryAttention":
+                for table in (7, 8):
+                    whole, half = node.input[table], f"{node.name}.{table}"
+                    node.input[table] = half
+                    cast = helper.make_node("Cast", [whole], [half], to=TensorProto.FLOAT16)
+                    graph.node.insert(place, cast)
+        return model
 
 
 class MaskedGenaiTarget(CpuTarget):

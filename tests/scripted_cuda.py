@@ -8,6 +8,7 @@ values included, and whoever binds memory of the host gets a copy there and then
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -170,24 +171,36 @@ class ScriptedBinding:
         return frozen
 
 
-class ScriptedSession:
-    """A session on CUDA that really runs on the CPU.
+@dataclass
+class SessionRecord:
+    """What became of a session, which does not keep it alive.
 
     Attributes:
+        asked: Options of the provider.
         graph_ids: Of all runs.
         graphs: What was captured, by id.
     """
 
+    asked: Mapping[str, str]
+    graph_ids: list[int] = field(default_factory=list)
+    graphs: dict[int, ScriptedBinding] = field(default_factory=dict)
+
+    @property
+    def captures(self) -> bool:
+        """Whether it was made to."""
+        return self.asked.get("enable_cuda_graph") == "1"
+
+
+class ScriptedSession:
+    """A session on CUDA that really runs on the CPU."""
+
     def __init__(
-        self, gpu: "ScriptedGpu", path: str, options: ort.SessionOptions, asked: Mapping[str, str]
+        self, gpu: "ScriptedGpu", path: str, options: ort.SessionOptions, record: SessionRecord
     ) -> None:
-        self._gpu, self.asked = gpu, asked
-        self.captures = asked.get("enable_cuda_graph") == "1"
-        if self.captures and gpu.refusal:
+        self._gpu, self._record = gpu, record
+        if record.captures and gpu.refusal:
             raise RuntimeError(gpu.refusal)
         self._session = _Session(path, options, providers=["CPUExecutionProvider"])
-        self.graph_ids: list[int] = []
-        self.graphs: dict[int, ScriptedBinding] = {}
 
     def get_providers(self) -> list[str]:
         """CUDA first."""
@@ -206,18 +219,19 @@ class ScriptedSession:
     ) -> None:
         """Run, capture or replay."""
         graph_id = int(options.get_run_config_entry(GRAPH_ID)) if options is not None else 0
-        self.graph_ids.append(graph_id)
-        if not self.captures or graph_id == NO_GRAPH:
+        graphs = self._record.graphs
+        self._record.graph_ids.append(graph_id)
+        if not self._record.captures or graph_id == NO_GRAPH:
             self._execute(binding)
-        elif graph_id in self.graphs:
-            self._execute(self.graphs[graph_id])
+        elif graph_id in graphs:
+            self._execute(graphs[graph_id])
         else:
             assert {device for device, *_ in binding.outputs.values()} == {"cuda"}
-            if len(self.graphs) >= self._gpu.max_graphs:
+            if len(graphs) >= self._gpu.max_graphs:
                 raise RuntimeError("operation not permitted when stream is capturing")
             for _ in range(3):
                 self._execute(binding)
-            self.graphs[graph_id] = binding.freeze()
+            graphs[graph_id] = binding.freeze()
 
     def _execute(self, binding: ScriptedBinding) -> None:
         real = self._session.io_binding()
@@ -234,13 +248,13 @@ class ScriptedGpu:
     Attributes:
         refusal: What making a session that captures fails with.
         max_graphs: Captures that succeed.
-        sessions: All that were made, in order.
+        sessions: Records of all that were made, in order.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runtime = ScriptedRuntime()
         self.refusal, self.max_graphs = "", 1000
-        self.sessions: list[ScriptedSession] = []
+        self.sessions: list[SessionRecord] = []
         script_memory(self.runtime, monkeypatch)
         monkeypatch.setattr(cuda_graphs, "SESSIONS", GpuSessions())
         monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA])
@@ -251,8 +265,9 @@ class ScriptedGpu:
         self, path: str, options: ort.SessionOptions, *, providers: Any, enable_fallback: int
     ) -> ScriptedSession:
         assert not enable_fallback
-        session = ScriptedSession(self, path, options, dict(providers)[CUDA])
-        self.sessions.append(session)
+        record = SessionRecord(dict(providers)[CUDA])
+        session = ScriptedSession(self, path, options, record)
+        self.sessions.append(record)
         return session
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from provider_core import ConfigurationError, ModelRunner, ModelSpec
 from provider_core.testing import RunnerContract, prefill_batch
@@ -33,6 +34,7 @@ def _reason_to_skip() -> str | None:
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.timeout(300),  # the first engine waits for the library and the GPU
     pytest.mark.skipif(_reason_to_skip() is not None, reason=str(_reason_to_skip())),
 ]
 
@@ -86,3 +88,22 @@ def test_logits_equal_a_plain_forward_pass(tmp_path: Path, family: str) -> None:
     logits = runner.execute_model(prefill_batch(1, prompt, num_logits=len(prompt)))
     np.testing.assert_allclose(logits, ReferenceDecoder(checkpoint).logits(prompt), atol=TOLERANCE)
     runner.close()
+
+
+def test_a_second_start_finds_what_the_first_compiled(tmp_path: Path) -> None:
+    """TensorRT for RTX compiles where it runs; the data-centre library's engines are final."""
+    folder = write_checkpoint(tmp_path)
+    export_decoder(folder, folder, target="tensorrt")
+    runner = load_on_gpu(folder)
+    runner.warm_up()
+    runner.close()
+    kept = {path.name: path.read_bytes() for path in folder.glob("engines/kernels/*")}
+    assert bool(kept) == (find_library().name == "tensorrt_rtx")
+
+    with capture_logs() as logs:
+        runner = load_on_gpu(folder)
+        runner.warm_up()
+        runner.close()
+
+    assert [line["event"] for line in logs if line["event"].startswith("kernels.")] == []
+    assert {path.name for path in folder.glob("engines/kernels/*")} == kept.keys()

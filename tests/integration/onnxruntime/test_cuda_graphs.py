@@ -3,7 +3,6 @@
 What a GPU computes is not shown here; `tests/gpu` needs one.
 """
 
-import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from structlog.testing import capture_logs
 from provider_core import ConfigurationError, EngineDead, ModelRunner, ModelSpec
 from provider_core.testing import RunnerContract, decode_batch, prefill_batches
 from provider_export.export import export_decoder
-from provider_onnxruntime import capturing_decoder, diagnose, load_model
+from provider_onnxruntime import capturing_decoder, cuda_graphs, diagnose, load_model
 from provider_onnxruntime.capturing_decoder import round_rows, round_window
 from provider_onnxruntime.cuda_graphs import NO_GRAPH
 from tests.decoder_variants import GrowingTarget, MaskedGenaiTarget, write_variant
 from tests.generation import generate_greedily, prefill
 from tests.reference_decoder import ReferenceDecoder
-from tests.scripted_cuda import ScriptedGpu, ScriptedSession
+from tests.scripted_cuda import ScriptedGpu, ScriptedSession, SessionRecord
 from tests.tiny_checkpoints import write_checkpoint
 
 CONVENTIONS = ("genai", "masked genai", "scatter")
@@ -60,7 +59,7 @@ def load(folder: Path, max_num_seqs: int = 4, **options: object) -> ModelRunner:
     return runner
 
 
-def count_graphs(session: ScriptedSession) -> Counter[int]:
+def count_graphs(session: SessionRecord) -> Counter[int]:
     """Runs of each graph."""
     return Counter(number for number in session.graph_ids if number != NO_GRAPH)
 
@@ -293,11 +292,12 @@ def test_an_error_of_a_replay_is_the_step_s(
     """What ran before is not tried in another way: the GPU is not well."""
     runner = load(folders["scatter"])
     runner.warm_up()
+    assert count_graphs(gpu.sessions[0]) == {1: 1}
 
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error 700")
 
-    monkeypatch.setattr(gpu.sessions[0], "run_with_iobinding", fail)
+    monkeypatch.setattr(ScriptedSession, "run_with_iobinding", fail)
     with pytest.raises(RuntimeError, match="CUDA error 700"):
         runner.execute_model(decode_batch([1], [8]))
 
@@ -314,18 +314,18 @@ def test_the_doctor_says_which_decoders_are_captured(
     assert gpu.sessions == []
 
 
-@pytest.mark.parametrize("cuda_graphs", ["on", "off"])
+@pytest.mark.parametrize("setting", ["on", "off"])
 def test_a_closed_runner_holds_no_session(
-    folders: dict[str, Path], gpu: ScriptedGpu, cuda_graphs: str
+    folders: dict[str, Path], gpu: ScriptedGpu, setting: str
 ) -> None:
     """Weights and what was compiled go with it, although somebody still holds the runner."""
-    runner = load(folders["scatter"], cuda_graphs=cuda_graphs)
+    runner = load(folders["scatter"], cuda_graphs=setting)
     runner.warm_up()
-    session = weakref.ref(gpu.sessions.pop())
+    assert len(cuda_graphs.SESSIONS._open) == len(gpu.sessions)
     runner.close()
     runner.close()
 
-    assert session() is None
+    assert len(cuda_graphs.SESSIONS._open) == 0
     with pytest.raises(EngineDead, match="the decoder is closed"):
         runner.execute_model(decode_batch([1], [8]))
 

@@ -12,7 +12,7 @@ from provider_core.testing import prefill_batch
 from provider_export.export import export_decoder
 from tests.generation import generate_greedily
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_runtime_that_is_here_is_measured(tmp_path: Path) -> None:
