@@ -178,7 +178,7 @@ class SessionRecord:
     Attributes:
         asked: Options of the provider.
         graph_ids: Of all runs.
-        graphs: What was captured, by id.
+        graphs: What was captured, by id, for whichever thread.
     """
 
     asked: Mapping[str, str]
@@ -201,6 +201,7 @@ class ScriptedSession:
         if record.captures and gpu.refusal:
             raise RuntimeError(gpu.refusal)
         self._session = _Session(path, options, providers=["CPUExecutionProvider"])
+        self._of_thread = threading.local()
 
     def get_providers(self) -> list[str]:
         """CUDA first."""
@@ -219,7 +220,7 @@ class ScriptedSession:
     ) -> None:
         """Run, capture or replay."""
         graph_id = int(options.get_run_config_entry(GRAPH_ID)) if options is not None else 0
-        graphs = self._record.graphs
+        graphs = vars(self._of_thread).setdefault("graphs", {})
         self._record.graph_ids.append(graph_id)
         if not self._record.captures or graph_id == NO_GRAPH:
             self._execute(binding)
@@ -227,11 +228,13 @@ class ScriptedSession:
             self._execute(graphs[graph_id])
         else:
             assert {device for device, *_ in binding.outputs.values()} == {"cuda"}
-            if len(graphs) >= self._gpu.max_graphs:
+            assert cuda_graphs.SESSIONS._lock.locked(), "others may wait for the GPU meanwhile"
+            assert graph_id not in self._record.graphs
+            if len(self._record.graphs) >= self._gpu.max_graphs:
                 raise RuntimeError("operation not permitted when stream is capturing")
             for _ in range(3):
                 self._execute(binding)
-            graphs[graph_id] = binding.freeze()
+            graphs[graph_id] = self._record.graphs[graph_id] = binding.freeze()
 
     def _execute(self, binding: ScriptedBinding) -> None:
         real = self._session.io_binding()

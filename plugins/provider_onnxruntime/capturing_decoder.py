@@ -8,6 +8,7 @@ each row's own length lies on the GPU.
 """
 
 from math import prod
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,9 @@ class CapturingDecoder:
         self._is_windowed = not io.inputs.keys().isdisjoint(
             {"total_sequence_length", "attention_mask"}
         )
-        self._graphs: dict[tuple[int, int], _GraphStep] = {}
+        self._of_thread = local()
+        self._graphs: list[_Graphs] = []  # of each thread
+        self._num_captured = 0
         self._may_capture = True
         shape = (pool.max_num_seqs, 1, io.vocab_size)
         self._logits = ort.OrtValue.ortvalue_from_shape_and_type(
@@ -106,7 +109,8 @@ class CapturingDecoder:
 
     def close(self) -> None:
         """Let go of the pool's memory, and of the session, which gives back its own."""
-        self._graphs.clear()
+        for graphs in self._graphs:
+            graphs.clear()
         self._plain.close()
         self._session = None
 
@@ -120,44 +124,61 @@ class CapturingDecoder:
         window = self._pool.max_model_len
         if self._is_windowed:
             window = round_window(int(padded_starts.max()) + 1, window)
-        step = self._graphs.get((num_rounded, window))
-        if step is not None:
+        graphs, shape = self._find_graphs(), (num_rounded, window)
+        step = graphs.get(shape)
+        if step is None:
+            step = self._capture(shape, padded_ids, padded_starts)
+            if step is None:
+                return None
+            graphs[shape] = step
+        else:
             step.run(padded_ids, padded_starts)
-        elif not self._capture((num_rounded, window), padded_ids, padded_starts):
-            return None
         logits = self._host_logits[:num_rows]
         self._pool.runtime.download(logits, self._logits.data_ptr())
         return logits.reshape(num_rows, -1).astype(np.float32, copy=False)
 
-    def _capture(self, shape: tuple[int, int], token_ids: Tokens, starts: Ints) -> bool:
-        """Run a step of a new shape, and keep its graph; whether that could be done."""
+    def _find_graphs(self) -> "_Graphs":
+        """The calling thread's: ONNX Runtime captures for each thread anew.
+
+        A model is warmed up by another thread than it is served by. That shows that it can be
+        captured.
+        """
+        graphs: _Graphs | None = getattr(self._of_thread, "graphs", None)
+        if graphs is None:
+            graphs = self._of_thread.graphs = {}
+            self._graphs.append(graphs)
+        return graphs
+
+    def _capture(
+        self, shape: tuple[int, int], token_ids: Tokens, starts: Ints
+    ) -> "_GraphStep | None":
+        """Run a step of a new shape; its graph, or none if nothing was run."""
         if not self._may_capture or self._session is None:
-            return False
+            return None
         with cuda_graphs.SESSIONS.capturing() as is_alone:
             if not is_alone:
                 self._give_up("other models of this process use a GPU")
-                return False
-            step = _GraphStep(
-                self._session, self._io, self._pool, self._logits, shape, len(self._graphs) + 1
-            )
+                return None
+            graph_id = self._num_captured + 1
+            step = _GraphStep(self._session, self._io, self._pool, self._logits, shape, graph_id)
             try:
                 step.run(token_ids, starts)
             except Exception as error:  # the runtime raises a class of its own per status code
                 self._give_up(str(error))
-                if self._is_required and not self._graphs:
+                if self._is_required and not self._num_captured:
                     raise ConfigurationError(
                         f"cuda_graphs is on, and the first decode cannot be captured: {error}"
                     ) from error
-                return False
-        self._graphs[shape] = step
-        if len(self._graphs) == MAX_GRAPHS:
+                return None
+        self._num_captured = graph_id
+        if graph_id == MAX_GRAPHS:
             self._give_up(f"there are {MAX_GRAPHS} already")
-        return True
+        return step
 
     def _give_up(self, reason: str) -> None:
         """Capture no further shape; those that were captured are replayed."""
         self._may_capture = False
-        log.warning("graphs.no_more", captured=len(self._graphs), reason=reason)
+        log.warning("graphs.no_more", captured=self._num_captured, reason=reason)
 
 
 class _GraphStep:
@@ -206,6 +227,10 @@ class _GraphStep:
         """Run on new values; logits are on the GPU when this returns."""
         self._inputs.upload(token_ids, starts)
         self._session.run_with_iobinding(self._binding, self._options)
+
+
+_Graphs = dict[tuple[int, int], _GraphStep]
+"""By rows and the longest length."""
 
 
 class _StepInputs:

@@ -5,6 +5,7 @@ What a GPU computes is not shown here; `tests/gpu` needs one.
 
 from collections import Counter
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -312,6 +313,21 @@ def test_the_doctor_says_which_decoders_are_captured(
     [finding] = diagnose()
     assert "CUDA graphs" not in finding.detail
     assert gpu.sessions == []
+
+
+def test_each_thread_captures_for_itself(folders: dict[str, Path], gpu: ScriptedGpu) -> None:
+    """As ONNX Runtime does: a model is warmed up by another thread than it is served by."""
+    runner = load(folders["scatter"], cuda_graphs="on")
+    runner.warm_up()
+    answers: list[list[int]] = []
+    thread = Thread(target=lambda: answers.extend(generate_greedily(runner, PROMPTS[:1], 6)))
+    thread.start()
+    thread.join()
+
+    assert answers == [ReferenceDecoder(folders["checkpoint"]).greedy(PROMPTS[0], 6)]
+    assert count_graphs(gpu.sessions[0]) == {1: 1, 2: 5}
+    runner.close()
+    assert len(cuda_graphs.SESSIONS._open) == 0
 
 
 @pytest.mark.parametrize("setting", ["on", "off"])
