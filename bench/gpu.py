@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from bench.gpu_page import Machine, Measurement, Workload, render
-from provider_core import Batch, ModelRunner, ModelSpec, ProviderError
+from provider_core import Batch, CandidateRunner, ModelRunner, ModelSpec, ProviderError
 from provider_core.testing import decode_batch, prefill_batch, prefill_batches
 from provider_export.export import export_decoder
 from provider_export.random_source import RandomShape, RandomWeights
@@ -38,10 +38,11 @@ PRECISION: Literal["fp16"] = "fp16"
 CHUNK = 512  # prompt tokens in one call
 NEW_SHAPE_STEPS = 3  # of a shape that is new: bound, then captured, then replayed
 TIMEOUT_S = 900  # of one runtime
-RUNTIMES = ("onnxruntime", "tensorrt", "torch")
+RUNTIMES = ("onnxruntime", "tensorrt", "tensorrt_logits", "torch")
 NAMES = {
     "onnxruntime": "ONNX Runtime, CUDA",
     "tensorrt": "TensorRT",
+    "tensorrt_logits": "TensorRT, all logits brought",
     "torch": "PyTorch, plain loop",
 }
 PACKAGES = (
@@ -123,6 +124,15 @@ class ChoosesOnDevice(Protocol):
         ...
 
 
+class WholeLogits:
+    """A runner that is asked for whole logits, whatever else it offers."""
+
+    def __init__(self, runner: ModelRunner) -> None:
+        self.info = replace(runner.info, max_candidates=0)
+        self.warm_up, self.close = runner.warm_up, runner.close
+        self.execute_model, self.move_slot = runner.execute_model, runner.move_slot
+
+
 def load(runtime: str, folder: Path, setup: Setup) -> ModelRunner:
     """A runner, as the server would load it."""
     max_num_seqs = max(setup.workload.rows)
@@ -142,22 +152,23 @@ def load(runtime: str, folder: Path, setup: Setup) -> ModelRunner:
             max_model_len=setup.max_model_len,
         )
     plugin: Any  # a module with the hook
-    if runtime == "tensorrt":
+    is_tensorrt = runtime != "onnxruntime"
+    if is_tensorrt:
         import provider_tensorrt as plugin  # noqa: PLC0415 - what is imported is measured
     else:
         import provider_onnxruntime as plugin  # noqa: PLC0415
     spec = ModelSpec(
         id="bench",
         source=str(folder),
-        backend=runtime,
+        backend=plugin.NAME,
         max_num_seqs=max_num_seqs,
         max_model_len=setup.max_model_len,
         prefix_cache_mib=0,  # of which not every runtime has one
-        options=dict(setup.options[runtime]),
+        options=dict(setup.options[plugin.NAME]),
     )
-    further = {"report": print} if runtime == "tensorrt" else {}
+    further = {"report": print} if is_tensorrt else {}
     runner: ModelRunner = plugin.load_model(spec, folder, **further)
-    return runner
+    return WholeLogits(runner) if runtime == "tensorrt_logits" else runner
 
 
 def measure(
@@ -216,10 +227,15 @@ def first_token_s(runner: ModelRunner, num_tokens: int) -> float:
 def run_step(runner: ModelRunner, batch: Batch) -> tuple[list[int], float]:
     """One step: the likeliest next id of each row, and the seconds that it took.
 
-    A step ends with logits in the host's memory. What it takes to choose there is not counted: with
-    256 rows it is longer than the step. A runner that chooses on its device is timed with that.
+    A step ends with logits in the host's memory, or with the candidates of a runner that has some.
+    What it takes to choose there is not counted: with 256 rows of logits it is longer than the
+    step. A runner that chooses on its device is timed with that.
     """
     started_s = time.perf_counter()
+    if isinstance(runner, CandidateRunner) and runner.info.max_candidates and batch.num_logits:
+        factors = np.ones(len(batch.slots), np.float32)
+        token_ids = runner.execute_candidates(batch, factors, {}).token_ids
+        return token_ids[:, 0].tolist(), time.perf_counter() - started_s
     if isinstance(runner, ChoosesOnDevice) and batch.num_logits:
         return runner.choose_greedily(batch), time.perf_counter() - started_s
     logits = runner.execute_model(batch)

@@ -11,9 +11,10 @@ _INTRODUCTION = (
     "written by hand."
 )
 _METHOD = (
-    "Each figure is of the model runner alone, greedy, without the server. A step ends with logits "
-    "in the host's memory, as a server's sampler wants them, and choosing there is not counted; "
-    "PyTorch chooses on the GPU, as a loop of one's own does, and that is counted."
+    "Each figure is of the model runner alone, greedy, without the server. A step ends with what a "
+    "server's sampler wants in the host's memory, and choosing there is not counted: logits, or of "
+    "TensorRT the likeliest ids of each row, with all logits beside it to compare; PyTorch chooses "
+    "on the GPU, as a loop of one's own does, and that is counted."
 )
 _SPEEDS = (
     "{workload.new_tokens} tokens of each sequence after {workload.prompt_tokens} of prompt, all "

@@ -12,7 +12,7 @@ import pytest
 from bench import gpu
 from bench.gpu_page import ROWS, Machine, Measurement, Workload, render
 from provider_core import Batch
-from provider_core.testing import ScriptedRunner
+from provider_core.testing import ScriptedRunner, prefill_batch
 
 MACHINE = Machine(
     date="2026-01-02",
@@ -125,7 +125,27 @@ class ChoosingRunner(TimedRunner):
         return [int(token_id) for token_id in logits.argmax(axis=1)]
 
 
-@pytest.mark.parametrize(("kind", "step_s"), [(TimedRunner, 2), (ChoosingRunner, 3)])
+class CandidateTimedRunner(TimedRunner):
+    """Brings candidates, which takes a second less than logits do."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.info = replace(self.info, max_candidates=4)
+
+    def execute_candidates(self, batch: Batch, factors: Any, bitmasks: Any) -> Any:
+        """The likeliest ids."""
+        logits = ScriptedRunner.execute_model(self, batch)
+        self.clock.now_s += 1
+        return SimpleNamespace(token_ids=np.argsort(-logits, axis=1)[:, : len(factors) + 3])
+
+    def fetch_logits(self, rows: Any) -> Any:
+        """Nobody asks."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("kind", "step_s"), [(TimedRunner, 2), (ChoosingRunner, 3), (CandidateTimedRunner, 1)]
+)
 def test_a_step_is_timed_by_itself(
     monkeypatch: pytest.MonkeyPatch, kind: type[TimedRunner], step_s: int
 ) -> None:
@@ -139,6 +159,19 @@ def test_a_step_is_timed_by_itself(
 
     assert measured.tokens_per_s == {3: 3 / step_s}
     assert measured.ttft_s == step_s
+
+
+def test_candidates_are_compared_with_all_logits() -> None:
+    """Of the same runner: what is hidden is not asked for."""
+    runner = CandidateTimedRunner(max_num_seqs=3, max_model_len=64, vocab_size=64)
+    runner.clock = Clock()
+    batch = prefill_batch(0, [1, 2, 3])
+    likeliest, _ = gpu.run_step(runner, batch)
+    assert (runner.num_steps, runner.clock.now_s) == (0, 1)
+
+    assert gpu.run_step(gpu.WholeLogits(runner), batch)[0] == likeliest
+
+    assert runner.num_steps == 1
 
 
 def test_any_runner_can_be_measured() -> None:
