@@ -223,6 +223,10 @@ async def test_streams_and_refusals_pass_through(
         assert reply.status == 401
     async with ask("x" * _MAX_BODY_BYTES) as reply:
         assert reply.status == 413
+    assert cluster.session is not None
+    port = getattr(cluster, name)
+    async with cluster.session.get(f"http://127.0.0.1:{port}/readyz") as reply:
+        assert reply.status == 200
 
 
 async def test_load_is_spread_and_beginnings_stay_together(cluster: Cluster) -> None:
