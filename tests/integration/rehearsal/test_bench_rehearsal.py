@@ -13,6 +13,7 @@ from provider_export.export import export_decoder
 from tests.generation import generate_greedily
 
 ROOT = Path(__file__).parents[3]
+HERE = [name for name in RUNTIMES if name != "torch" or find_spec("torch")]
 
 
 def test_every_runtime_that_is_here_is_measured(tmp_path: Path) -> None:
@@ -26,15 +27,12 @@ def test_every_runtime_that_is_here_is_measured(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     figures, _, missing = page.read_text().partition("## Not measured")
     measured = [runtime for runtime in RUNTIMES if f"| {NAMES[runtime]} | " in figures]
-    expected = list(RUNTIMES) if find_spec("torch") else ["onnxruntime", "tensorrt"]
-    assert measured == expected
+    assert measured == HERE
     assert ("No module named 'torch'" in missing) == ("torch" not in measured)
     assert (PAGE.read_bytes() if PAGE.exists() else None) == before
 
 
-@pytest.mark.parametrize(
-    "runtime", [name for name in RUNTIMES if name != "torch" or find_spec("torch")]
-)
+@pytest.mark.parametrize("runtime", HERE)
 def test_the_same_weights_make_the_same_tokens(runtime: str, tmp_path: Path) -> None:
     """Else their speeds would not be comparable."""
     folder = tmp_path / "model"
