@@ -68,9 +68,10 @@ class TestTensorRt(RunnerContract):
 
     @pytest.fixture(autouse=True)
     def take_folder(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        """A tiny decoder, exported once; its engine is built by the first test."""
+        """A tiny decoder of more ids than candidates; its engine is built by the first test."""
         if not hasattr(type(self), "folder"):
-            type(self).folder = write_checkpoint(tmp_path_factory.mktemp("tiny"))
+            folder = tmp_path_factory.mktemp("tiny")
+            type(self).folder = write_checkpoint(folder, vocab_size=1000)  # more than candidates
             export_decoder(self.folder, self.folder, target="tensorrt")
 
     def make_runner(self) -> ModelRunner:
