@@ -24,7 +24,8 @@ from tests.serving import KEY
 
 ROOT = Path(__file__).parents[2]
 _UNSHARE = ("unshare", "--pid", "--fork", "--kill-child")
-_NAMESPACE = _UNSHARE if subprocess.run([*_UNSHARE, "true"], check=False).returncode == 0 else ()
+_MAY_UNSHARE = shutil.which("unshare") and not subprocess.call([*_UNSHARE, "true"])
+_NAMESPACE = _UNSHARE if _MAY_UNSHARE else ()
 _IMAGE = (ROOT / "infra/docker/onnxruntime.Dockerfile").read_text(encoding="utf-8")
 ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (.+)$", _IMAGE, re.MULTILINE)[-1])
 _POLL_S = 0.001
