@@ -74,9 +74,13 @@ class KvSlots:
         self._unchecked.add(slot)
 
     def note_logits(self, slots: npt.NDArray[np.int32], logits: npt.NDArray[np.floating]) -> None:
-        """Look at one of the last logits of each slot, `[n]`, and clear those that came to NaN.
+        """Look at one of the last logits of each slot, or their sum, and clear those with NaN.
 
         NaN or infinity in any key or value is NaN in all logits of all positions behind it.
+
+        Args:
+            slots: `[n]`.
+            logits: `[n]`.
         """
         if self._unchecked:
             self._unchecked.difference_update(slots.tolist())

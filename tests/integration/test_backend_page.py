@@ -2,13 +2,14 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from provider_core import ModelRunner, ModelSpec
+from provider_core import CandidateRunner, ModelRunner, ModelSpec
 from provider_core.plugins import PluginManager
 from provider_core.testing import RunnerContract
 from tests.serving import Serving, serving
@@ -35,6 +36,31 @@ class TestListing(RunnerContract):
         """Three slots of 128 positions."""
         runner = BACKEND.load_model(SPEC)
         assert isinstance(runner, ModelRunner)
+        return runner
+
+
+def run_candidates_listing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The listing of a runner that brings candidates, on top of the first."""
+    monkeypatch.setitem(sys.modules, "provider_example", BACKEND)
+    [listing] = [text for text in LISTINGS if "execute_candidates" in text]
+    module = ModuleType("choosing_example")
+    exec(listing, module.__dict__)  # noqa: S102 - our own page
+    return module
+
+
+class TestCandidatesListing(RunnerContract):
+    """So does the one that leaves its logits where they are."""
+
+    @pytest.fixture(autouse=True)
+    def take_listing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It imports the first listing as a reader's module does."""
+        self.module = run_candidates_listing(monkeypatch)
+
+    def make_runner(self) -> ModelRunner:
+        """Three slots of 128 positions."""
+        runner = self.module.ChoosingCopyRunner(SPEC)
+        assert isinstance(runner, ModelRunner)
+        assert isinstance(runner, CandidateRunner)
         return runner
 
 
