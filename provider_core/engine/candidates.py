@@ -79,6 +79,10 @@ class CandidateSteps:
         late = [(row, constraint) for row, constraint in rows.constrained if row not in bitmasks]
         return CandidateStep(self._runner, self._vocab_size, rows, found, is_edited, late)
 
+    def forget(self) -> None:
+        """Let go of the rows that ran last."""
+        self._rows = _Rows([], self._vocab_size)
+
 
 class CandidateStep:
     """A step that has run, and draws once.

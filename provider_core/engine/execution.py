@@ -1,6 +1,5 @@
 """Asks the runner for what a batch needs, and looks at what it returns."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +18,18 @@ class RemoteLogits(Protocol):
 
     def sample(self) -> Sampled:
         """Choose one token for each row, once."""
+        ...
+
+
+class RemoteSteps(Protocol):
+    """Runs steps whose logits stay where they are."""
+
+    def run(self, batch: Batch, rows: list[Sequence]) -> RemoteLogits | None:
+        """Run a batch, or leave it if its logits have to come."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of the rows."""
         ...
 
 
@@ -42,11 +53,11 @@ class Execution:
         self.mixes = False
         if info.mixes_phases and isinstance(runner, MixedRunner):
             self.mixes, self._execute_mixed = True, runner.execute_mixed
-        self._run_remote: Callable[[Batch, list[Sequence]], RemoteLogits | None] | None = None
+        self._remote: RemoteSteps | None = None
         if info.max_candidates and isinstance(runner, CandidateRunner):
             from provider_core.engine.candidates import CandidateSteps  # noqa: PLC0415 - few have any
 
-            self._run_remote = CandidateSteps(runner, info).run
+            self._remote = CandidateSteps(runner, info)
 
     def run(self, batch: Batch, rows: list[Sequence]) -> StepLogits:
         """Run one batch.
@@ -55,7 +66,7 @@ class Execution:
             StepFailed: What it returned has a wrong shape or type.
             Exception: Whatever the runner raises.
         """
-        if self._run_remote is not None and (remote := self._run_remote(batch, rows)) is not None:
+        if self._remote is not None and (remote := self._remote.run(batch, rows)) is not None:
             return remote
         logits = self._runner.execute_model(batch)
         check_logits(logits, (len(rows) * batch.num_logits, self._vocab_size))
@@ -71,3 +82,8 @@ class Execution:
         logits = self._execute_mixed(prefill, decode)
         check_logits(logits, (prefill.num_logits + len(decode.slots), self._vocab_size))
         return logits[: prefill.num_logits], logits[prefill.num_logits :]
+
+    def forget(self) -> None:
+        """Let go of the rows that ran last: some have ended."""
+        if self._remote is not None:
+            self._remote.forget()

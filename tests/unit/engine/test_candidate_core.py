@@ -1,5 +1,7 @@
 """A core over a runner with candidates: the texts of one without, faults, and what is fetched."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -57,6 +59,19 @@ def test_greedy_traffic_brings_no_row() -> None:
     assert isinstance(bench.runner, CandidateScriptedRunner)
     assert (bench.runner.num_whole_rows, bench.runner.fetched) == (0, [])
     assert len(bench.ids("a")) == 5
+
+
+def test_texts_that_ended_are_let_go() -> None:
+    """Nobody keeps a prompt, or what its grammar holds, because nothing else came."""
+    bench = Bench(make_runner=CandidateScriptedRunner)
+    grammar = ScriptedGrammar(*([{1, 2}] * 5))
+    kept = weakref.ref(grammar)
+    bench.add("a", grammar=grammar)
+    del grammar
+    bench.run()
+    assert len(bench.ids("a")) == 5
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_batch_of_edited_rows_is_asked_for_whole() -> None:
