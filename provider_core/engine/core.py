@@ -374,7 +374,7 @@ class EngineCore:
     def _release(self, sequences: Iterable[Sequence]) -> None:
         """Free slots, and let the runner close the holes."""
         self._metadata = None
-        pass
+        self._execution.forget()
         self._move(self.scheduler.release(sequences))
 
     def _move(self, moves: Iterable[Move]) -> None:
