@@ -17,6 +17,7 @@ from provider_tensorrt.decoder_graph import read_decoder
 from provider_tensorrt.device import DeviceArray
 from provider_tensorrt.host_device import HostDevice
 from provider_tensorrt.loading import HOST_VERIFY_MARGIN
+from provider_tensorrt.memory_plan import MemoryPlan
 from provider_tensorrt.runner import TensorRtRunner
 from tests.integration.tensorrt.test_runner import TOKEN_OF_NAN, poison
 from tests.tiny_checkpoints import write_checkpoint
@@ -120,6 +121,23 @@ def test_a_prompt_in_pieces_has_the_candidates_of_its_end(
     assert device.num_downloaded == 4 * 256
     np.testing.assert_allclose(found.logits[0], -np.sort(-logits)[:K], atol=1e-5)
     assert found.token_ids[0, 0] == logits.argmax()
+
+
+def test_what_a_step_needs_is_planned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is allocated beside slots: logits, candidates, masks, and inputs."""
+    plans: list[MemoryPlan] = []
+
+    def plan(**numbers: Any) -> MemoryPlan:
+        plans.append(MemoryPlan(**numbers))
+        return plans[-1]
+
+    monkeypatch.setattr("provider_tensorrt.runner.MemoryPlan", plan)
+    device = HostDevice(read_decoder(folder), LIMITS)
+    runner = make_runner(device, folder)
+
+    slots_bytes = plans[0].slot_bytes * runner.info.max_num_seqs
+    assert sum(array.nbytes for array in device._arrays) - slots_bytes == plans[0].step_bytes
+    runner.close()
 
 
 def test_nan_is_seen_by_the_sum(tmp_path: Path) -> None:
