@@ -84,7 +84,7 @@ class CapturingDecoder:
         self._of_thread = local()
         self._graphs: list[_Graphs] = []  # of each thread
         self._num_captured = 0
-        self._may_capture = True
+        self._may_capture, self._has_waited = True, False
         shape = (pool.max_num_seqs, 1, io.vocab_size)
         self._logits = ort.OrtValue.ortvalue_from_shape_and_type(
             shape, np.dtype(io.logits.dtype), "cuda", pool.device_id
@@ -157,7 +157,7 @@ class CapturingDecoder:
             return None
         with cuda_graphs.SESSIONS.capturing() as is_alone:
             if not is_alone:
-                self._give_up("other models of this process use a GPU")
+                self._say_waiting()
                 return None
             graph_id = self._num_captured + 1
             step = _GraphStep(self._session, self._io, self._pool, self._logits, shape, graph_id)
@@ -174,6 +174,11 @@ class CapturingDecoder:
         if graph_id == MAX_GRAPHS:
             self._give_up(f"there are {MAX_GRAPHS} already")
         return step
+
+    def _say_waiting(self) -> None:
+        if not self._has_waited:
+            self._has_waited = True
+            log.warning("graphs.waiting", reason="other models of this process use a GPU")
 
     def _give_up(self, reason: str) -> None:
         """Capture no further shape; those that were captured are replayed."""

@@ -225,7 +225,7 @@ def test_a_first_capture_that_fails_ends_the_start_where_graphs_are_demanded(
 def test_nothing_is_captured_beside_another_model(
     folders: dict[str, Path], gpu: ScriptedGpu
 ) -> None:
-    """Its calls would fail while CUDA captures; what was captured before is replayed."""
+    """Its calls would fail while CUDA captures; once it is gone, shapes are captured again."""
     reference = ReferenceDecoder(folders["checkpoint"])
     runner = load(folders["scatter"])
     runner.warm_up()
@@ -236,10 +236,15 @@ def test_nothing_is_captured_beside_another_model(
             assert generate_greedily(runner, PROMPTS[:rows], 5) == expected
             assert generate_greedily(other, PROMPTS[:rows], 5) == expected
 
-    assert [line["reason"] for line in logs] == ["other models of this process use a GPU"]
+    assert [(line["event"], line["reason"]) for line in logs] == [
+        ("graphs.waiting", "other models of this process use a GPU")
+    ]
     assert count_graphs(gpu.sessions[0]) == {1: 5}
     assert set(gpu.sessions[1].graph_ids) == {0}
     assert gpu.sessions[1].asked == {"device_id": "0"}
+    other.close()
+    generate_greedily(runner, PROMPTS[:2], 5)
+    assert count_graphs(gpu.sessions[0]) == {1: 5, 2: 4}
 
 
 def test_graphs_are_not_counted_without_end(
