@@ -1,13 +1,13 @@
 """The tests of `tests/gpu` for ONNX Runtime, run once over a scripted GPU: are they right?"""
 
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
+from provider_export.export import export_decoder
 from tests.gpu import test_cuda_runner as on_gpu
 from tests.scripted_cuda import ScriptedGpu
-from tests.tiny_checkpoints import FAMILIES
+from tests.tiny_checkpoints import FAMILIES, write_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -16,10 +16,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ScriptedGpu:
     return ScriptedGpu(monkeypatch)
 
 
-class TestCudaGraphs(on_gpu.GpuContract):
-    """The contract, as it is asked of a GPU."""
-
-    options: ClassVar[dict[str, object]] = {"provider": "cuda", "cuda_graphs": "on"}
+def test_the_contract_gets_its_runner(tmp_path: Path) -> None:
+    """Captured; the contract itself runs over the same script elsewhere."""
+    contract = on_gpu.TestCudaGraphs()
+    contract.folder = write_checkpoint(tmp_path)
+    export_decoder(tmp_path, tmp_path, target="tensorrt")
+    contract.test_batched_equals_alone()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

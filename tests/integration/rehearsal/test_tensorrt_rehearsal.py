@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from provider_export.export import export_decoder
 from provider_tensorrt import building, cuda_device, loading
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.decoder_graph import read_decoder
@@ -13,6 +14,7 @@ from provider_tensorrt.host_device import HostDevice
 from provider_tensorrt.library import TensorRt, find_library
 from tests.gpu import test_tensorrt_runner as on_gpu
 from tests.integration.tensorrt.scripted_gpu import ScriptedCuda, ScriptedEngine, ScriptedTensorRt
+from tests.tiny_checkpoints import write_checkpoint
 
 CAPABILITY = "8.9"
 
@@ -63,8 +65,12 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> ScriptedCuda:
     return cuda
 
 
-class TestTensorRt(on_gpu.TestTensorRt):
-    """The contract, as it is asked of a GPU."""
+def test_the_contract_gets_its_runner(tmp_path: Path) -> None:
+    """On an engine built for that GPU; the contract itself runs over the same script elsewhere."""
+    contract = on_gpu.TestTensorRt()
+    contract.folder = write_checkpoint(tmp_path)
+    export_decoder(tmp_path, tmp_path, target="tensorrt")
+    contract.test_batched_equals_alone()
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
