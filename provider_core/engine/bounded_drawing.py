@@ -85,7 +85,9 @@ def draw_filtered_listed(
     """
     everything = np.full(len(listed.scaled), -np.inf, dtype=np.float32)
     columns, in_order, num_listed = sorted_candidates(listed.scaled, everything)
-    weights = np.exp(in_order).astype(np.float64)
+    # What is not allowed says nothing of what is not listed, which may be as likely as the floor.
+    likeliest = np.maximum(in_order, listed.floor[:, None])
+    weights = np.exp(likeliest).astype(np.float64)
     cumulative = weights.cumsum(axis=1)
     kept, most_kept = (
         count_kept(weights, cumulative, num_listed, mass, filters)
@@ -94,7 +96,7 @@ def draw_filtered_listed(
     rows, width = np.arange(len(weights)), weights.shape[1]
     last_of_top_k = in_order[rows, np.clip(filters.top_k, 1, width) - 1]  # whose mass counts
     has_top_k = (filters.top_k <= width) & (last_of_top_k >= listed.floor)
-    is_complete = (in_order[rows, kept - 1] > listed.floor) & ((filters.top_k == 0) | has_top_k)
+    is_complete = (likeliest[rows, kept - 1] > listed.floor) & ((filters.top_k == 0) | has_top_k)
     is_complete |= listed.floor == -np.inf
     target = uniforms * cumulative[rows, kept - 1]
     places = (cumulative <= target[:, None]).sum(axis=1)

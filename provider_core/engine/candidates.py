@@ -176,6 +176,7 @@ class CandidateStep:
         is_late = np.isin(group, [row for row, _ in self._late])
         least[is_late] = allowed[is_late] * (1 - MASS_MARGIN)
         floor = (self._floor[group] - peak[group]) * factor
+        floor[~self._is_certain[group]] = -np.inf  # finite, as all of their arithmetic
         return ListedTokens(scaled, floor, least, most)
 
     def _find_logprobs(self, token_ids: _Ints) -> dict[int, TokenLogprobs]:

@@ -42,7 +42,7 @@ _PARAMS = st.builds(
     temperature=st.sampled_from([0.0, 0.05, 0.7, 1.0, 2.0]),
     top_p=st.sampled_from([1e-9, 0.5, 0.9, 1.0 - 2.0**-53, 1.0]),
     top_k=st.sampled_from([0, 0, 1, 3, K - 1, K, K + 1, 20, VOCAB_SIZE - 1, 500]),
-    min_p=st.sampled_from([0.0, 0.0, 0.05, 1.0]),
+    min_p=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
     top_a=st.sampled_from([0.0, 0.0, 0.0, 0.2]),
     frequency_penalty=st.sampled_from([0.0, 0.0, 0.0, 0.8]),
     repetition_penalty=st.sampled_from([1.0, 1.0, 1.0, 1.3]),
@@ -215,6 +215,27 @@ def test_what_a_late_mask_leaves_is_between_two_bounds(
         drawn.append(sampled.token_ids.tolist())
     assert drawn[0] == drawn[1]
     assert len(set(drawn[1])) == 1 + rest_is_allowed
+
+
+@pytest.mark.parametrize("top_p", [0.5, 1.0])
+def test_a_late_mask_hides_who_else_is_likely_enough(masks: MaskWorker, top_p: float) -> None:
+    """That what is listed is forbidden says nothing of what is not."""
+    row = np.full(VOCAB_SIZE, -1.0, dtype=np.float32)
+    row[:K] = 0.0
+    params = SamplingParams(max_tokens=9, min_p=0.1, top_p=top_p)
+    rows = [replace(params, seed=seed) for seed in range(30)]
+    logits = np.tile(row, (30, 1))
+    logits[:, 0] = 1.0
+    drawn = []
+    for is_ready in (True, False):
+        sequences = [new_sequence(p) for p in rows]
+        for sequence in sequences:
+            constrain(sequence, masks, {0, *range(K, VOCAB_SIZE)}, is_ready=is_ready)
+        sampled = run(GivenLogits(logits, K), sequences)
+        assert sampled is not None
+        drawn.append(sampled.token_ids.tolist())
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 1
 
 
 @pytest.mark.parametrize("error", [-5e-5, 0.0, 5e-5])
