@@ -237,12 +237,23 @@ class ScriptedSession:
             graphs[graph_id] = self._record.graphs[graph_id] = binding.freeze()
 
     def _execute(self, binding: ScriptedBinding) -> None:
+        _check_lengths(binding)
         real = self._session.io_binding()
         for name, (dtype, shape, pointer) in binding.inputs.items():
             real.bind_input(name, "cpu", 0, dtype, shape, pointer)
         for name, (_, dtype, shape, pointer) in binding.outputs.items():
             real.bind_output(name, "cpu", 0, dtype, shape, pointer)
         self._session.run_with_iobinding(real)
+
+
+def _check_lengths(binding: ScriptedBinding) -> None:
+    """The longest length holds each row's, which lie on the GPU, as the kernel there relies on."""
+    if "total_sequence_length" in binding.inputs:
+        _, _, pointer = binding.inputs["total_sequence_length"]
+        longest = ctypes.c_int32.from_address(pointer).value
+        _, shape, pointer = binding.inputs["seqlens_k"]
+        lengths = (ctypes.c_int32 * int(np.prod(shape))).from_address(pointer)
+        assert longest > max(lengths)
 
 
 class ScriptedGpu:

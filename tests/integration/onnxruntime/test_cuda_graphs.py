@@ -153,8 +153,25 @@ def test_padding_writes_where_nobody_reads(
     ids = [answer[-1] for answer in answers] + [reference.greedy(LONG_PROMPT, 1)[0]]
     lengths = [len(prompt) + len(pieces) for prompt in PROMPTS] + [len(LONG_PROMPT)]
     logits = runner.execute_model(decode_batch(ids, lengths))
-    assert int(logits[3].argmax()) == reference.greedy(LONG_PROMPT, 2)[1]
+    expected = reference.logits([*LONG_PROMPT, ids[3]])
+    np.testing.assert_allclose(logits[3], expected[-1], atol=1e-4)
     assert all(number > 0 for number in count_graphs(gpu.sessions[0]).values())
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_prompt_of_one_token_is_computed_in_its_own_slot(
+    folders: dict[str, Path], gpu: ScriptedGpu, convention: str
+) -> None:
+    """It has the shape of a decode, whose graph is that of the first slots."""
+    runner = load(folders[convention])
+    reference = ReferenceDecoder(folders["checkpoint"])
+    first = prefill(runner, 0, PROMPTS[0])
+
+    assert prefill(runner, 2, [35]) == reference.greedy([35], 1)[0]
+
+    [logits] = runner.execute_model(decode_batch([first], [len(PROMPTS[0])]))
+    assert int(logits.argmax()) == reference.greedy(PROMPTS[0], 2)[1]
+    assert count_graphs(gpu.sessions[0]) == {1: 1}
 
 
 def test_a_slot_that_moved_is_padded_behind_its_text(
