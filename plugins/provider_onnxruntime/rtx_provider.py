@@ -77,7 +77,7 @@ def _prepare_folder(
         "model": model.name,
         "onnxruntime": ort.__version__,
         "provider": str(import_module(PACKAGE).__version__),
-        "driver": dict(device.ep_metadata),
+        "metadata": dict(device.ep_metadata),
         "gpu": [device.device.vendor_id, device.device.device_id],
     }
     folder = root / f"{KERNELS_PREFIX}{make_key(compiled_for)}"
