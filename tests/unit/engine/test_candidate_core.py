@@ -1,6 +1,7 @@
 """A core over a runner with candidates: the texts of one without, faults, and what is fetched."""
 
 import gc
+import random
 import weakref
 from collections.abc import Sequence
 from functools import partial
@@ -10,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from provider_core.engine.constraints import ConstrainedSequence
 from provider_core.errors import EngineDead, StepFailed
 from provider_core.testing import ScriptedRunner
 from tests.unit.engine.candidate_runner import CandidateScriptedRunner
-from tests.unit.engine.core_bench import Bench
+from tests.unit.engine.core_bench import EOS, Bench
 from tests.unit.engine.scripted_grammar import ScriptedGrammar
 
 MIXED_TRAFFIC: dict[str, dict[str, Any]] = {
@@ -48,6 +50,56 @@ def test_texts_are_those_of_whole_logits(options: dict[str, Any], max_candidates
     expected = run_traffic(ScriptedRunner, **options)
     make_runner = partial(CandidateScriptedRunner, max_candidates=max_candidates)
     assert run_traffic(make_runner, **options) == expected
+
+
+def run_random_traffic(seed: int, make_runner: Any, **options: Any) -> dict[str, Any]:
+    """Ids and endings of texts with any parameters, some with grammars."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable
+    bench = Bench(make_runner=make_runner, max_num_seqs=3, vocab_size=64, **options)
+    for i in range(rng.randint(2, 9)):
+        params: dict[str, Any] = {
+            "max_tokens": rng.randint(1, 14),
+            "temperature": rng.choice([0.0, 0.0, 0.3, 1.0, 1.5]),
+            "seed": i,
+            "top_p": rng.choice([1.0, 1.0, 0.5, 0.95]),
+            "top_k": rng.choice([0, 0, 3, 40]),
+            "min_p": rng.choice([0.0, 0.0, 0.1]),
+            "top_a": rng.choice([0.0, 0.0, 0.0, 0.2]),
+            "logprobs": rng.choice([None, None, 0, 3]),
+            "frequency_penalty": rng.choice([0.0, 0.0, 0.0, 0.7]),
+            "min_tokens": rng.choice([0, 0, 4]),
+        }
+        prompt = [rng.randrange(64) for _ in range(rng.randint(1, 20))]
+        steps = [{EOS, *rng.sample(range(64), rng.choice([2, 10, 40]))} for _ in range(14)]
+        grammar = ScriptedGrammar(*steps)
+        bench.add(str(i), *prompt, grammar=rng.choice([grammar, None]), **params)
+        bench.step(rng.randint(0, 4))
+    bench.run()
+    return {name: (bench.ids(name), bench.last(name).finish_reason) for name in bench.outputs}
+
+
+@pytest.mark.parametrize("max_candidates", [1, 4, 16, 64])
+def test_random_traffic_is_that_of_whole_logits(
+    monkeypatch: pytest.MonkeyPatch, max_candidates: int
+) -> None:
+    """Whether masks are ready or late, rows are alone or not, drafts are tried or calls mixed."""
+    ready_bitmask, rng = ConstrainedSequence.ready_bitmask, random.Random(1)  # noqa: S311 - as above
+
+    def maybe_late(sequence: ConstrainedSequence) -> Any:
+        return ready_bitmask(sequence) if rng.random() < 0.5 else None
+
+    monkeypatch.setattr(ConstrainedSequence, "ready_bitmask", maybe_late)
+    make_runner = partial(CandidateScriptedRunner, max_candidates=max_candidates)
+    ways: list[dict[str, Any]] = [
+        {},
+        {"speculates": True, "num_distributions": 3},
+        {"mixes_phases": True},
+        {"spread": 5.0},
+    ]
+    for seed in range(20):
+        options = ways[seed % len(ways)]
+        expected = run_random_traffic(seed, ScriptedRunner, **options)
+        assert run_random_traffic(seed, make_runner, **options) == expected, seed
 
 
 def test_greedy_traffic_brings_no_row() -> None:
