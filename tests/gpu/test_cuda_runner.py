@@ -21,7 +21,7 @@ from tests.reference_decoder import ReferenceDecoder
 from tests.tiny_checkpoints import FAMILIES, write_checkpoint
 
 TOLERANCE = 0.02
-"""Of logits, which are of the order of 1, in float16."""
+"""Of logits, which are of the order of 1: in float16, or of attention's own kernels in TF32."""
 
 PROMPTS = ([3, 14, 15, 92, 65], [35, 89, 79], [32, 38, 46, 26, 43, 38])
 
@@ -93,7 +93,7 @@ def test_logits_equal_a_plain_forward_pass(tmp_path: Path, family: str) -> None:
     prompt = np.random.default_rng(11).integers(0, 96, 60).tolist()
     runner = load(tmp_path / "out", provider="cuda")
     logits = runner.execute_model(prefill_batch(1, prompt, num_logits=len(prompt)))
-    np.testing.assert_allclose(logits, ReferenceDecoder(checkpoint).logits(prompt), atol=1e-3)
+    np.testing.assert_allclose(logits, ReferenceDecoder(checkpoint).logits(prompt), atol=TOLERANCE)
     runner.close()
 
 
