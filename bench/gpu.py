@@ -37,7 +37,7 @@ PAGE = Path(__file__).parents[1] / "docs/gpu-results.md"
 PRECISION: Literal["fp16"] = "fp16"
 CHUNK = 512  # prompt tokens in one call
 NEW_SHAPE_STEPS = 3  # of a shape that is new: bound, then captured, then replayed
-TIMEOUT_S = 300  # of one runtime; each takes a minute or two
+TIMEOUT_S = 300  # of one runtime
 RUNTIMES = ("onnxruntime", "tensorrt", "tensorrt_logits", "torch")
 NAMES = {
     "onnxruntime": "ONNX Runtime, CUDA",
