@@ -279,8 +279,10 @@ def _why_not(key: EngineKey, wanted: EngineKey) -> str:
         return f"one is of {mine}, and {wanted.library} is installed"
     if key.compute_capability != wanted.compute_capability:
         return f"one is of {mine}, and this GPU has {wanted.compute_capability}"
-    if key.version != wanted.version or key.recipe != wanted.recipe:
+    if key.version != wanted.version:
         return f"one is of {mine}, and outdated by {wanted.version}"
+    if key.recipe != wanted.recipe:
+        return f"one is of {mine}, and was built by another version of provider-core"
     has, asked = key.limits, wanted.limits
     if has.max_model_len < asked.max_model_len:
         return f"one is for {has.max_model_len} positions, and {asked.max_model_len} are asked for"

@@ -85,6 +85,18 @@ def test_engines_of_several_gpus_share_a_folder(model_dir: Path) -> None:
     assert find(model_dir, compute_capability="12.0").read() == b"second"
 
 
+def test_an_engine_from_before_candidates_is_outdated(model_dir: Path) -> None:
+    """Its manifest is read, does not say how many it gives, and the command is named."""
+    add(model_dir, recipe=1)
+    path = model_dir / FOLDER / MANIFEST
+    manifest = json.loads(path.read_text())
+    del manifest["engines"][0]["key"]["limits"]["num_candidates"]
+    path.write_text(json.dumps(manifest))
+
+    with pytest.raises(EngineMissing, match="built by another version of provider-core; run: prov"):
+        find(model_dir)
+
+
 def test_smaller_needs_are_served_by_a_larger_engine(model_dir: Path) -> None:
     """Its limits are upper ones."""
     add(model_dir)
