@@ -23,7 +23,9 @@ from provider_core.planning.replica import ReplicaSpec
 
 HOW_TO_MEASURE = "provider bench URL --concurrency 1,4,16 --prompt-tokens 64,512 --json rates.json"
 
-_TURNS = 4  # in which costs come near to what they stay at
+_TURNS = 6  # in which costs come near to what they stay at
+_DAMPING = 0.7  # of each turn's correction: where prompts are cut goes in jumps
+_DOUBT = 2  # so many times better must it explain the rounds that an engine mixes: few do
 
 Array = npt.NDArray[np.float64]
 
@@ -70,19 +72,24 @@ def fit_costs(
             lines *= (moved / measured)[:, None]
             found = nonnegative_least_squares(lines, np.ones(len(measured)))
             spec = replace(spec, costs=_costs(found, mixes=mixes))
-            if spec.costs.decode_s(1) <= 0:
+            if spec.costs.decode_s(1, 1) <= 0:
                 raise ConfigurationError("the rates say that a token takes no time")
-            simulated = _simulated(closed, spec)[: len(measured)] / measured
-            error = float(np.sum((simulated - 1) ** 2))
+            rehearsals = rehearse(closed, spec)
+            simulated = [each.itl_s for each in rehearsals]
+            simulated += [each.ttft_p50_s for each in rehearsals[: len(alone)]]
+            ratios = np.array(simulated) / measured
+            error = float(np.sum((ratios - 1) ** 2))
+            error += sum(each.throughput_error**2 for each in rehearsals)
+            error *= _DOUBT if mixes else 1
             if error < least:
                 least, best = error, spec
-            moved *= simulated / (lines @ found)
+            moved *= (ratios / (lines @ found)) ** _DAMPING
     return best
 
 
 def _costs(found: Array, *, mixes: bool) -> StepCosts:
-    call_s, row_s, prompt_token_s, request_s = found.tolist()
-    return StepCosts(call_s, row_s, prompt_token_s, request_s, mixes)
+    call_s, row_s, prompt_token_s, context_token_s, request_s = found.tolist()
+    return StepCosts(call_s, row_s, prompt_token_s, context_token_s, request_s, mixes)
 
 
 def _check(closed: Sequence[MeasuredRound], alone: Sequence[MeasuredRound]) -> None:
@@ -95,12 +102,6 @@ def _check(closed: Sequence[MeasuredRound], alone: Sequence[MeasuredRound]) -> N
         raise ConfigurationError(
             f"the rates need two lengths of prompts; measure with: {HOW_TO_MEASURE}"
         )
-
-
-def _simulated(closed: Sequence[MeasuredRound], spec: ReplicaSpec) -> Array:
-    """Inter-token latencies of all rounds, then times to the first token: in seconds."""
-    rehearsals = rehearse(closed, spec)
-    return np.array([each.itl_s for each in rehearsals] + [each.ttft_p50_s for each in rehearsals])
 
 
 def _inter_token_line(each: MeasuredRound, spec: ReplicaSpec) -> list[float]:
@@ -119,7 +120,7 @@ def _inter_token_line(each: MeasuredRound, spec: ReplicaSpec) -> list[float]:
     calls = 1.0
     if not spec.costs.mixes:
         calls += prompts * ceil(each.prompt_tokens / _chunk_beside(each, spec))
-    return [calls, rows, prompts * each.prompt_tokens, 0.0]
+    return [calls, rows, prompts * each.prompt_tokens, rows * _context(each), 0.0]
 
 
 def _first_token_line(each: MeasuredRound, spec: ReplicaSpec) -> list[float]:
@@ -127,13 +128,19 @@ def _first_token_line(each: MeasuredRound, spec: ReplicaSpec) -> list[float]:
 
     There are few of them: the median is what a hiccup of the machine does not change.
     """
-    return [ceil(each.prompt_tokens / spec.chunk_tokens), 0.0, each.prompt_tokens, 1.0]
+    return [ceil(each.prompt_tokens / spec.chunk_tokens), 0.0, each.prompt_tokens, 0.0, 1.0]
+
+
+def _context(each: MeasuredRound) -> float:
+    """Tokens that a row holds, on average over its answer."""
+    return each.prompt_tokens + each.output_tokens / 2
 
 
 def _chunk_beside(each: MeasuredRound, spec: ReplicaSpec) -> int:
     """Prompt tokens that a step computes beside the decode of a round's rows."""
     budget = StepBudget(max_tokens=spec.chunk_tokens, target_itl_s=spec.target_itl_s)
-    budget.note_decode(spec.costs.decode_s(max(1, round(each.decoding_rows))))
+    num_rows = max(1, round(each.decoding_rows))
+    budget.note_decode(spec.costs.decode_s(num_rows, num_rows * _context(each)))
     num_tokens = spec.chunk_tokens
     for _ in range(_TURNS):
         computed = min(num_tokens, max(1, round(each.prompt_tokens)))

@@ -6,11 +6,11 @@ short at the end of the step that runs then.
 """
 
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
-from math import ceil
 
 import simpy
 
@@ -162,7 +162,7 @@ class Replica:
             if scheduled.batch.phase == "prefill":
                 yield from self._prefill(scheduled)
                 continue
-            duration_s = self._spec.costs.decode_s(len(scheduler.rows))
+            duration_s = self._spec.costs.decode_s(len(scheduler.rows), self._num_context)
             yield from self._work(duration_s)
             self._budget.note_decode(duration_s)
             self._advance(1)
@@ -175,7 +175,7 @@ class Replica:
         if scheduled.decode is None:
             duration_s = costs.prefill_s(num_tokens)
         else:
-            duration_s = costs.mixed_s(len(scheduler.rows), num_tokens)
+            duration_s = costs.mixed_s(len(scheduler.rows), self._num_context, num_tokens)
             decode_s = self._budget.decode_share_s(num_tokens, duration_s)
         yield from self._work(duration_s)
         self._budget.note_prefill(num_tokens, duration_s - decode_s)
@@ -198,18 +198,32 @@ class Replica:
 
     def _decode(self) -> Waiting:
         """Decode until a row ends, or until the end of the step in which a request comes."""
-        rows = self._scheduler.rows
+        rows, costs = self._scheduler.rows, self._spec.costs
         start_s = self._env.now
         num_steps = min(self._served[row].num_output_left for row in rows)
-        duration_s = self._spec.costs.decode_s(len(rows))
-        yield self._woken | self._env.timeout(num_steps * duration_s)
+        first_s = costs.decode_s(len(rows), self._num_context)
+        growth_s = costs.context_token_s * len(rows)  # each step is so much longer than the last
+
+        def lasts_s(num_steps: int) -> float:
+            return num_steps * first_s + growth_s * num_steps * (num_steps - 1) / 2
+
+        yield self._woken | self._env.timeout(lasts_s(num_steps))
         passed_s = self._env.now - start_s
-        num_steps = min(num_steps, ceil(passed_s / duration_s - _SAME_TIME))
-        yield self._env.timeout(max(0.0, num_steps * duration_s - passed_s))
-        self.busy_s += num_steps * duration_s
+        num_steps = bisect_left(range(num_steps), passed_s - _SAME_TIME * first_s, key=lasts_s)
+        yield self._env.timeout(max(0.0, lasts_s(num_steps) - passed_s))
+        self.busy_s += lasts_s(num_steps)
         for _ in range(min(num_steps, _TELLING_STEPS)):
-            self._budget.note_decode(duration_s)
+            self._budget.note_decode(first_s + growth_s * (num_steps - 1))
         self._advance(num_steps)
+
+    @property
+    def _num_context(self) -> int:
+        """Tokens that the rows hold."""
+        rows = (self._served[row] for row in self._scheduler.rows)
+        return sum(
+            row.arrival.prompt_tokens + row.arrival.output_tokens - row.num_output_left
+            for row in rows
+        )
 
     def _work(self, duration_s: float) -> Waiting:
         self.busy_s += duration_s

@@ -22,7 +22,7 @@ SCHEMA = "provider-plan/1"
 
 NOT_MODELLED = (
     "a refusal: what has no room waits at the router, and is not answered 429",
-    "prefix caches, speculation and longer contexts, beyond what the bench had of them",
+    "prefix caches and speculation, beyond what the bench had of them",
     "fairness between keys: all requests count as one key's",
     "an autoscaler's averages: here more replicas start at once, fewer after the idle time-out",
     "failures, preemption, differences between replicas, and the network",
@@ -72,7 +72,8 @@ def notes(report: PlanReport) -> list[str]:
     costs = report.costs
     lines.append(
         f"A call lasts {1000 * costs.call_s:.3g} ms, {1000 * costs.row_s:.3g} ms more for each "
-        f"row and {1000 * costs.prompt_token_s:.3g} ms for each prompt token; a request takes "
+        f"row, {1000 * costs.context_token_s:.3g} ms for each token that rows hold and "
+        f"{1000 * costs.prompt_token_s:.3g} ms for each prompt token; a request takes "
         f"{1000 * costs.request_s:.3g} ms beside."
         + (" A call that decodes takes a chunk of a prompt, too." if costs.mixes else "")
     )

@@ -20,6 +20,7 @@ TRUE = [
     StepCosts(call_s=0.008, row_s=0.0001, prompt_token_s=0.00002, request_s=0.002),
     StepCosts(call_s=0.025, prompt_token_s=0.0005),
     StepCosts(call_s=0.02, row_s=0.001, prompt_token_s=0.0002, request_s=0.005, mixes=True),
+    StepCosts(call_s=0.02, row_s=0.001, prompt_token_s=0.0002, context_token_s=4e-6),
 ]
 
 
@@ -33,7 +34,9 @@ def test_known_costs_are_found_again(true: StepCosts) -> None:
 
     assert found.mixes == true.mixes
     for rows in (1, 4, 16):
-        assert found.decode_s(rows) == pytest.approx(true.decode_s(rows), rel=0.05)
+        for context in (0, 600 * rows):
+            expected = true.decode_s(rows, context)
+            assert found.decode_s(rows, context) == pytest.approx(expected, rel=0.05)
     assert found.prompt_token_s == pytest.approx(true.prompt_token_s, rel=0.05)
     assert found.request_s + found.call_s == pytest.approx(true.request_s + true.call_s, rel=0.05)
 

@@ -121,6 +121,19 @@ def test_a_short_prompt_overtakes_a_long_one() -> None:
     assert long.first_token_s < alone.first_token_s + 0.02 + 20 * 0.001 + 0.022 + 1e-9
 
 
+def test_a_decode_lasts_longer_the_more_its_rows_hold() -> None:
+    """By each token of prompts and answers, whether steps pass one by one or together."""
+    spec = replace(SPEC, costs=replace(COSTS, context_token_s=0.0001))
+    (alone,) = serve([Arrival(0.0, 50, 101)], spec)
+    first, second = serve([Arrival(0.0, 50, 101), Arrival(0.5, 1, 1)], spec)
+
+    decodes_s = sum(0.022 + 0.0001 * (50 + made) for made in range(1, 101))
+    assert alone.ended_s == pytest.approx(alone.first_token_s + decodes_s)
+    prompt_s = 0.02 + 0.001
+    assert first.ended_s == pytest.approx(alone.ended_s + prompt_s)
+    assert second.ended_s > 0.505 + prompt_s
+
+
 def test_an_engine_that_mixes_spares_a_call() -> None:
     """A prompt that comes beside a decode costs its tokens only."""
     mixing = replace(SPEC, costs=replace(COSTS, mixes=True))
