@@ -232,7 +232,9 @@ async def test_streams_and_refusals_pass_through(
 async def test_load_is_spread_and_beginnings_stay_together(cluster: Cluster) -> None:
     """Prompts with nothing in common fall anywhere; those with a beginning go where it is."""
     topics = [f"Subject {number}: " + f"{number} of many words. " * 40 for number in range(6)]
-    first = await asyncio.gather(*(cluster.chat(text, max_tokens=40) for text in topics))
+    first = await asyncio.gather(
+        *(cluster.chat(text, max_tokens=120, ignore_eos=True) for text in topics)
+    )
     second = [await cluster.chat(f"{text} And then?", max_tokens=4) for text in topics]
 
     await cluster.until(lambda: cluster.is_billed([*first, *second]))
@@ -260,7 +262,7 @@ async def _kill_under_load(cluster: Cluster, pid: int) -> tuple[list[Answer], li
     """Kill a process while streams run; returns those that are whole, and those that are cut."""
     await cluster.until_both_answer()
     num_boots = len(cluster.events("server.ready"))
-    asked = [cluster.ask(f"{number}!", max_tokens=1500, ignore_eos=True) for number in range(8)]
+    asked = [cluster.ask(f"{number}!", max_tokens=600, ignore_eos=True) for number in range(8)]
     async with AsyncExitStack() as stack:
         replies = await asyncio.gather(*map(stack.enter_async_context, asked))
         begun = await asyncio.gather(*(reply.content.readuntil(b"\n\n") for reply in replies))
