@@ -22,7 +22,10 @@ _VOCAB = re.compile(rb'"vocab"\s*:\s*(?=\{)')  # in no string: its quotes are es
 _MERGES = re.compile(rb'\}\s*,\s*"merges"\s*:\s*\[')
 _END = re.compile(rb"\]\s*\}\s*\}\s*\Z")  # of the merges, the model and the document
 _END_BYTES = 64  # in which it stands
-_BACKSLASH, _QUOTE = b"\x01", b"\x02"  # in place of escapes; JSON holds no control characters
+_BACKSLASH, _QUOTE = b"\x01", b"\x02"  # in place of escapes
+_CONTROL = re.compile(rb"[\x00\x03-\x09\x0b-\x1f]")  # none of them stands in a JSON string
+_HUGE_ID = re.compile(rb":\s*\d{10}")  # would be cut to 32 bits
+_TOKEN_FIELDS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
 _OPTIONS = (  # of the model, beside its tables
     "dropout",
     "unk_token",
@@ -78,20 +81,32 @@ def _merge_lines(merges: bytes) -> bytes | None:
     Returns:
         `None` if it is written in another way, or a token holds white space or an unusual escape.
     """
+    if _BACKSLASH in merges or _QUOTE in merges:
+        return None
     merges = merges.replace(rb"\\", _BACKSLASH).replace(rb"\"", _QUOTE)  # now quotes are ends
     parts = merges.split(b'"', 5)
     if len(parts) <= 5 or b"\\" in merges:
         return None
     opening, _, first_gap, _, second_gap, _ = parts
-    lines = merges[len(opening) + 1 : merges.rindex(b'"')]
-    match opening.strip(), first_gap.strip(), b"".join(second_gap.split()):
-        case b"", b",", b",":  # strings
-            lines = lines.replace(b'"%b"' % first_gap, b"\n")
-        case b"[", b",", b"],[":
-            lines = lines.replace(b'"%b"' % second_gap, b"\n").replace(b'"%b"' % first_gap, b" ")
+    end = merges.rindex(b'"')
+    lines, closing = merges[len(opening) + 1 : end], merges[end + 1 :]
+    match opening.strip(), first_gap.strip(), b"".join(second_gap.split()), closing.strip():
+        case b"", b",", b",", b"":  # strings
+            between = b'"%b"' % first_gap
+            num_pairs = lines.count(between) + 1
+        case b"[", b",", b"],[", b"]":
+            between, within = b'"%b"' % second_gap, b'"%b"' % first_gap
+            num_pairs = lines.count(between) + 1
+            lines = lines.replace(between, b"\n")
+            if lines.count(within) != num_pairs:
+                return None
+            lines = lines.replace(within, b" ")
         case _:
             return None
-    if b'"' in lines or lines.count(b" ") != lines.count(b"\n") + 1 or b"#version" in lines:
+    lines = lines.replace(between, b"\n")
+    if b'"' in lines or lines.count(b"\n") + 1 != num_pairs:
+        return None
+    if b"#version" in lines or _CONTROL.search(lines):
         return None
     return lines.replace(_QUOTE, b'"').replace(_BACKSLASH, b"\\")
 
@@ -108,13 +123,17 @@ def _assemble(rest: Any, vocab: bytes, merges: bytes) -> tokenizers.Tokenizer | 
         `None` if the model is of another kind, or added tokens have other ids than they should.
     """
     model, added = rest["model"], rest.get("added_tokens", [])
-    if model.get("type") != "BPE":
+    if model.get("type") != "BPE" or any(token.keys() != _TOKEN_FIELDS for token in added):
         return None
     rest["added_tokens"] = []
     tokenizer = tokenizers.Tokenizer.from_buffer(orjson.dumps(rest))
     options = {name: model[name] for name in _OPTIONS if model.get(name) is not None}
     with _readable(vocab) as vocab_path, _readable(merges) as merges_path:
         tokenizer.model = tokenizers.models.BPE.from_file(vocab_path, merges_path, **options)
+    # A value that is no id is passed over there: are there as many tokens as spellings?
+    num_quotes = vocab.replace(rb"\\", b"").replace(rb"\"", b"").count(b'"')
+    if 2 * tokenizer.get_vocab_size() != num_quotes or _HUGE_ID.search(vocab):
+        return None
     tokens = [{name: value for name, value in token.items() if name != "id"} for token in added]
     tokenizer.add_tokens([tokenizers.AddedToken(**token) for token in tokens])
     is_same = all(tokenizer.token_to_id(token["content"]) == token["id"] for token in added)

@@ -15,6 +15,25 @@ needs_memory_files = pytest.mark.skipif(
 )
 MAKERS = pytest.mark.parametrize("make", [byte_level, byte_fallback, metaspace])
 Definition = dict[str, object]
+SMALL: Definition = {
+    "version": "1.0",
+    "added_tokens": [
+        {
+            "id": 6,
+            "special": True,
+            "normalized": False,
+            "lstrip": False,
+            "rstrip": False,
+            "single_word": False,
+            "content": "<end>",
+        }
+    ],
+    "model": {
+        "type": "BPE",
+        "vocab": {"a": 0, "b": 1, "c": 2, "d": 3, "ab": 4, "cd": 5},
+        "merges": [["a", "b"], ["c", "d"]],
+    },
+}
 
 
 def read_whole(definition: bytes) -> str:
@@ -126,6 +145,49 @@ def test_unusual_files_are_left_to_the_library(write: Callable[[Definition], byt
     definition = write(json.loads(byte_level().to_str()))
     assert parse_split(definition) is None
     assert parse_tokenizer(definition).to_str() == read_whole(definition)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('"d"]]}}', '"d"],]}}'),
+        ('"d"]]}}', '"d"], 17]}}'),
+        ('"d"]]}}', '"d"] and more]}}'),
+        ('"d"]]}}', '"d"]}}'),
+        ('["c", "d"]', '["c d"]'),
+        ('["c", "d"]', '["c d\n", "d"]'),
+        ('["c", "d"]', '["c\t", "d"]'),
+        ('["c", "d"]', '["\x01", "d"]'),
+        ('"cd": 5', '"cd": "5"'),
+        ('"cd": 5', '"cd": null'),
+        ('"cd": 5', '"cd": 4294967301'),
+        ('"cd": 5', '"cd": -5'),
+        ('"normalized": false, ', ""),
+        ('"lstrip": false, ', ""),
+    ],
+)
+def test_what_the_library_refuses_is_refused(written: str, instead: str) -> None:
+    """Malformed merges, ids and added tokens are not made up for."""
+    definition = json.dumps(SMALL, ensure_ascii=False)
+    assert parse_split(definition.encode()) is not None
+    assert written in definition
+    assert parse_split(definition.replace(written, instead).encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('{"id": 6', '{"id": 7'),  # not the next free one
+        ('["c", "d"]', '["#version", "d"]'),  # a comment, in a file of merges
+    ],
+)
+def test_what_another_file_cannot_say_is_left_to_the_library(written: str, instead: str) -> None:
+    """The library reads these, as they are."""
+    document = json.loads(json.dumps(SMALL))
+    document["model"]["vocab"] |= {"#version": 8, "#versiond": 9}
+    definition = json.dumps(document).replace(written, instead)
+    assert parse_split(definition.encode()) is None
+    assert parse_tokenizer(definition.encode()).to_str() == read_whole(definition.encode())
 
 
 def test_other_models_are_left_to_the_library() -> None:
