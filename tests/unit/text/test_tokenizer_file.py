@@ -156,7 +156,7 @@ def test_unusual_files_are_left_to_the_library(write: Callable[[Definition], byt
         ('"d"]]}}', '"d"]}}'),
         ('["c", "d"]', '["c d"]'),
         ('["c", "d"]', '["c d\n", "d"]'),
-        ('["c", "d"]', '["c", "d\r"]'),
+        ('["a", "b"]', '["a", "b\r"]'),
         ('["c", "d"]', '["\x01", "d"]'),
         ('"normalized": false, ', ""),
         ('"lstrip": false, ', ""),
