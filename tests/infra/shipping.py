@@ -61,10 +61,11 @@ class ContainerLog:
 
     Args:
         pods: What `/var/log/pods` is on a node.
+        name: Of its pod.
     """
 
-    def __init__(self, pods: Path) -> None:
-        self._path = pods / "default_provider-0_8f0e" / "provider" / "0.log"
+    def __init__(self, pods: Path, name: str = "provider-0") -> None:
+        self._path = pods / f"default_{name}_8f0e" / "provider" / "0.log"
         self._path.parent.mkdir(parents=True)
         self._path.touch()
         self._num_rotated = 0

@@ -18,6 +18,10 @@ from tests.infra.shipping import (
 
 CONFIGURATION = Path(__file__).parents[2] / "infra/logs/syslog-ng.conf"
 SYSLOG_NG = shutil.which("syslog-ng", path="/usr/sbin:/usr/bin")
+NUM_PODS = 150
+"""On a node: kubelet's default is 110 at most."""
+FD_LIMIT = 3 * NUM_PODS
+"""Enough for its files, and not for an inotify instance in each of its folders, too."""
 
 pytestmark = [
     pytest.mark.syslog_ng,
@@ -55,6 +59,7 @@ def shipper(tmp_path: Path, collector: Collector) -> Iterator[Shipper]:
         f"--persist-file={tmp_path / 'persist'}",
         f"--pidfile={tmp_path / 'pid'}",
         f"--control={tmp_path / 'control'}",
+        f"--fd-limit={FD_LIMIT}",
     ]
     made = Shipper(command, tmp_path, {"COLLECTOR_URL": f"http://127.0.0.1:{collector.port}/"})
     yield made
@@ -107,3 +112,15 @@ def test_every_bill_arrives(
 
     assert set(collector.lines) == set(lines)
     assert discrepancies(tmp_path, container.written, collector.lines) == []
+
+
+def test_a_node_is_full_of_pods(tmp_path: Path, collector: Collector, shipper: Shipper) -> None:
+    """None of them keeps another's bills from being read, those of a pod that comes later too."""
+    lines = bills(tmp_path / "journal", NUM_PODS + 1)
+    logs = [ContainerLog(tmp_path / "pods", f"provider-{i}") for i in range(NUM_PODS)]
+    for log, line in zip(logs, lines, strict=False):
+        log.write([OTHER, line])
+    shipper.start()
+    until(lambda: set(lines[:NUM_PODS]) <= set(collector.lines))
+    ContainerLog(tmp_path / "pods", "provider-later").write(lines[NUM_PODS:])
+    until(lambda: set(lines) <= set(collector.lines))
