@@ -24,14 +24,21 @@ def test_files_are_read_from_their_beginning_to_their_end() -> None:
     assert TAIL["read_from_head"] is True
     assert TAIL["path"].endswith(".log*")
     assert TAIL["skip_long_lines"] is True  # without it such a file is left for good
+
+
+def test_a_position_moves_on_after_what_was_read_is_kept() -> None:
+    """What has been read is on disk before, and reading waits where there is no more room."""
+    assert FLUENT_BIT["service"]["storage.sync"] == "full"
+    assert TAIL["db"].startswith("/var/lib/")
+    assert TAIL["db.sync"] == "full"
     assert TAIL["storage.type"] == "filesystem"
+    assert TAIL["storage.pause_on_chunks_overlimit"] is True
 
 
 def test_nothing_is_given_up() -> None:
     """S3's plugin takes no limit for five tries, and a limit of its size for leave to drop."""
     assert S3["retry_limit"] >= 10**9
     assert not {"storage.total_limit_size", "store_dir_limit_size"} & set(S3)
-    assert FLUENT_BIT["service"]["storage.sync"] == "full"
 
 
 def test_the_filter_passes_bills_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """infra/logs/vector.yaml: its programs, compiled and run by Vector's own language on real lines."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ pytestmark = [
 
 def in_docker(line: str) -> str:
     """As Docker's json-file driver writes it."""
-    return json.dumps({"log": f"{line}\n", "stream": "stdout", "time": "2026-11-20T22:40:01Z"})
+    entry = {"log": f"{line}\n", "stream": "stdout", "time": "2026-11-20T22:40:01Z"}
+    return json.dumps(entry, separators=(",", ":"))
 
 
 def in_cri(line: str) -> str:
@@ -62,24 +64,38 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_lines_leave_their_envelope_as_they_were(lines: list[str]) -> None:
-    """To the byte, under the day of their timestamp."""
+    """To the byte, for the folder of their timestamp's day, where Athena looks for them."""
     packed = [envelope(line) for envelope in (str, in_docker, in_cri) for line in lines]
     passed = run(TRANSFORMS["usage"]["condition"], *packed)
     assert [each["result"] for each in passed] == [True] * len(packed)
     shipped = [each["event"] for each in run(TRANSFORMS["lines"]["source"], *packed)]
     assert [event["message"] for event in shipped] == lines * 3
-    assert {event["day"] for event in shipped} == {
-        json.loads(line)["timestamp"][:10] for line in lines
-    }
+    prefix = VECTOR["sinks"]["bills"]["key_prefix"]
+    (field,) = re.findall(r"\{\{ (\w+) \}\}", prefix)
+    (key,) = {prefix.replace(f"{{{{ {field} }}}}", event[field]) for event in shipped}
+    assert key == f"usage/day={json.loads(lines[0])['timestamp'][:10]}/"
 
 
-def test_what_is_no_usage_line_is_left_out_or_told_of() -> None:
-    """Other lines do not pass; those that only look like one are dropped as unreadable."""
-    other = in_cri('{"event":"server.ready","timestamp":"2026-11-20T22:40:01.482913Z"}')
-    (outcome,) = run(TRANSFORMS["usage"]["condition"], other)
-    assert outcome["result"] is False
-    error = in_cri("Traceback: usage.final of nobody").replace("stdout", "stderr")
-    (outcome,) = run(TRANSFORMS["lines"]["source"], error)
+def test_what_is_no_usage_line_is_left_out() -> None:
+    """By how it begins, wherever else it has the words."""
+    others = [
+        '{"event":"server.ready","timestamp":"2026-11-20T22:40:01.482913Z"}',
+        '{"event":"request.access","path":"/v1/usage.csv"}',
+        '{"event":"request.access","path":"{\\"event\\":\\"usage.final\\"}"}',
+        'Traceback: {"event":"usage.final"} of nobody',
+    ]
+    packed = [envelope(line) for envelope in (str, in_docker, in_cri) for line in others]
+    packed.append(in_cri('{"event":"usage.final"}').replace("stdout", "stderr"))
+    passed = run(TRANSFORMS["usage"]["condition"], *packed)
+    assert [each["result"] for each in passed] == [False] * len(packed)
+
+
+def test_what_only_begins_like_a_usage_line_is_told_of(lines: list[str]) -> None:
+    """A line that the runtime has cut in two would else be lost in silence."""
+    cut = in_cri(lines[0][:-10]).replace("stdout F", "stdout P")
+    (passed,) = run(TRANSFORMS["usage"]["condition"], cut)
+    assert passed["result"] is True
+    (outcome,) = run(TRANSFORMS["lines"]["source"], cut)
     assert "parse_regex" in outcome["error"]
     dropped = TRANSFORMS["lines"]
     assert (dropped["drop_on_error"], dropped["reroute_dropped"]) == (True, True)
