@@ -17,6 +17,7 @@ import pytest
 from provider_core.billing.audit.books import Books
 from provider_core.billing.audit.reconcile import reconcile
 from provider_core.billing.audit.sources import read_source
+from tests.platform.copied_process import LOADS
 from tests.platform.replicas import free_port
 from tests.platform.scripted_process import ROOT, PlatformProcess, platform_process
 from tests.platform.simulator import talk
@@ -67,7 +68,10 @@ async def copies(folder: Path, url: str) -> AsyncIterator[PlatformProcess]:
 
 
 async def test_copies_share_no_identity_and_no_bill(tmp_path: Path) -> None:
-    """In one data folder, with the settings and prices of the day on which they go on."""
+    """In one data folder, with the settings and prices of the day on which they go on.
+
+    None of them loads again what was loaded before.
+    """
     async with snapshots() as (url, asked, may_go_on), copies(tmp_path, url) as server:
         await asyncio.wait_for(asked.wait(), 20)
         configuration = tmp_path / "provider.toml"
@@ -85,6 +89,7 @@ async def test_copies_share_no_identity_and_no_bill(tmp_path: Path) -> None:
         await server.until(lambda: len(lines_of(server, "server.stopped")) == 1)
         assert await server.stop() == 0
 
+    assert server.stderr.count(LOADS) == 1
     assert all(stream.is_whole for stream in streams)
     bills = server.usage
     assert len({bill["generation_id"] for bill in bills}) == 2 * _NUM_REQUESTS
