@@ -5,7 +5,7 @@ boot id or a random state, and nothing has to be opened twice.
 """
 
 import time
-from http.client import RemoteDisconnected
+from http.client import BadStatusLine, HTTPException, IncompleteRead
 from urllib.request import Request, urlopen
 
 import structlog
@@ -17,6 +17,7 @@ from provider_core.plugins import PluginManager
 log = structlog.get_logger()
 
 _PATIENCE_S = 600.0  # the platform writes all memory, the GPU's included, to its storage
+_CUT = (ConnectionResetError, BadStatusLine, IncompleteRead)  # before a reply, or anywhere in it
 
 
 def take_snapshot(url: str, plugins: PluginManager, lifecycle: Lifecycle) -> None:
@@ -34,10 +35,10 @@ def take_snapshot(url: str, plugins: PluginManager, lifecycle: Lifecycle) -> Non
     try:
         with urlopen(Request(url, method="POST"), timeout=_PATIENCE_S) as reply:  # noqa: S310 - of the operator
             reply.read()
-    except (RemoteDisconnected, ConnectionResetError):
+    except _CUT:
         lifecycle.restart()
         log.info("snapshot.restored")
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         log.warning("snapshot.failed", error=str(error))
     else:
         log.info("snapshot.taken", duration_ms=round(1e3 * (time.monotonic() - started_s), 1))

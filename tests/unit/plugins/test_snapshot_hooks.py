@@ -15,6 +15,15 @@ from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import CoreHooks, PluginManager
 from provider_core.server.snapshot import take_snapshot
 
+TAKEN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+CUT = {
+    "no reply": b"",
+    "status line": b"HTTP/1.1 2",
+    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{",
+    "chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+}
+"""As much as came before the copy was made."""
+
 
 class Diary:
     """Writes down what it is told."""
@@ -34,15 +43,13 @@ class Diary:
 
 
 @contextmanager
-def platform(diary: Diary, *, is_copy: bool) -> Iterator[str]:
-    """Takes a snapshot when it is asked, and answers the first process, or cuts a copy off."""
+def platform(diary: Diary, reply: bytes = TAKEN) -> Iterator[str]:
+    """Takes a snapshot when it is asked, and closes the connection after its reply."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             diary.heard.append("snapshot")
-            if not is_copy:
-                self.send_response(200)
-                self.end_headers()
+            self.wfile.write(reply)
 
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""
@@ -76,18 +83,19 @@ def snapshot_at(url: str, diary: Diary, lifecycle: Lifecycle) -> list[str]:
 
 def test_before_snapshot(diary: Diary) -> None:
     """It comes before the platform is asked."""
-    with platform(diary, is_copy=False) as url:
+    with platform(diary) as url:
         assert snapshot_at(url, diary, Lifecycle()) == ["snapshot.taken"]
     assert diary.heard == ["before_snapshot", "snapshot", "after_restore"]
 
 
-def test_after_restore(diary: Diary) -> None:
+@pytest.mark.parametrize("reply", CUT.values(), ids=CUT)
+def test_after_restore(diary: Diary, reply: bytes) -> None:
     """A copy hears it, too; its start is counted from there, and it draws other numbers."""
     lifecycle = Lifecycle(started_s=-1e6)
     lifecycle.add_phase("backend", 1)
     random.seed(1)
     expected = random.Random(1).random()  # noqa: S311 - what the copied state would give
-    with platform(diary, is_copy=True) as url:
+    with platform(diary, reply) as url:
         assert snapshot_at(url, diary, lifecycle) == ["snapshot.restored"]
     assert diary.heard == ["before_snapshot", "snapshot", "after_restore"]
     timings = lifecycle.timings_ms()
@@ -108,7 +116,15 @@ def test_copies_share_no_secrets_of_tls(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_platform_that_takes_none_does_not_stop_the_start(diary: Diary) -> None:
     """It is said, and what was let go is taken up."""
-    with platform(diary, is_copy=False) as url:
+    with platform(diary) as url:
         pass
     assert snapshot_at(url, diary, Lifecycle()) == ["snapshot.failed"]
     assert diary.heard == ["before_snapshot", "after_restore"]
+
+
+@pytest.mark.parametrize("reply", [b"HTTP/1.1 404 Not Found\r\n\r\n", b"HTTP/3 200 OK\r\n\r\n"])
+def test_a_reply_that_is_no_snapshot_does_not_stop_the_start(diary: Diary, reply: bytes) -> None:
+    """A refusal, and what is not the HTTP that was asked for."""
+    with platform(diary, reply) as url:
+        assert snapshot_at(url, diary, Lifecycle()) == ["snapshot.failed"]
+    assert diary.heard == ["before_snapshot", "snapshot", "after_restore"]
