@@ -77,7 +77,15 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
         gc.freeze()  # modules stay: no collection looks at them again
         gc.enable()
         code = serve_until_stopped(
-            settings, plugins, specs, loader, lifecycle, writer, exit_now, listeners
+            settings,
+            read_settings,
+            plugins,
+            specs,
+            loader,
+            lifecycle,
+            writer,
+            exit_now,
+            listeners,
         )
     except ProviderError as error:
         log.error("server.failed", error=error.message)  # noqa: TRY400 - the message says it all

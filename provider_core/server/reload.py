@@ -13,7 +13,7 @@ from provider_core.catalog import diff, specs_from_settings
 from provider_core.errors import ProviderError
 from provider_core.plugins import PluginManager
 from provider_core.server.models import Models
-from provider_core.settings import Settings, load_settings
+from provider_core.settings import Settings
 from provider_core.types import ModelSpec
 
 log = structlog.get_logger()
@@ -25,17 +25,17 @@ class ConfigurationFile:
     """What the file asks to serve, read anew each time; what else was said at the start stays.
 
     Args:
-        settings: Of this process, the command line's and the environment's included.
+        settings: Of this process.
+        read_settings: Reads them as they were read at the start, the file as it is now.
         plugins: Asked for models if nobody names one.
-
-    Raises:
-        ConfigurationError: The file cannot be read.
     """
 
-    def __init__(self, settings: Settings, plugins: PluginManager) -> None:
+    def __init__(
+        self, settings: Settings, read_settings: Callable[[], Settings], plugins: PluginManager
+    ) -> None:
         self._settings = settings
+        self._read_settings = read_settings
         self._plugins = plugins
-        self._at_start = self._read()
 
     def read_specs(self) -> list[ModelSpec]:
         """Read the file; log which of its settings differ from those that the process runs with.
@@ -43,14 +43,11 @@ class ConfigurationFile:
         Raises:
             ConfigurationError: The file is invalid.
         """
-        fresh = self._read()
-        if names := sorted(_differences(_needing_restart(self._at_start), _needing_restart(fresh))):
+        fresh = self._read_settings()
+        if names := sorted(_differences(_needing_restart(self._settings), _needing_restart(fresh))):
             log.warning("config.restart_needed", settings=names)
         wanted = self._settings.model_copy(update={"models": fresh.models})
         return specs_from_settings(wanted, self._plugins)
-
-    def _read(self) -> Settings:
-        return load_settings(config=self._settings.config)
 
 
 def _needing_restart(settings: Settings) -> dict[str, Any]:
@@ -101,13 +98,14 @@ class Reloader:
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Follow the configuration, what has changed meanwhile too, while the context is open."""
+        seen = _stamp(self._path)  # before it is read: what is written meanwhile is younger
         with _logged("config.refused") as reading:
             wanted = self._read_specs()
         if not reading.failed and wanted != list(self._served.values()):
             self._wake.set()
         tasks = [asyncio.create_task(self._follow())]
         if self._path is not None:
-            tasks.append(asyncio.create_task(self._poll(self._path)))
+            tasks.append(asyncio.create_task(self._poll(self._path, seen)))
         try:
             yield
         finally:
@@ -175,8 +173,7 @@ class Reloader:
             self._wake.clear()
             await self.reload()
 
-    async def _poll(self, path: Path) -> None:
-        seen = _stamp(path)
+    async def _poll(self, path: Path, seen: int) -> None:
         while True:
             await asyncio.sleep(_POLL_S)
             now = _stamp(path)
@@ -204,8 +201,8 @@ def _logged(event: str, **fields: str) -> Iterator[_Attempt]:
         log.exception(event, **fields)
 
 
-def _stamp(path: Path) -> int:
+def _stamp(path: Path | None) -> int:
     try:
-        return path.stat().st_mtime_ns
+        return 0 if path is None else path.stat().st_mtime_ns
     except OSError:
         return 0

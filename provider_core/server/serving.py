@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 import uvloop
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 def serve_until_stopped(
     settings: Settings,
+    read_settings: Callable[[], Settings],
     plugins: PluginManager,
     specs: Sequence[ModelSpec],
     loader: BackendLoader,
@@ -40,6 +41,7 @@ def serve_until_stopped(
 
     Args:
         settings: All of them.
+        read_settings: Reads them anew.
         plugins: Without the core's defaults.
         specs: Of the models to serve.
         loader: Loads the backends, and has maybe begun to.
@@ -54,12 +56,24 @@ def serve_until_stopped(
     Raises:
         ProviderError: The server cannot start.
     """
-    serving = _serve(settings, plugins, specs, loader, lifecycle, writer, exit_now, listeners)
-    return uvloop.run(serving)
+    return uvloop.run(
+        _serve(
+            settings,
+            read_settings,
+            plugins,
+            specs,
+            loader,
+            lifecycle,
+            writer,
+            exit_now,
+            listeners,
+        )
+    )
 
 
 async def _serve(
     settings: Settings,
+    read_settings: Callable[[], Settings],
     plugins: PluginManager,
     specs: Sequence[ModelSpec],
     loader: BackendLoader,
@@ -95,7 +109,7 @@ async def _serve(
         _greet(settings, server.models.specs[0].id, port, minted)
         if platform := await asyncio.to_thread(suggested_platform, settings):
             log.warning("platform.suggested", platform=platform, setting="PROVIDER_PLATFORM")
-        file = ConfigurationFile(settings, plugins)
+        file = ConfigurationFile(settings, read_settings, plugins)
         reloader = Reloader(server.models, file.read_specs, settings.config, reload, specs)
         async with reloader.watching(), following_given_keys(keys, settings, plugins):
             await server.stopping.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,8 @@ def test_a_setting_that_needs_a_restart_is_named(
     path = tmp_path / "provider.toml"
     model = '[[model]]\nid = "a"\nsource = "a"\n'
     path.write_text(f"port = 8000\n{model}")
-    file = ConfigurationFile(load_settings(port=9000), PluginManager())
+    read_settings = partial(load_settings, host="127.0.0.2")
+    file = ConfigurationFile(read_settings(), read_settings, PluginManager())
 
     def named() -> list[list[str]]:
         with capture_logs() as logs:
@@ -143,8 +145,8 @@ def test_a_setting_that_needs_a_restart_is_named(
         return [line["settings"] for line in logs if line["event"] == "config.restart_needed"]
 
     assert named() == []
-    path.write_text(f"port = 8000\n{model}name = 'Another'\n")
-    assert named() == []
+    path.write_text(f"port = 8000\nhost = '127.0.0.3'\n{model}name = 'Another'\n")
+    assert named() == []  # the command line wins over the host
     path.write_text(f"port = 8001\n{model}[engine]\ntarget_itl_s = 0.3\n[provider]\nx = 1\n")
     assert named() == [["engine.target_itl_s", "port", "provider.x"]]
     assert named() == [["engine.target_itl_s", "port", "provider.x"]]

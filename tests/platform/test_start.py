@@ -1,6 +1,7 @@
 """The start of a process: what is open when, what is counted, and what is billed."""
 
 import asyncio
+import signal
 import time
 from pathlib import Path
 
@@ -86,6 +87,25 @@ async def test_an_environment_that_is_not_named_is_suggested(tmp_path: Path) -> 
         async with session.get(f"http://127.0.0.1:{port}/metrics") as reply:
             page = await reply.text()
     assert 'provider_log_warnings_total{event="platform.suggested"} 1.0' in page
+
+
+async def test_a_file_that_changes_during_the_start_is_followed_after_it(tmp_path: Path) -> None:
+    """One that is half written then ends nothing; what needs another start is named."""
+    file = tmp_path / "provider.toml"
+    file.write_text('server.region = "before"\n', encoding="utf-8")
+    async with as_process(NAME, CONTRACT, tmp_path) as replica:
+        async with asyncio.timeout(20):
+            while not await is_open(replica.port):  # noqa: ASYNC110 - it has read the file by then
+                await asyncio.sleep(_POLL_S)
+        file.write_text('server.region = "aft', encoding="utf-8")
+        replica.finish_loading()
+        line = await line_of(replica, "config.refused")
+        assert "provider.toml is not valid TOML" in str(line["error"])
+        file.write_text('server.region = "after"\n', encoding="utf-8")
+        line = await line_of(replica, "config.restart_needed")
+        assert line["settings"] == ["server.region"]
+        replica.send(signal.SIGTERM)
+        assert await replica.ended(20) == 0
 
 
 async def test_a_snapshot_is_taken_before_anything_is_open(tmp_path: Path) -> None:

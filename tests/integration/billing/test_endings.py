@@ -7,6 +7,7 @@ import struct
 import threading
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ async def test_b17_the_price_at_admission_is_billed(tmp_path: Path) -> None:
     path = tmp_path / "provider.toml"
     async with serving(saying(TEXT, on_execute=steps)) as served:
         write_config(path, served, 'prompt = "0.000001"\ncompletion = "0.000002"')
-        file = ConfigurationFile(load_settings(config=path), served.plugins)
+        read_settings = partial(load_settings, config=path)
+        file = ConfigurationFile(read_settings(), read_settings, served.plugins)
         models, read = served.server.models, file.read_specs
         reloader = Reloader(models, read, path, asyncio.Event(), read())
         options = await make_key(served, account_id="acme")
