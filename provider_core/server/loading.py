@@ -4,6 +4,7 @@ A process imports little before this: while the first model's runtime reads its 
 it needs no interpreter lock, the main thread imports the server.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -103,23 +104,26 @@ class BackendLoader:
         for loading in self._begun:
             loading.backend.result()
 
-    def revise(self, specs: Sequence[ModelSpec]) -> None:
+    def revise(self, settings: Settings, specs: Sequence[ModelSpec]) -> None:
         """Go by a configuration that is younger than what was begun, and waited for.
 
         What is loaded is kept for the models that need nothing else loaded, with their facts of
-        now; the rest is let go.
+        now; the rest is closed. No event loop runs yet.
 
         Raises:
             ConfigurationError: A limit does not fit a model's folder.
         """
+        self._settings = settings
         changes = diff([loading.spec for loading in self._begun], specs)
         gone = {spec.id for spec in changes.removed}
         changed = {spec.id: spec for spec in changes.changed}
-        self._begun = [
-            _with_facts(loading, changed.get(loading.spec.id, loading.spec))
-            for loading in self._begun
-            if loading.spec.id not in gone
-        ]
+        begun, self._begun = self._begun, []
+        for loading in begun:
+            if loading.spec.id in gone:
+                _close(loading.backend.result())
+            else:
+                spec = changed.get(loading.spec.id, loading.spec)
+                self._begun.append(_with_facts(loading, spec))
 
     def load(self, spec: ModelSpec) -> Loading:
         """Load a model, or take up what was begun."""
@@ -211,6 +215,13 @@ class BackendLoader:
             with self._lifecycle.phase("warm_up"):
                 backend.warm_up()
         return backend
+
+
+def _close(backend: Backend) -> None:
+    if isinstance(backend, Engine):
+        asyncio.run(backend.close())
+    else:
+        backend.close()
 
 
 def _with_facts(loading: Loading, spec: ModelSpec) -> Loading:

@@ -71,7 +71,7 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
             take_snapshot(settings.server.checkpoint_url, plugins, lifecycle)
             settings = read_settings()  # a copy may begin days after what it is a copy of
             specs = specs_from_settings(settings, plugins)
-            loader.revise(specs)
+            loader.revise(settings, specs)
             listeners = Listeners(settings)
             _listen(listeners, lifecycle)
         gc.freeze()  # modules stay: no collection looks at them again

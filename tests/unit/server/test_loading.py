@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, current_thread
+from unittest.mock import create_autospec
 
 import pytest
 
 from provider_core import ModelRunner, ModelSpec, hookimpl
 from provider_core.errors import ConfigurationError, PluginError
+from provider_core.interfaces import Engine
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.plugins import make_plugin_manager
 from provider_core.server.loading import BackendLoader
@@ -27,10 +29,15 @@ class WarmedRunner(ScriptedRunner):
     """Notes that it was warmed."""
 
     is_warm = False
+    is_closed = False
 
     def warm_up(self) -> None:
         """Note it."""
         self.is_warm = True
+
+    def close(self) -> None:
+        """Note it."""
+        self.is_closed = True
 
 
 class SlowBackend:
@@ -39,6 +46,7 @@ class SlowBackend:
     def __init__(self) -> None:
         self.go_on = Event()
         self.threads: list[str] = []
+        self.runners: dict[str, WarmedRunner] = {}
 
     @hookimpl
     def load_model(self, model: ModelSpec) -> ModelRunner | None:
@@ -47,7 +55,9 @@ class SlowBackend:
         assert self.go_on.wait(WAIT_S)
         if model.id == "alien":
             return None
-        return WarmedRunner(max_num_seqs=1, max_model_len=model.max_model_len, vocab_size=8)
+        runner = WarmedRunner(max_num_seqs=1, max_model_len=model.max_model_len, vocab_size=8)
+        self.runners[model.id] = runner
+        return runner
 
 
 @pytest.fixture
@@ -106,17 +116,23 @@ def test_another_configuration_is_not_taken_up(
 def test_what_is_loaded_is_kept_for_a_younger_configuration(
     loader: BackendLoader, backend: SlowBackend, spec: ModelSpec
 ) -> None:
-    """With its prices and names; what needs other weights, or is gone, is let go."""
+    """With its prices and names; what needs other weights, or is gone, is closed."""
     backend.go_on.set()
     begun = [spec, replace(spec, id="longer"), replace(spec, id="gone")]
     for each in begun:
         loader.begin(each)
     loader.wait()
     backend.threads.clear()
+    runners = dict(backend.runners)
 
     renamed = replace(spec, name="Tiny", aliases=("other",))
     longer = replace(spec, id="longer", max_model_len=32)
-    loader.revise([renamed, longer])
+    loader.revise(Settings(), [renamed, longer])
+    assert {name: runner.is_closed for name, runner in runners.items()} == {
+        "tiny": False,
+        "longer": True,
+        "gone": True,
+    }
 
     fetched, folder = loader.load(renamed).fetched.result(WAIT_S)
     assert (fetched.name, fetched.max_model_len, str(folder)) == ("Tiny", 64, spec.source)
@@ -124,6 +140,35 @@ def test_what_is_loaded_is_kept_for_a_younger_configuration(
     assert loader.load(longer).backend.result(WAIT_S).info.max_model_len == 32
     loader.load(begun[2]).backend.result(WAIT_S)
     assert backend.threads == ["load-longer", "load-gone"]
+
+
+def test_an_engine_that_is_let_go_is_closed(tmp_path: Path) -> None:
+    """Before there is a loop; and what is fetched from now on goes where it is wanted now."""
+    engine = create_autospec(Engine, instance=True)
+    folders: list[Path] = []
+
+    class Fetcher:
+        @hookimpl
+        def fetch_model(self, uri: str, cache_dir: Path) -> Path:
+            folders.append(cache_dir)
+            return Path(uri)
+
+        @hookimpl
+        def load_model(self) -> object:
+            return engine
+
+    plugins = make_plugin_manager(Settings(plugins=()))
+    plugins.register(Fetcher(), "fetcher")
+    model = ModelSpec(id="tiny", source=str(make_model_dir(tmp_path / "tiny", max_model_len=64)))
+    loader = BackendLoader(plugins, Settings(data_dir=tmp_path / "old"), Lifecycle())
+    loader.begin(model)
+    loader.wait()
+
+    loader.revise(Settings(data_dir=tmp_path / "new"), [])
+
+    engine.close.assert_awaited_once_with()
+    loader.load(model).backend.result(WAIT_S)
+    assert folders == [tmp_path / "old/models", tmp_path / "new/models"]
 
 
 def test_the_folder_is_known_before_the_backend(
