@@ -10,10 +10,12 @@ def main() -> None:
 
     The first process of a container has no default for a stop signal: one that came before a
     handler would be lost. Until the loop takes it over nothing runs that has to end in form.
+    SIGHUP would end it, too: it is ignored, and the file is read anew once the models are loaded.
     """
     if sys.argv[1:2] == ["serve"]:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, lambda *_: os._exit(0))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from provider_core.cli import main as run_command  # noqa: PLC0415 - takes most of a start
 
     run_command()

@@ -25,7 +25,6 @@ from provider_core.settings import Settings
 log = structlog.get_logger()
 
 EXIT_CANNOT_START = 2
-EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells count
 _OTHER_DESCRIPTORS = 256  # models, logs, the loop's own
 
 
@@ -90,8 +89,6 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
     except ProviderError as error:
         log.error("server.failed", error=error.message)  # noqa: TRY400 - the message says it all
         print(f"provider: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - for a person
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
     finally:
         writer.close()
     if loader is not None and loader.is_busy:
