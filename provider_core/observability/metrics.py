@@ -5,7 +5,8 @@ engine holds is asked when somebody scrapes. Labels name models that are being s
 else a client wrote is `unknown`, so that no client can make series.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,6 +19,10 @@ from provider_core.types import UsageRecord
 
 UNKNOWN = "unknown"
 """Label of a model that is not served."""
+
+# Prometheus sees no increase in a series that begins with its first event, so these begin at 0.
+_STATUSES = ("ok", "cancelled", "error")
+_ALERTED_WARNINGS = ("credits.low",)
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TOKEN_LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1)
@@ -62,6 +67,7 @@ class Metrics:
         is_sharing: Whether limits are counted together with other replicas now; asked per scrape,
             `None` if they never are.
         num_warnings: Log lines at `warning` and above since start, by event; asked per scrape.
+        endpoints: Those whose requests are counted from 0 on, for each model that is served.
     """
 
     def __init__(
@@ -71,8 +77,10 @@ class Metrics:
         journal: Callable[[], Mapping[str, float]] = dict,
         is_sharing: Callable[[], bool | None] = lambda: None,
         num_warnings: Callable[[], Mapping[str, int]] = dict,
+        endpoints: Sequence[str] = (),
     ) -> None:
         self._engines = engines
+        self._endpoints = endpoints
         self._requests = _counter("requests", "Settled.", "endpoint", "status")
         self._succeeded = _counter("requests_succeeded", "Settled as ok.", "finish_reason")
         self._prompt_tokens = _counter("prompt_tokens", "Prompt tokens, cached ones included.")
@@ -151,6 +159,8 @@ class Metrics:
         Returns:
             Body and content type.
         """
+        for labels in product(self._engines(), self._endpoints, _STATUSES):
+            self._requests.labels(*labels)
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 
@@ -203,7 +213,8 @@ class _LogCollector(Collector):
         warnings = CounterMetricFamily(
             "provider_log_warnings", "Log lines at warning and above.", labels=("event",)
         )
-        for event, count in self._num_warnings().items():
+        counts = dict.fromkeys(_ALERTED_WARNINGS, 0) | dict(self._num_warnings())
+        for event, count in counts.items():
             warnings.add_metric((event,), count)
         yield warnings
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import get_args
 
 import structlog
 from aiohttp import web
@@ -14,7 +15,7 @@ from aiohttp import web
 import provider_core
 from provider_core import hookspecs
 from provider_core.access.keys import KeyStore
-from provider_core.billing.events import ProcessFacts
+from provider_core.billing.events import Endpoint, ProcessFacts
 from provider_core.billing.identifiers import make_ulid
 from provider_core.billing.journal import Disk, UsageJournal
 from provider_core.billing.journal.unread import unread_events
@@ -104,6 +105,7 @@ class Server:
             lambda: {} if self.journal is None else self.journal.figures(),
             lambda: self.dispatcher.quotas.is_sharing,
             num_warnings,
+            get_args(Endpoint),
         )
         process = _process_facts(settings)
         journal_dir = settings.journal.dir or settings.data_dir / "journal"

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from provider_core import hookimpl
 from provider_core.access.limit_store import MemoryLimitStore
+from provider_core.billing.events import Endpoint
 from provider_core.stores import StoreKind
 from tests.serving import serving
 
@@ -93,7 +94,7 @@ async def page() -> str:
 
 async def test_metrics_that_are_asked_for_exist(page: str) -> None:
     """With their types' endings, and with the labels that are asked for; recorded ones, too."""
-    offered: dict[str, set[str]] = {"provider_log_warnings_total": {"event"}}  # if there is one
+    offered: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             offered.setdefault(sample.name, set()).update(sample.labels)
@@ -107,6 +108,20 @@ async def test_metrics_that_are_asked_for_exist(page: str) -> None:
         assert found["name"] in offered
         wanted = set(re.findall(r"(\w+)[=!]~?", found["matchers"] or ""))
         assert wanted <= offered[found["name"]], found[0]
+
+
+async def test_counters_that_alerts_watch_are_there_before_they_count(page: str) -> None:
+    """Prometheus sees no increase in a series that begins with its first event."""
+    assert 'provider_log_warnings_total{event="credits.low"} 0.0' in page
+    counted = {
+        (sample.labels["endpoint"], sample.labels["status"]): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == "provider_requests_total"
+    }
+    assert counted.pop(("chat.completions", "ok")) == 1
+    assert {(each, "error") for each in get_args(Endpoint)} < counted.keys()
+    assert not any(counted.values())
 
 
 def test_panels_do_not_overlap() -> None:

@@ -146,6 +146,26 @@ def test_a_settled_generation_is_counted(metrics: Metrics) -> None:
     }
 
 
+def test_what_alerts_watch_begins_at_0(engines: dict[str, Engine]) -> None:
+    """A series that begins with its first error has had no increase, for Prometheus."""
+    metrics = Metrics(lambda: engines, endpoints=("rerank",))
+    first = scrape(metrics)
+    assert first["provider_log_warnings_total"] == {frozenset({("event", "credits.low")}): 0}
+    engines["another"] = BusyEngine()  # loaded meanwhile
+    metrics.observe(make_record(status="error", endpoint="rerank"))
+    second = scrape(metrics)
+
+    def counted(samples: dict[str, dict[Labels, float]]) -> dict[tuple[str, str], float]:
+        return {
+            (dict(labels)["model"], dict(labels)["status"]): value
+            for labels, value in samples["provider_requests_total"].items()
+        }
+
+    none = {(model, status): 0 for model in engines for status in ("ok", "cancelled", "error")}
+    assert counted(first) == {(model, s): 0 for model, s in none if model == "acme/m"}
+    assert counted(second) == none | {("acme/m", "error"): 1}
+
+
 def test_what_never_happened_is_not_observed(metrics: Metrics) -> None:
     """A request without a first token does not make the first token look fast."""
     record = make_record(status="cancelled", usage=Usage(), ttft_ms=None, generation_ms=None)
