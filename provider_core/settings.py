@@ -7,6 +7,7 @@ stop start-up. A nested table is `PROVIDER_LIMITS__MAX_BODY_BYTES` in the enviro
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +36,9 @@ from provider_core.settings_file import read_settings_file, split_names
 
 DEFAULT_FILE = Path("provider.toml")
 """Read from the working directory when no other file is named."""
+
+# What Kubernetes sets as NAME_PORT in the containers around a service called NAME.
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
@@ -283,6 +287,8 @@ def load_settings(**overrides: object) -> Settings:
         environment = EnvSettingsSource(Settings)()
     except SettingsError as error:
         raise ConfigurationError(f"the environment holds invalid JSON: {error}") from error
+    if ignored_variables():
+        environment.pop("port", None)
     path = overrides.get("config") or environment.get("config")
     file = read_settings_file(Path(str(path))) if path else {}
     if not path and DEFAULT_FILE.exists():
@@ -306,6 +312,12 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         details = [_describe(detail, sources) for detail in error.errors(include_url=False)]
         raise ConfigurationError("; ".join(details)) from None  # its text holds the values
+
+
+def ignored_variables() -> tuple[str, ...]:
+    """Variables with a setting's name that are none, which Kubernetes made for a service."""
+    port = os.environ.get("PROVIDER_PORT", "")  # noqa: TID251 - read here
+    return ("PROVIDER_PORT",) if _SERVICE_LINK.fullmatch(port) else ()
 
 
 def suggested_platform(settings: Settings) -> str | None:

@@ -20,7 +20,7 @@ from provider_core.observability.logs import start_logging
 from provider_core.plugins import make_plugin_manager
 from provider_core.server.listeners import Listeners
 from provider_core.server.loading import BackendLoader
-from provider_core.settings import Settings
+from provider_core.settings import Settings, ignored_variables
 
 log = structlog.get_logger()
 
@@ -41,6 +41,8 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
         engine.
     """
     writer = start_logging(settings.logging)
+    for variable in ignored_variables():
+        log.warning("setting.ignored", setting=variable)
     _allow_descriptors(settings.limits.max_connections + _OTHER_DESCRIPTORS)
 
     def exit_now(code: int) -> NoReturn:

@@ -89,6 +89,17 @@ async def test_an_environment_that_is_not_named_is_suggested(tmp_path: Path) -> 
     assert 'provider_log_warnings_total{event="platform.suggested"} 1.0' in page
 
 
+async def test_a_port_that_kubernetes_made_is_ignored_and_said(tmp_path: Path) -> None:
+    """It stops no start: the platform's own port is listened on."""
+    link = "tcp://10.0.0.7:80"
+    async with as_process(NAME, CONTRACT, tmp_path, PROVIDER_PORT=link) as replica:
+        line = await line_of(replica, "setting.ignored")
+        assert (line["setting"], line["level"]) == ("PROVIDER_PORT", "warning")
+        async with asyncio.timeout(20):
+            while not await is_open(replica.port):  # noqa: ASYNC110 - as a platform does
+                await asyncio.sleep(_POLL_S)
+
+
 async def test_a_file_that_changes_during_the_start_is_followed_after_it(tmp_path: Path) -> None:
     """One that is half written then ends nothing; what needs another start is named."""
     file = tmp_path / "provider.toml"

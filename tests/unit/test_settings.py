@@ -6,7 +6,13 @@ import pytest
 from pydantic import BaseModel
 
 from provider_core.errors import ConfigurationError
-from provider_core.settings import LimitSettings, ProviderSettings, Settings, load_settings
+from provider_core.settings import (
+    LimitSettings,
+    ProviderSettings,
+    Settings,
+    ignored_variables,
+    load_settings,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -246,6 +252,28 @@ def test_broken_json_in_the_environment_names_the_setting(monkeypatch: pytest.Mo
     monkeypatch.setenv("PROVIDER_LIMITS", "{")
 
     assert "limits" in failure()
+
+
+@pytest.mark.parametrize("port", ["tcp://10.0.0.7:80", "udp://[fd00::7]:53"])
+def test_a_port_that_kubernetes_made_is_none(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    """What a service called `provider` puts into the containers around it; weaker sources win."""
+    made = {"SERVICE_HOST": "10.0.0.7", "SERVICE_PORT": "80", "PORT": port, "PORT_80_TCP": port}
+    for name, value in made.items():
+        monkeypatch.setenv(f"PROVIDER_{name}", value)
+
+    assert load_settings(platform="kubernetes").host == "0.0.0.0"
+    assert load_settings(platform="kubernetes").port == 8000
+    assert load_settings(port=9000).port == 9000
+    assert ignored_variables() == ("PROVIDER_PORT",)
+
+
+@pytest.mark.parametrize("port", ["tcp://10.0.0.7", "10.0.0.7:80", "http://10.0.0.7:80"])
+def test_any_other_wrong_port_stops_the_start(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    """Somebody meant something by it."""
+    monkeypatch.setenv("PROVIDER_PORT", port)
+
+    assert failure().startswith("port in the environment: ")
+    assert ignored_variables() == ()
 
 
 def test_provider_facts_keep_further_keys(folder: Path) -> None:
