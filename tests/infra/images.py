@@ -8,7 +8,9 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = "registry.example/provider:1"
 """What users replace by the name under which they have pushed it."""
 
-_TEXT = (ROOT / "infra/docker/onnxruntime.Dockerfile").read_text(encoding="utf-8")
+DOCKERFILE = ROOT / "infra/docker/onnxruntime.Dockerfile"
+
+_TEXT = DOCKERFILE.read_text(encoding="utf-8")
 
 
 def entrypoint() -> list[str]:
@@ -24,6 +26,11 @@ def user_id() -> int:
 def data_dir() -> str:
     """Where that user may write."""
     return _last(r"VOLUME (\S+)")
+
+
+def page(name: str) -> str:
+    """What `docs/deploy` says of a platform, continued lines joined."""
+    return (ROOT / f"docs/deploy/{name}.md").read_text(encoding="utf-8").replace("\\\n", " ")
 
 
 def _last(pattern: str) -> str:

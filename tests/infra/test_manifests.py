@@ -1,6 +1,5 @@
 """Manifests of Kubernetes, judged by its own schemas, and what they say of the profile."""
 
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate

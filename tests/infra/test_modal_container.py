@@ -57,5 +57,7 @@ def test_a_container_drains_its_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exit_code", [0, 3])
 def test_a_container_ends_with_its_server(exit_code: int, tmp_path: Path) -> None:
     """So that Modal starts another one."""
-    ended = run("import threading; threading.Event().wait()", f"exit {exit_code}", tmp_path)
+    server = f'echo "$@"; exit {exit_code}'
+    ended = run("import threading; threading.Event().wait()", server, tmp_path)
     assert ended.returncode == exit_code
+    assert ended.stdout == "serve --platform modal\n"

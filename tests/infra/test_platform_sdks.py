@@ -1,16 +1,21 @@
 """What is deployed to Modal, Beam, Baseten, fal, Knative and KServe, judged by their packages."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from provider_core.server.configuration import read_configuration
-from provider_core.server.health import BUILT_IN
-from provider_core.settings import load_settings
-from tests.infra import images
+from tests.infra.deployments import (
+    check_baseten,
+    check_beam,
+    check_fal,
+    check_knative,
+    check_kserve,
+    check_modal,
+)
 from tests.infra.installed_sdks import MARKS, NAMES, Verdict, verdicts
 from tests.infra.test_manifests import refusal
 
@@ -67,6 +72,73 @@ MISTAKES = {
         ("infra/docker/onnxruntime.Dockerfile", "infra/docker/none.Dockerfile"),
     ),
 }
+UNFIT = {
+    "baseten": (
+        ("predict_endpoint: /v1/chat/completions", "predict_endpoint: v1/nothing"),
+        ("start_command: provider serve --platform baseten", 'start_command: ""'),
+        ("server_port: 8000", "server_port: 8080"),
+        ("memory: 8Gi", "memory: 8Mi"),
+        ('cpu: "4"', 'cpu: "1"'),
+        ("predict_concurrency: 96", "predict_concurrency: -96"),
+        ("readiness_endpoint: /readyz", "readiness_endpoint: /livez"),
+        ("liveness_endpoint: /livez", "liveness_endpoint: /readyz"),
+    ),
+    "beam": (
+        ('"PROVIDER_PLATFORM": "beam"', '"PROVIDER_PLATFORM": "fal"'),
+        ('"8Gi"', '"8Mi"'),
+        ("keep_warm_seconds=600", "keep_warm_seconds=0"),
+        ('secrets=["PROVIDER_API_KEY"]', 'secrets=["PROVIDER_KEY"]'),
+    ),
+    "fal": (
+        ("startup_timeout = 600", "startup_timeout = 1"),
+        ("max_concurrency = 3", "max_concurrency = 0"),
+        ("failure_threshold = 3", "failure_threshold = 0"),
+        ("timeout_seconds = 5", "timeout_seconds = 0"),
+        ("keep_alive = 300", "keep_alive = 0"),
+        ('path = "/readyz"', 'path = "/livez"'),
+        ('secrets = ["PROVIDER_API_KEY"]', "secrets = []"),
+    ),
+    "knative": (
+        ("key: api-key", "key: apikey"),
+        ("secretKeyRef: {name: provider", "secretKeyRef: {name: another"),
+        ("name: PROVIDER_API_KEY", "name: PROVIDER_KEY"),
+        ("knative.dev/metric:", "knative.dev/metrics:"),
+        ("knative.dev/metric: concurrency", "knative.dev/metric: cpu"),
+        ('knative.dev/target: "32"', 'knative.dev/target: "320"'),
+        ("timeoutSeconds: 300", "timeoutSeconds: -1"),
+        ("path: /livez", "path: /readyz"),
+        ("mountPath: /data", "mountPath: /tmp"),
+    ),
+    "kserve": (
+        ("deploymentMode:", "deploymentMoode:"),
+        ("deploymentMode: Knative", "deploymentMode: Nonsense"),
+        ("scaleMetric: concurrency", "scaleMetric: nonsense"),
+        ("minReplicas: 0", "minReplicas: -5"),
+        ("maxReplicas: 3", "maxReplicas: 0"),
+        ("secretKeyRef: {name: provider", "secretKeyRef: {name: another"),
+        ("key: api-key", "key: apikey"),
+        ("runtime: provider", "runtime: another"),
+        ("limits: {memory: 8Gi}", "limits: {memory: 8Mi}"),
+        ("path: /livez", "path: /readyz"),
+    ),
+    "modal": (
+        ('Secret.from_name("provider")', 'Secret.from_name("providers")'),
+        ("memory=8192", "memory=8"),
+        ("scaledown_window=300", "scaledown_window=2"),
+        ("startup_timeout=60", "startup_timeout=1"),
+        ('"/data/models": modal', '"/data": modal'),
+        ('"ENTRYPOINT []"', '"CMD []"'),
+    ),
+}
+"""What the packages take, and nobody could use."""
+CHECKS = {
+    "baseten": check_baseten,
+    "beam": check_beam,
+    "fal": check_fal,
+    "knative": check_knative,
+    "kserve": check_kserve,
+    "modal": check_modal,
+}
 NOT_SENT = (".env", ".git/config", "provider_core/__pycache__/a.pyc", ".venv/a.py")
 """What a checkout also holds, and no image should."""
 
@@ -86,12 +158,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judged(checkout: Path) -> Mapping[str, list[Verdict]]:
-    """Of each platform: the verdict on its file, and then those on its mistakes."""
+    """Of each platform: the verdicts on its file, an empty one, its mistakes, and what is unfit."""
     found = {}
     for name, path in FILES.items():
         text = path.read_text(encoding="utf-8")
         paths = [path]
-        for number, (right, wrong) in enumerate(MISTAKES[name]):
+        for number, (right, wrong) in enumerate([(text, ""), *MISTAKES[name], *UNFIT[name]]):
             assert text.count(right) == 1, right
             paths.append(checkout / name / str(number) / path.name)
             paths[-1].parent.mkdir(parents=True)
@@ -100,9 +172,10 @@ def judged(checkout: Path) -> Mapping[str, list[Verdict]]:
     return found
 
 
-def declared(judged: Mapping[str, list[Verdict]], name: str) -> dict[str, Any]:
-    """What a platform's file declares."""
-    return judged[name][0].declared
+def check(name: str, verdict: Verdict) -> None:
+    """Want a file that is taken, and starts what the profile says."""
+    assert verdict.refused == ""
+    CHECKS[name](verdict.declared)
 
 
 def test_every_package_has_a_file() -> None:
@@ -111,9 +184,18 @@ def test_every_package_has_a_file() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_file_is_taken(name: str, judged: Mapping[str, list[Verdict]]) -> None:
-    """As it is in the repository."""
-    assert judged[name][0].refused == ""
+def test_the_file_starts_what_the_profile_says(
+    name: str, judged: Mapping[str, list[Verdict]]
+) -> None:
+    """As it is in the repository, and as its package reads it."""
+    check(name, judged[name][0])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_empty_file_is_refused(name: str, judged: Mapping[str, list[Verdict]]) -> None:
+    """By its package, or for what it does not declare."""
+    with pytest.raises(AssertionError):
+        check(name, judged[name][1])
 
 
 @pytest.mark.parametrize(
@@ -122,143 +204,62 @@ def test_the_file_is_taken(name: str, judged: Mapping[str, list[Verdict]]) -> No
 )
 def test_a_mistake_is_refused(name: str, number: int, judged: Mapping[str, list[Verdict]]) -> None:
     """So the package does judge: misspelled names, wrong types and values."""
-    assert judged[name][1 + number].refused != "", MISTAKES[name][number]
+    assert judged[name][2 + number].refused != "", MISTAKES[name][number]
 
 
-def test_modal_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
-    """In the image of the repository, which can start Modal's own process, too."""
-    asked, there = declared(judged, "modal"), read_configuration("modal")
-    function = asked["function"]
-    (server,) = (each["webhook_config"] for each in function["method_definitions"].values())
-
-    assert server["type"] == "WEBHOOK_TYPE_WEB_SERVER"
-    assert server["web_server_port"] == there.settings.port
-    assert server["web_server_startup_timeout"] == 60
-    assert function["max_concurrent_inputs"] == there.num_places
-    assert function["target_concurrent_inputs"] == there.num_slots
-    assert function["timeout_secs"] > there.settings.limits.request_timeout_s
-    assert asked["secrets"] == ["provider"]
-    assert asked["dockerfiles"][0] == _lines(ROOT / "infra/docker/onnxruntime.Dockerfile")
-    assert asked["dockerfiles"][-1][1:] == ["USER root", "ENTRYPOINT []"]
-    assert '["provider", "serve", "--platform", "modal"]' in FILES["modal"].read_text()
-
-
-def test_modal_keeps_models_and_no_bills(judged: Mapping[str, list[Verdict]]) -> None:
-    """A volume has no locks, which the journal of replicas that share one needs."""
-    (volume,) = declared(judged, "modal")["function"]["volume_mounts"]
-    assert volume["mount_path"] == f"{images.data_dir()}/models"
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [(name, number) for name, each in UNFIT.items() for number in range(len(each))],
+)
+def test_what_does_not_fit_is_noticed(
+    name: str, number: int, judged: Mapping[str, list[Verdict]]
+) -> None:
+    """One mistake at a time, which the package lets pass."""
+    verdict = judged[name][2 + len(MISTAKES[name]) + number]
+    assert verdict.refused == "", UNFIT[name][number]
+    with pytest.raises(AssertionError):
+        CHECKS[name](verdict.declared)
 
 
 def test_modal_is_sent_what_the_image_is_made_of(judged: Mapping[str, list[Verdict]]) -> None:
     """And nothing else that lies in a checkout."""
-    files = declared(judged, "modal")["files"]
+    files = judged["modal"][0].declared["files"]
     assert {"/pyproject.toml", "/provider_core/a.py", "/infra/docker/healthcheck.py"} <= set(files)
     assert [each for each in files if each.removeprefix("/") in NOT_SENT] == []
 
 
-def test_beam_starts_what_the_profile_says(
-    judged: Mapping[str, list[Verdict]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the variables that the service has."""
-    service = declared(judged, "beam")
-    for name, value in service["environment"].items():
-        monkeypatch.setenv(name, value)
-    settings = load_settings()
-
-    assert settings.platform == "beam"
-    assert service["ports"] == [settings.port]
-    assert service["image"] == images.REFERENCE
-    assert not service["command"]  # the image's own
-    assert service["secrets"] == ["PROVIDER_API_KEY"]
+def test_what_kserve_leaves_to_kubernetes_is_taken(judged: Mapping[str, list[Verdict]]) -> None:
+    """By its own schemas: the container, its volumes, and what is said of each resource."""
+    assert [refusal(each) for each in _pods(judged["kserve"][0].declared.values())] == ["", ""]
 
 
-def test_baseten_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
-    """As a user who may write where the image writes."""
-    config, there = declared(judged, "baseten"), read_configuration("baseten")
-    server = config["docker_server"]
-
-    assert config["base_image"]["image"] == images.REFERENCE
-    assert server["start_command"] == "provider serve --platform baseten"
-    assert server["server_port"] == there.settings.port != 8080  # its proxy's
-    assert server["run_as_user_id"] == images.user_id()
-    assert {server["readiness_endpoint"], server["liveness_endpoint"]} <= BUILT_IN.keys()
-    assert config["runtime"]["predict_concurrency"] == there.num_places
-    assert config["runtime"]["streaming_read_timeout"] > there.settings.limits.sse_keepalive_s
-    assert config["environment_variables"] == {"PROVIDER_ACCESS__REQUIRE_KEY": "false"}
-
-
-def test_fal_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
-    """In the image as it is; fal ends a runner that answers 503, so it must wait for readiness."""
-    app, there = declared(judged, "fal"), read_configuration("fal")
-
-    assert app["image"] == {
-        "image": images.REFERENCE,
-        "cmd": ["serve", "--platform", "fal", "--data-dir", "/tmp/provider"],  # noqa: S108 - there
-        "use_isolate": False,
-    }
-    assert app["exposed_port"] == there.settings.port
-    assert app["termination_grace_period_seconds"] == there.settings.server.grace_s
-    assert app["request_timeout"] > there.settings.limits.request_timeout_s
-    assert app["max_multiplexing"] == there.num_places
-    assert BUILT_IN[app["health_check_config"]["path"]].starting == 503
-    assert app["health_check_config"]["method"] == "GET"
-    assert app["auth"] == "public"
-    assert app["secrets"] == ["PROVIDER_API_KEY"]
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("annotations:", "annotation:"),
+        ("readinessProbe", "readyProbe"),
+        ("emptyDir", "emptyDirr"),
+        ("drop: [ALL]", "drops: [ALL]"),
+    ],
+)
+def test_what_kubernetes_does_not_know_is_refused(right: str, wrong: str) -> None:
+    """So its schemas do judge."""
+    text = FILES["kserve"].read_text(encoding="utf-8")
+    assert text.count(right) == 1
+    assert any(refusal(each) for each in _pods(yaml.safe_load_all(text.replace(right, wrong))))
 
 
-def test_knative_starts_what_the_profile_says(
-    judged: Mapping[str, list[Verdict]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the variables that the container has; probes ask the one port there is."""
-    template = declared(judged, "knative")["spec"]["template"]
-    (container,) = template["spec"]["containers"]
-    for each in container["env"]:
-        monkeypatch.setenv(each["name"], each.get("value", "sk-1234567890"))
-    settings, there = load_settings(), read_configuration("knative")
-
-    assert settings.platform == "knative"
-    assert container["image"] == images.REFERENCE
-    assert container["volumeMounts"] == [{"name": "data", "mountPath": images.data_dir()}]
-    for probe in ("readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["path"] in BUILT_IN
-    assert template["spec"]["timeoutSeconds"] == settings.server.grace_s
-    assert template["spec"]["timeoutSeconds"] > settings.limits.request_timeout_s
-    assert template["spec"]["containerConcurrency"] == there.num_places
-    target = template["metadata"]["annotations"]["autoscaling.knative.dev/target"]
-    assert target == str(there.num_slots)
-
-
-def test_kserve_starts_what_the_profile_says(judged: Mapping[str, list[Verdict]]) -> None:
-    """Where Knative's is, for that is what it serves on."""
-    runtime, service = declared(judged, "kserve").values()
-    there = read_configuration("knative")
-    (container,) = runtime["spec"]["containers"]
-    predictor = service["spec"]["predictor"]
-
-    assert container["image"] == images.REFERENCE
-    assert container["args"] == ["serve", "--platform", "knative"]
-    assert container["ports"] == [{"containerPort": there.settings.port, "protocol": "TCP"}]
-    for probe in ("readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["port"] == there.settings.port
-        assert container[probe]["httpGet"]["path"] in BUILT_IN
-    assert container["volumeMounts"] == [{"name": "data", "mountPath": images.data_dir()}]
-    assert predictor["containerConcurrency"] == there.num_places
-    assert predictor["scaleTarget"] == there.num_slots
-    assert predictor["timeout"] == there.settings.server.grace_s
-    assert predictor["timeout"] > there.settings.limits.request_timeout_s
-    assert predictor["model"]["runtime"] == runtime["metadata"]["name"]
-    assert predictor["model"]["modelFormat"]["name"] in {
-        each["name"] for each in runtime["spec"]["supportedModelFormats"]
-    }
-
-
-def test_the_container_of_kserve_is_kubernetes(judged: Mapping[str, list[Verdict]]) -> None:
-    """By its own schemas, which KServe's classes leave to it."""
-    spec = declared(judged, "kserve")["ServingRuntime"]["spec"]
-    pod = {"containers": spec["containers"], "volumes": spec["volumes"]}
-    document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "provider"}, "spec": pod}
-    assert refusal(document) == ""
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split("\n")
+def _pods(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each document a pod of what is Kubernetes' own in it."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": document["metadata"],
+            "spec": {
+                "containers": document["spec"].get("containers", [{"name": "none"}]),
+                "volumes": document["spec"].get("volumes", []),
+            },
+        }
+        for document in documents
+    ]

@@ -21,6 +21,7 @@ def read(path: Path) -> dict[str, Any]:
         "environment": dict(each.split("=", 1) for each in service.env),
         "secrets": [secret.name for secret in service.secrets],
         "memory_mb": service.memory,
+        "keep_warm_seconds": service.keep_warm_seconds,
         "max_replicas": service.autoscaler.max_containers,
     }
 

@@ -17,9 +17,11 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         TypeError: A value is of another type.
-        ValueError: One is not of KServe's kinds, or of other fields.
+        ValueError: One is not of KServe's kinds, or of other fields; or there is none.
     """
     documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    if not documents:
+        raise ValueError("there is nothing in it")
     for document in documents:
         group, version = document["apiVersion"].split("/")
         type_name = f"{version.capitalize()}{document['kind']}"
