@@ -16,6 +16,7 @@ from tests.infra.deployments import (
     check_kserve,
     check_modal,
 )
+from tests.infra.installed_sdks import FOLDER as SDKS
 from tests.infra.installed_sdks import MARKS, NAMES, Verdict, verdicts
 from tests.infra.test_manifests import refusal
 
@@ -226,6 +227,13 @@ def test_modal_is_sent_what_the_image_is_made_of(judged: Mapping[str, list[Verdi
     files = judged["modal"][0].declared["files"]
     assert {"/pyproject.toml", "/provider_core/a.py", "/infra/docker/healthcheck.py"} <= set(files)
     assert [each for each in files if each.removeprefix("/") in NOT_SENT] == []
+
+
+def test_truss_passes_the_header_of_a_key_on() -> None:
+    """As the page says of its part of Baseten's proxy."""
+    (proxy,) = (SDKS / ".venv/baseten").rglob("docker_server/proxy.conf.jinja")
+    assert "proxy_pass http" in proxy.read_text(encoding="utf-8")
+    assert "authorization" not in proxy.read_text(encoding="utf-8").lower()
 
 
 def test_what_kserve_leaves_to_kubernetes_is_taken(judged: Mapping[str, list[Verdict]]) -> None:
