@@ -110,14 +110,11 @@ async def test_hooks_of_a_platform_can_take_the_place_of_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the page for operators shows: no port before the second, and a server after it."""
-    (listing,) = re.findall(r"^```python\n(import os.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    defined: dict[str, Any] = {}
-    exec(listing, defined)  # noqa: S102 - our own page
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}", prepend=":")
     monkeypatch.setenv("PROVIDER_PORT", str(port := free_port()))
     monkeypatch.setenv("PROVIDER_PLUGINS", "starter,onnxruntime")
     monkeypatch.chdir(tmp_path)
-    hooks = defined["Snapshots"]()
+    hooks = snapshots_of_the_page()
     await asyncio.to_thread(hooks.before)
     try:
         assert not await is_open(port)
@@ -128,6 +125,25 @@ async def test_hooks_of_a_platform_can_take_the_place_of_an_address(
     finally:
         hooks.server.terminate()
         assert await asyncio.to_thread(hooks.server.wait) == 0
+
+
+async def test_the_page_does_not_wait_for_a_server_that_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a one never asks."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}", prepend=":")
+    monkeypatch.setenv("PROVIDER_PORT", "many")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError, match="ended with 2"):
+        await asyncio.to_thread(snapshots_of_the_page().before)
+
+
+def snapshots_of_the_page() -> Any:
+    """What the page for operators defines."""
+    (listing,) = re.findall(r"^```python\n(import os.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    defined: dict[str, Any] = {}
+    exec(listing, defined)  # noqa: S102 - our own page
+    return defined["Snapshots"]()
 
 
 def lines_of(server: PlatformProcess, event: str) -> list[dict[str, object]]:
