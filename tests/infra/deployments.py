@@ -13,6 +13,7 @@ import pytest
 from provider_core.server.configuration import read_configuration
 from provider_core.settings import Settings, load_settings
 from tests.infra import images
+from tests.platform.documents import read
 
 LONGEST_START_S = 600
 """For the fetching and loading of a model, where a platform ends what takes longer."""
@@ -48,7 +49,7 @@ def check_kubernetes(found: Mapping[str, Any]) -> None:
     (port,) = service["ports"]
     assert port["targetPort"] == settings.port
     names = {each["metadata"]["name"] for each in found.values()}
-    page = images.page("kubernetes")
+    page = read("kubernetes")
     assert re.findall(r"deployment/(\S+)", page) == re.findall(r"service/(\S+)", page) == [*names]
     assert f"8000:{port['port']} " in page
 
@@ -69,7 +70,7 @@ def check_knative(document: Mapping[str, Any]) -> None:
         "autoscaling.knative.dev/metric": "concurrency",
         "autoscaling.knative.dev/target": str(there.num_slots),
     }
-    assert f" ksvc/{document['metadata']['name']} " in images.page("knative")
+    assert f" ksvc/{document['metadata']['name']} " in read("knative")
 
 
 def check_kserve(found: Mapping[str, Any]) -> None:
@@ -121,7 +122,7 @@ def check_modal(asked: Mapping[str, Any]) -> None:
     assert volume["mount_path"] == f"{images.data_dir()}/models"
     assert asked["secrets"] == re.findall(
         r'^modal secret create (\S+) "PROVIDER_API_KEY=\$PROVIDER_API_KEY"$',
-        images.page("modal"),
+        read("modal"),
         re.MULTILINE,
     )
     assert asked["dockerfiles"][0] == images.DOCKERFILE.read_text(encoding="utf-8").split("\n")
@@ -142,7 +143,7 @@ def check_beam(service: Mapping[str, Any]) -> None:
     assert service["memory_mb"] == MEMORY_MB
     assert service["keep_warm_seconds"] >= 60
     assert service["secrets"] == ["PROVIDER_API_KEY"]
-    assert '\nbeam secret create PROVIDER_API_KEY "$PROVIDER_API_KEY"\n' in images.page("beam")
+    assert '\nbeam secret create PROVIDER_API_KEY "$PROVIDER_API_KEY"\n' in read("beam")
 
 
 def check_baseten(config: Mapping[str, Any]) -> None:
@@ -187,7 +188,7 @@ def check_fal(app: Mapping[str, Any]) -> None:
     assert health["timeout_seconds"] >= 1
     assert app["auth"] == "public"
     assert app["secrets"] == ["PROVIDER_API_KEY"]
-    assert '\nfal secrets set "PROVIDER_API_KEY=$PROVIDER_API_KEY"\n' in images.page("fal")
+    assert '\nfal secrets set "PROVIDER_API_KEY=$PROVIDER_API_KEY"\n' in read("fal")
 
 
 def _check_container(
@@ -200,7 +201,7 @@ def _check_container(
     """
     ((name, key),) = re.findall(
         r'^kubectl create secret generic (\S+) --from-literal "(.+?)=\$PROVIDER_API_KEY"$',
-        images.page(platform),
+        read(platform),
         re.MULTILINE,
     )
     secrets = [each["valueFrom"] for each in container["env"] if "valueFrom" in each]

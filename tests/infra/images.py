@@ -28,11 +28,6 @@ def data_dir() -> str:
     return _last(r"VOLUME (\S+)")
 
 
-def page(name: str) -> str:
-    """What `docs/deploy` says of a platform, continued lines joined."""
-    return (ROOT / f"docs/deploy/{name}.md").read_text(encoding="utf-8").replace("\\\n", " ")
-
-
 def _last(pattern: str) -> str:
     found: list[str] = re.findall(rf"^{pattern}$", _TEXT, re.MULTILINE)
     return found[-1]
