@@ -14,8 +14,9 @@ from provider_onnxruntime.kv_pool import KvPool
 class FailedTexts:
     """Clears what they leave behind.
 
-    NaN or infinity in any key or value is NaN in all logits of all positions behind it: one logit
-    of a text's last position tells.
+    NaN or infinity in any key or value is NaN in all logits of all positions behind it: the first
+    logit of a text's last position tells, and only if that is NaN are the others looked at. If but
+    some are NaN or infinite, it is the weights of these ids, and what is kept of the text is sound.
 
     Args:
         pool: The slots.
@@ -37,12 +38,13 @@ class FailedTexts:
         if not batch.num_logits:
             self._unchecked[int(batch.slots[0])] = int(ends[0])
             return
-        is_sound = np.isfinite(logits[batch.num_logits - 1 :: batch.num_logits, 0])
+        last = logits[batch.num_logits - 1 :: batch.num_logits]
         if self._unchecked:
             for slot in batch.slots.tolist():
                 self._unchecked.pop(slot, None)
-        for row in np.flatnonzero(~is_sound).tolist():
-            self._pool.clear(int(batch.slots[row]), int(ends[row]))
+        for row in np.flatnonzero(np.isnan(last[:, 0])).tolist():
+            if np.isnan(last[row]).all():
+                self._pool.clear(int(batch.slots[row]), int(ends[row]))
 
     def move(self, source: int, target: int) -> None:
         """Take a move of slots, which is made next."""

@@ -73,18 +73,16 @@ class KvSlots:
         """Remember that a slot was written without logits."""
         self._unchecked.add(slot)
 
-    def note_logits(self, slots: npt.NDArray[np.int32], logits: npt.NDArray[np.floating]) -> None:
-        """Look at one of the last logits of each slot, or their sum, and clear those with NaN.
-
-        NaN or infinity in any key or value is NaN in all logits of all positions behind it.
+    def note_logits(self, slots: npt.NDArray[np.int32], is_lost: npt.NDArray[np.bool_]) -> None:
+        """Take what the last logits of slots came to, and clear those that are lost.
 
         Args:
             slots: `[n]`.
-            logits: `[n]`.
+            is_lost: As `find_lost` has it, `[n]`.
         """
         if self._unchecked:
             self._unchecked.difference_update(slots.tolist())
-        for slot in slots[~np.isfinite(logits)].tolist():
+        for slot in slots[is_lost].tolist():
             self.clear(slot)
 
     def free_positions(self, first: int, last: int) -> npt.NDArray[np.int64]:
@@ -119,3 +117,22 @@ class KvSlots:
         self._ends[target] = num_tokens
         if source in self._unchecked:
             self._unchecked.add(target)
+
+
+def find_lost(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Which texts came to NaN, by the logits of their last positions.
+
+    NaN or infinity in any key or value is NaN in all logits of all positions behind it. If but some
+    are NaN or infinite, it is the weights of these ids: what is kept of the text is sound, and the
+    text goes on if its request rules them out.
+
+    Args:
+        logits: `[n, vocab_size]`; of rows whose first is a number, no other is looked at.
+
+    Returns:
+        `[n]`.
+    """
+    is_lost: npt.NDArray[np.bool_] = np.isnan(logits[:, 0])
+    for row in np.flatnonzero(is_lost).tolist():
+        is_lost[row] = np.isnan(logits[row]).all()
+    return is_lost

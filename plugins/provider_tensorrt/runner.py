@@ -13,7 +13,7 @@ from provider_tensorrt.block_store import BLOCK_SIZE, DeviceBlockStore
 from provider_tensorrt.candidate_graph import ALLOWED
 from provider_tensorrt.decoder_graph import WINDOW
 from provider_tensorrt.device import Device, DeviceArray, DeviceMemoryFull, Execution
-from provider_tensorrt.kv_slots import KvSlots
+from provider_tensorrt.kv_slots import KvSlots, find_lost
 from provider_tensorrt.memory_plan import MemoryPlan, slot_bytes
 from provider_tensorrt.shapes import (
     MIN_LOGITS_ROWS,
@@ -126,7 +126,7 @@ class TensorRtRunner:
         else:
             logits = self._run_prefill(batch)
         num_logits = batch.num_logits
-        self._note(batch, logits[num_logits - 1 :: num_logits, 0] if num_logits else None)
+        self._note(batch, find_lost(logits[num_logits - 1 :: num_logits]) if num_logits else None)
         return logits.astype(np.float32, copy=False)
 
     def execute_candidates(
@@ -144,7 +144,11 @@ class TensorRtRunner:
             for _ in self._queue_prefill(batch, inverse_temperatures):
                 self._device.synchronize()
         candidates = self._outputs.take_candidates(len(batch.slots), num_placed)
-        self._note(batch, candidates.log_sum_exps)
+        is_lost = ~np.isfinite(candidates.log_sum_exps)  # or one logit is infinite or NaN
+        if is_lost.any():
+            rows = np.flatnonzero(is_lost)
+            is_lost[rows] = find_lost(self._outputs.fetch_logits(rows.tolist()))
+        self._note(batch, is_lost)
         return candidates
 
     def fetch_logits(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -176,19 +180,19 @@ class TensorRtRunner:
         self._prefill.close()
         self._device.close()
 
-    def _note(self, batch: Batch, told: npt.NDArray[np.floating] | None) -> None:
+    def _note(self, batch: Batch, is_lost: npt.NDArray[np.bool_] | None) -> None:
         """Remember what slots hold now, and whether they came to NaN.
 
         Args:
             batch: That was run.
-            told: Of each row a number that is NaN if its last logits are; `None` without any.
+            is_lost: As `find_lost` has it, `[n]`; `None` without any logits.
         """
         ends = batch.num_computed_tokens + np.int32(batch.token_ids.shape[1])
         self._slots.note_written(batch.slots, ends)
-        if told is None:
+        if is_lost is None:
             self._slots.note_unchecked(int(batch.slots[0]))
         else:
-            self._slots.note_logits(batch.slots, told)
+            self._slots.note_logits(batch.slots, is_lost)
 
     def _run_prefill(self, batch: Batch) -> npt.NDArray[np.floating]:
         """Logits `[num_logits, vocab_size]` of one row, in the decoder's dtype."""

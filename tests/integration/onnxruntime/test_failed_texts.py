@@ -1,6 +1,7 @@
 """A text that came to NaN fails alone, whatever attention reads beside it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,9 +23,9 @@ LONGER = [*range(30), TOKEN_OF_NAN, *range(10)]
 CONVENTIONS = ("genai", "scatter", "optimum")
 
 
-def write_decoder(convention: str, folder: Path) -> Path:
+def write_decoder(convention: str, folder: Path, **options: Any) -> Path:
     """A tiny decoder of a convention, for which one id's vector is NaN."""
-    checkpoint = write_checkpoint(folder / "checkpoint")
+    checkpoint = write_checkpoint(folder / "checkpoint", **options)
     out = folder / "out"
     if convention == "optimum":
         write_variant(checkpoint, out, GrowingTarget)
@@ -79,3 +80,25 @@ def test_a_text_that_moves_is_what_it_was(tmp_path: Path, convention: str) -> No
 
     np.testing.assert_array_equal(runner.execute_model(decode_batch([1], [8])), expected)
     runner.close()
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_logit_that_is_no_number_does_not_end_its_text(tmp_path: Path, value: float) -> None:
+    """The text goes on where what it asks rules that id out, and what it was is still there."""
+    folder = write_decoder("scatter", tmp_path, tie_word_embeddings=False)
+    spec = ModelSpec(id="x", source="", max_num_seqs=4, max_model_len=128)
+    decoded = []
+    for _ in range(2):
+        runner = load_model(spec, folder)
+        assert isinstance(runner, ModelRunner)
+        prefill(runner, 0, PROMPT)
+        decoded.append(runner.execute_model(decode_batch([1], [8])).copy())
+        runner.close()
+        model = onnx.load(str(folder / "model.onnx"))
+        [table] = [w for w in model.graph.initializer if w.name == "logits.weight"]
+        values = numpy_helper.to_array(table).copy()
+        values[:, 0] = value
+        table.CopyFrom(numpy_helper.from_array(values, table.name))
+        onnx.save(model, str(folder / "model.onnx"))
+    assert not np.isfinite(decoded[1][0, 0])
+    np.testing.assert_array_equal(decoded[0][0, 1:], decoded[1][0, 1:])

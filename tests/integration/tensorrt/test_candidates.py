@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from provider_core import Batch, Candidates, SamplingParams
 from provider_core.engine import LLMEngine
@@ -205,4 +207,54 @@ async def test_texts_are_those_of_whole_logits(
             monkeypatch.setattr("provider_core.engine.execution.CandidateRunner", Exception)
         texts.append(await write_all(runner))
         monkeypatch.undo()
+    assert texts[0] == texts[1]
+
+
+def overflow(model_file: Path, token_id: int) -> None:
+    """Make one id's logit infinite wherever a text's first feature is positive."""
+    model = onnx.load(str(model_file))
+    [table] = [w for w in model.graph.initializer if w.name == "logits.weight"]
+    values = numpy_helper.to_array(table).copy()
+    values[:, token_id] = 0.0
+    values[0, token_id] = np.finfo(np.float32).max
+    table.CopyFrom(numpy_helper.from_array(values, table.name))
+    onnx.save(model, str(model_file))
+
+
+async def write_without(runner: TensorRtRunner, token_id: int) -> dict[str, list[int]]:
+    """Texts that may not have an id: by a grammar, sampled, and by `min_tokens`, greedy."""
+    runner.warm_up()
+    engine = LLMEngine(runner, prefill_chunk_tokens=64)
+    others = [i for i in range(VOCAB_SIZE) if i != token_id]
+    sampled = SamplingParams(max_tokens=12, temperature=0.5, top_k=4, seed=0)
+    held_back = SamplingParams(max_tokens=12, temperature=0.0, min_tokens=12)
+    try:
+        recorders = {
+            "grammar": submit(
+                engine, "g", PROMPT, sampled, grammar=ScriptedGrammar(*[others] * 12)
+            ),
+            "min_tokens": submit(
+                engine, "m", PROMPT, held_back, eos_token_ids=frozenset({token_id})
+            ),
+        }
+        return {name: succeeded(r, await r.result()) for name, r in recorders.items()}
+    finally:
+        await engine.close()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("token_id", [0, 50])
+async def test_an_infinite_logit_that_is_ruled_out_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token_id: int, *, whole: bool
+) -> None:
+    """The text keeps what it has in its slot, and goes on as if the logit were any number."""
+    write_checkpoint(tmp_path, tie_word_embeddings=False)
+    export_decoder(tmp_path, tmp_path, target="tensorrt")
+    if whole:
+        monkeypatch.setattr("provider_core.engine.execution.CandidateRunner", type("None", (), {}))
+    texts = []
+    for _ in range(2):
+        runner = make_runner(HostDevice(read_decoder(tmp_path), LIMITS), tmp_path)
+        texts.append(await write_without(runner, token_id))
+        overflow(tmp_path / "model.onnx", token_id)
     assert texts[0] == texts[1]
