@@ -20,6 +20,7 @@ LONGEST_START_S = 600
 
 CPUS = 4
 MEMORY_MB = 8192
+"""Of a replica, the same on every platform that is told."""
 
 _KEY = "sk-1234567890"
 _PROBES = {"startupProbe": "/startupz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}

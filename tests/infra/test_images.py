@@ -13,12 +13,21 @@ import yaml
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra/docker"
 IMAGES = sorted(FOLDER.glob("*.Dockerfile"))
+OWN = re.compile(
+    r'^#.*\n|((?:EXTRAS|image\.title|image\.description|start-period)=)(?:".*"|\S+)', re.MULTILINE
+)
+"""What may differ between images: words, what is installed, and how long a start may take."""
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def test_there_is_one_for_each_runtime() -> None:
     """TensorRT's libraries are not in the other's image."""
     assert [path.stem for path in IMAGES] == ["onnxruntime", "tensorrt"]
+
+
+def test_they_are_one_but_for_what_they_install() -> None:
+    """A mend of one is a mend of the other."""
+    assert len({OWN.sub(r"\1", path.read_text(encoding="utf-8")) for path in IMAGES}) == 1
 
 
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.stem)
