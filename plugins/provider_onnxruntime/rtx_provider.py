@@ -5,10 +5,14 @@ is registered once in a process, and a session takes one of the devices it then 
 
 It compiles kernels for the GPU that it finds, and can keep them in a folder: it reads them when
 a session is made, writes them when the session goes, and takes none that are damaged or were
-compiled for something else. Kernels are code: the folder is ours, or it is not used.
+compiled for something else. Kernels are code: the folder is ours alone, or it is not used. It
+writes files as the umask has it, and nobody who may not enter the folder can write to them.
 """
 
+import os
+import shutil
 import stat
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -23,6 +27,7 @@ from provider_onnxruntime.settings import OnnxRuntimeSettings
 PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
 INSTALL_COMMAND = 'pip install "provider-core[onnxruntime,tensorrt-rtx]"'
 KERNELS_OPTION, KERNELS_PREFIX = "nv_runtime_cache_path", "kernels-"
+MAX_FOLDERS = 8  # four kinds of GPU, before and after an update, say
 _registering = Lock()
 _registered: set[str] = set()
 
@@ -58,10 +63,10 @@ def _prepare_folder(
     settings: OnnxRuntimeSettings,
     model: Path,
 ) -> Path | None:
-    """A folder for kernels of a model and a kind of GPU, without what others could put there.
+    """A folder for kernels of a model and a kind of GPU, which nobody else can enter.
 
     Returns:
-        None if there can be none: it is read-only, or others can write to it.
+        None if there can be none: it is read-only, or somebody else's.
     """
     from provider_onnxruntime.optimise.cache import (  # noqa: PLC0415 - no other provider's
         CACHE_FOLDER,
@@ -82,21 +87,36 @@ def _prepare_folder(
     }
     folder = root / f"{KERNELS_PREFIX}{make_key(compiled_for)}"
     try:
-        for each in (root, folder):
-            if not each.is_dir():
-                each.mkdir(parents=True, exist_ok=True)
-                each.chmod(0o755)  # whatever the umask: the group must not write
-            check_owner(each, stat.S_ISDIR)
-        for path in folder.iterdir():
-            try:
-                check_owner(path, stat.S_ISREG)
-            except InvalidEntry as error:
-                log.warning("kernels.dropped", file=str(path), reason=str(error))
-                path.unlink()
+        if not root.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+            root.chmod(0o755)  # whatever the umask: the group must not write
+        check_owner(root, stat.S_ISDIR)
+        if folder.is_dir() and not _is_private(folder):
+            log.warning("kernels.dropped", folder=str(folder), reason="others can enter it")
+            shutil.rmtree(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        check_owner(folder, stat.S_ISDIR)
+        os.utime(folder)  # the newest, for `_drop_oldest`; and we can only if we may write there
     except (OSError, InvalidEntry) as error:
         log.info("kernels.not_kept", folder=str(folder), reason=str(error))
         return None
+    _drop_oldest(root)
     return folder
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether nobody else may look into a folder, where permissions are POSIX's."""
+    return os.name != "posix" or not folder.lstat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
+def _drop_oldest(root: Path) -> None:
+    """Leave the folders used last; versions of the library and drivers come and go."""
+    folders = []
+    for folder in root.glob(f"{KERNELS_PREFIX}*"):
+        with suppress(OSError):  # another server drops it now
+            folders.append((folder.lstat().st_mtime, folder))
+    for _, folder in sorted(folders)[:-MAX_FOLDERS]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _find_devices() -> list[Any]:  # ort.OrtEpDevice, which has no type that a checker could read

@@ -96,8 +96,9 @@ class OnnxRuntimeSettings(BaseSettings):
     )
     cache: bool | None = Field(
         None,
-        description="Keep the graph as this machine runs it on disk, for quick starts; "
-        "default: of models of 64 MiB and more.",
+        description="Keep the graph as this machine runs it on disk, for quick starts; default: of "
+        "models of 64 MiB and more. With `tensorrt_rtx`, the kernels that it compiled; default: of "
+        "all models.",
     )
     cache_dir: Path | None = Field(
         None, description="Where; default: `.provider-cache` in the model's folder."

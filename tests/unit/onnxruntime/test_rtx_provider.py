@@ -3,6 +3,7 @@
 What it computes needs a GPU: `tests/gpu`.
 """
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,27 +121,65 @@ def test_kernels_are_kept_for_each_kind_of_gpu(registry: Registry, tmp_path: Pat
     assert len({first, second, shared}) == 3
     assert first.parent == second.parent == tmp_path / ".provider-cache"
     assert shared.parent.parent == tmp_path / "shared"
-    assert {each.stat().st_mode & 0o777 for each in (first, first.parent)} == {0o755}
+    assert [each.stat().st_mode & 0o777 for each in (first, first.parent)] == [0o700, 0o755]
 
 
 @pytest.mark.parametrize("registry", [1], indirect=True)
-def test_kernels_that_others_could_have_written_are_dropped(
+def test_kernels_are_there_at_the_next_start_whatever_the_umask(
     registry: Registry, tmp_path: Path
 ) -> None:
-    """They are code; those beside them stay."""
+    """The library asks for 0666; that others might write counts for nothing behind our door."""
     taken = Taken()
     taken.add(tmp_path / "model.onnx")
     [folder] = taken.folders()
-    (folder / "ours").touch(0o644)
-    (folder / "anybody's").touch()
-    (folder / "anybody's").chmod(0o666)
-    (folder / "link").symlink_to(tmp_path)
+    (folder / "kernels").touch()
+    (folder / "kernels").chmod(0o664)  # umask 002, as Debian's and Fedora's users have it
     with capture_logs() as logs:
         taken.add(tmp_path / "model.onnx")
 
-    assert [path.name for path in folder.iterdir()] == ["ours"]
-    assert [line["event"] for line in logs] == ["kernels.dropped"] * 2
+    assert taken.folders() == [folder, folder]
+    assert [path.name for path in folder.iterdir()] == ["kernels"]
+    assert logs == []
     assert registry.registered
+
+
+@pytest.mark.parametrize("registry", [1], indirect=True)
+def test_kernels_in_a_folder_that_others_can_enter_are_dropped(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """They are code, and may be somebody's else."""
+    taken = Taken()
+    taken.add(tmp_path / "model.onnx")
+    [folder] = taken.folders()
+    (folder / "kernels").touch(0o644)
+    folder.chmod(0o755)
+    with capture_logs() as logs:
+        taken.add(tmp_path / "model.onnx")
+
+    assert list(folder.iterdir()) == []
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [line["event"] for line in logs] == ["kernels.dropped"]
+    assert registry.registered
+
+
+@pytest.mark.parametrize("registry", [1], indirect=True)
+def test_the_folders_used_last_are_left(registry: Registry, tmp_path: Path) -> None:
+    """And nothing else is touched."""
+    taken, root = Taken(), tmp_path / ".provider-cache"
+    taken.add(tmp_path / "model.onnx")
+    [first] = taken.folders()
+    os.utime(first, (1000, 1000))
+    (root / "graph").mkdir()
+    os.utime(root / "graph", (0, 0))
+    for version in range(rtx_provider.MAX_FOLDERS):
+        registry.devices[1].ep_metadata["version"] = str(version)
+        taken.add(tmp_path / "model.onnx")
+        os.utime(taken.folders()[-1], (2000 + version, 2000 + version))
+
+    assert {path.name for path in root.iterdir()} == {
+        "graph",
+        *(path.name for path in taken.folders()[1:]),
+    }
 
 
 @pytest.mark.parametrize("registry", [1], indirect=True)
