@@ -295,7 +295,7 @@ class Server:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), delay_s)
         self.lifecycle.is_lingering = False
-        self._listeners.close()
+        await self._listeners.close()
 
     async def close(self) -> None:
         """End everything; idempotent."""
@@ -304,7 +304,7 @@ class Server:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        self._listeners.close()
+        await self._listeners.close()
         await self.in_process.close()
         if self._runner is not None:
             await self._runner.cleanup()

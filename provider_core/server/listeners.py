@@ -54,10 +54,17 @@ class Listeners:
             server = await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
             self._servers.append(server)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Take no more connections; those that are open stay. Idempotent."""
-        for server in self._servers:
-            server.close()
+        if self._servers:
+            # asyncio forgets what it has accepted, and not begun to serve, when a server closes:
+            # nobody would answer, nor hang up. So it accepts nothing more first, and begins those.
+            loop = asyncio.get_running_loop()
+            for sock in self.sockets:
+                loop.remove_reader(sock)
+            await asyncio.sleep(0)
+        while self._servers:
+            self._servers.pop().close()
         for sock in self.sockets:
             sock.close()
 
