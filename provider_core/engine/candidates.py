@@ -180,24 +180,29 @@ class CandidateStep:
         return ListedTokens(scaled, floor, least, most)
 
     def _find_logprobs(self, token_ids: _Ints) -> dict[int, TokenLogprobs]:
-        """Of the rows that asked for them and are certain, which one may cease to be by that."""
+        """Of the rows that asked for them and are certain, which one may cease to be by that.
+
+        Alternatives come in the order of whole rows: by how far float32 has them from the highest,
+        ties to the lower id.
+        """
         found = self._found
         entries = {}
         for row, num_top in self._rows.logprobs.items():
             if not self._is_certain[row]:
                 continue
-            ids, floor = found.token_ids[row], self._floor[row]
-            logprobs = np.minimum(found.logits[row] - found.log_sum_exps[row], 0.0)
+            ids, peak = found.token_ids[row], found.logits[row, 0]
+            distances = peak - found.logits[row]
             count = min(num_top, self._vocab_size)
             are_all_listed = count <= len(ids) and (
-                len(ids) == self._vocab_size or found.logits[row, count - 1] > floor
+                len(ids) == self._vocab_size or distances[count - 1] < peak - self._floor[row]
             )
             if count and not are_all_listed:
                 self._is_certain[row] = False
                 continue
+            logprobs = np.minimum((peak - found.log_sum_exps[row]) - distances, 0.0)
             token_id = int(token_ids[row])
             own = float(logprobs[ids == token_id][0])
-            likeliest = np.lexsort((ids, -found.logits[row]))[:count]
+            likeliest = np.lexsort((ids, distances))[:count]
             top = zip(ids[likeliest].tolist(), logprobs[likeliest].tolist(), strict=True)
             entries[row] = TokenLogprobs(token_id, own, tuple(top))
         return entries

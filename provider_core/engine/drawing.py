@@ -24,6 +24,7 @@ _Ints = npt.NDArray[np.int64]
 _BLOCK = 256  # tokens per block of the two-level search over a whole vocabulary
 _MARGIN = 1e-3  # natural-log units by which a floor is lowered for float32 rounding
 _NEGLIGIBLE = 1e-6  # probability that may be lost in all, no more than float32 sums lose
+_ROUNDING = 2.0**-21  # of a distance: eight times what float32 may lose in scaling it
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ def plausible_ids(
     """The ids of one row that its filters may leave, in order; a draw need not look at others.
 
     One comparison and no exponential, on raw logits: it costs a fifth of scaling them all. Where
-    a filter needs the row's mass, what is cut holds less than `_NEGLIGIBLE` of it.
+    a filter needs the row's mass, what is cut holds less than `_NEGLIGIBLE` of it. Where it needs
+    the k likeliest, none is cut that scaling rounds to a tie with them: ties go to the lowest id.
 
     Args:
         logits: `[vocab_size]`.
@@ -99,13 +101,15 @@ def plausible_ids(
         filters: Of one row.
     """
     if filters.top_k[0] > 0:
-        floor = float(reached_by(logits[np.newaxis], filters.top_k)[0])
+        reached = float(reached_by(logits[np.newaxis], filters.top_k)[0])
+        floor = reached - (peak - reached) * _ROUNDING
     else:
         share = _NEGLIGIBLE / len(logits)
         if filters.top_p[0] >= 1.0:
             share = max(share, float(filters.min_p[0]))
         floor = peak + temperature * (min(math.log(share), 0.0) - _MARGIN)
-    return np.flatnonzero(logits >= np.float32(floor))
+    with np.errstate(over="ignore"):  # below float32's lowest: all ids
+        return np.flatnonzero(logits >= np.float32(floor))
 
 
 def draw_filtered(scaled: _Floats, uniforms: _Doubles, filters: Filters) -> _Ints:

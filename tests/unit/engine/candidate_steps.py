@@ -38,7 +38,7 @@ def ignore(output: EngineOutput) -> None:
 
 def constrain(sequence: Sequence, masks: MaskWorker, allowed: set[int], *, is_ready: bool) -> None:
     """Let a grammar allow these ids, and its mask be there before the step, or be late."""
-    sequence.constraint = masks.begin(ScriptedGrammar(allowed, range(VOCAB_SIZE)))
+    sequence.constraint = masks.begin(ScriptedGrammar(allowed, range(masks.vocab_size)))
     with sequence.constraint.ready:
         pass
     if not is_ready:
@@ -53,7 +53,7 @@ def new_steps(runner: GivenLogits, k: int = K) -> CandidateSteps:
         device="cpu",
         max_num_seqs=64,
         max_model_len=100,
-        vocab_size=VOCAB_SIZE,
+        vocab_size=runner.logits.shape[1],
         max_candidates=k,
     )
     return CandidateSteps(runner, info)
@@ -68,7 +68,7 @@ def run(runner: GivenLogits, sequences: list[Sequence], k: int = K) -> Sampled |
 
 def run_whole(logits: Logits, sequences: list[Sequence]) -> Sampled:
     """Draw from whole logits."""
-    return sample(logits.copy(), SamplingMetadata(sequences, VOCAB_SIZE))
+    return sample(logits.copy(), SamplingMetadata(sequences, logits.shape[1]))
 
 
 def random_logits(num_rows: int = 1, *, scale: float = 3.0) -> Logits:
