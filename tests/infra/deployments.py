@@ -20,8 +20,10 @@ LONGEST_START_S = 600
 
 CPUS = 4
 MEMORY_MB = 8192
-"""Of a replica, the same on every platform that is told."""
+MOST_REPLICAS = 3
+"""The same on every platform that is told."""
 
+_IDLE_S = range(60, 601)  # kept for a client that goes on, and not paid for much longer
 _KEY = "sk-1234567890"
 _PROBES = {"startupProbe": "/startupz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
 
@@ -35,6 +37,9 @@ def check_kubernetes(found: Mapping[str, Any]) -> None:
     startup, readiness = container["startupProbe"], container["readinessProbe"]
 
     assert settings.platform == "kubernetes"
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"] == {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert container["name"] == "provider"  # which recipes of infra/logs look for
     assert pod["terminationGracePeriodSeconds"] == settings.server.grace_s
     assert pod["securityContext"]["fsGroup"] == images.user_id()
     assert {each["name"] for each in pod["volumes"]} == {"data"}
@@ -43,7 +48,7 @@ def check_kubernetes(found: Mapping[str, Any]) -> None:
         assert container[probe]["httpGet"]["port"] == settings.port
     assert startup["periodSeconds"] * startup["failureThreshold"] >= LONGEST_START_S
     noticed_s = readiness["periodSeconds"] * readiness["failureThreshold"]
-    assert noticed_s < settings.server.drain_delay_s
+    assert 0 < noticed_s < settings.server.drain_delay_s
 
     labels = deployment["template"]["metadata"]["labels"]
     assert labels == deployment["selector"]["matchLabels"] == service["selector"]
@@ -91,9 +96,14 @@ def check_kserve(found: Mapping[str, Any]) -> None:
         "requests": {"cpu": str(CPUS), "memory": f"{MEMORY_MB >> 10}Gi"},
         "limits": {"memory": f"{MEMORY_MB >> 10}Gi"},
     }
+    assert container["securityContext"] == {
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert {each["name"] for each in runtime["spec"]["volumes"]} == {"data"}
     assert service["metadata"]["annotations"] == {"serving.kserve.io/deploymentMode": "Knative"}
-    assert predictor["minReplicas"] == 0 < predictor["maxReplicas"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (0, MOST_REPLICAS)
     assert predictor["containerConcurrency"] == there.num_places
     assert (predictor["scaleMetric"], predictor["scaleTarget"]) == ("concurrency", there.num_slots)
     assert predictor["timeout"] == there.settings.server.grace_s
@@ -107,10 +117,13 @@ def check_kserve(found: Mapping[str, Any]) -> None:
 def check_modal(asked: Mapping[str, Any]) -> None:
     """An image that can start Modal's own process, too, and places as the server has them."""
     function, there = asked["function"], read_configuration("modal")
-    (server,) = (each["webhook_config"] for each in function["method_definitions"].values())
+    ((method, served),) = function["method_definitions"].items()
+    server, class_name = served["webhook_config"], function["function_name"].removesuffix(".*")
     (volume,) = function["volume_mounts"]
 
     assert server["type"] == "WEBHOOK_TYPE_WEB_SERVER"
+    address = f"--{function['app_name']}-{class_name}-{method}.modal.run".lower()
+    assert address in read("modal")
     assert server["web_server_port"] == there.settings.port
     assert server["web_server_startup_timeout"] == 60
     assert function["max_concurrent_inputs"] == there.num_places
@@ -118,7 +131,7 @@ def check_modal(asked: Mapping[str, Any]) -> None:
     assert function["timeout_secs"] > there.settings.limits.request_timeout_s
     assert function["resources"]["milli_cpu"] == 1000 * CPUS
     assert function["resources"]["memory_mb"] == MEMORY_MB
-    assert function["autoscaler_settings"]["scaledown_window"] >= 60
+    assert function["autoscaler_settings"]["scaledown_window"] in _IDLE_S
     # A volume has no locks, which the journal of replicas that share one needs: models, no bills.
     assert volume["mount_path"] == f"{images.data_dir()}/models"
     assert asked["secrets"] == re.findall(
@@ -138,11 +151,12 @@ def check_beam(service: Mapping[str, Any]) -> None:
         settings = load_settings()
 
     assert settings.platform == "beam"
-    assert service["ports"] == [settings.port]
+    assert service["ports"] == [settings.port] == [read_configuration("beam").settings.port]
     assert service["image"] == images.REFERENCE
     assert not service["command"]  # the image's own
     assert service["memory_mb"] == MEMORY_MB
-    assert service["keep_warm_seconds"] >= 60
+    assert service["keep_warm_seconds"] in _IDLE_S
+    assert service["max_replicas"] == MOST_REPLICAS
     assert service["secrets"] == ["PROVIDER_API_KEY"]
     assert '\nbeam secret create PROVIDER_API_KEY "$PROVIDER_API_KEY"\n' in read("beam")
 
@@ -182,11 +196,11 @@ def check_fal(app: Mapping[str, Any]) -> None:
     assert app["termination_grace_period_seconds"] == there.settings.server.grace_s
     assert app["request_timeout"] > there.settings.limits.request_timeout_s
     assert app["max_multiplexing"] == there.num_places
-    assert app["max_concurrency"] >= 1
-    assert app["keep_alive"] >= 60
+    assert app["max_concurrency"] == MOST_REPLICAS
+    assert app["keep_alive"] in _IDLE_S
     assert (health["method"], health["path"]) == ("GET", _PROBES["readinessProbe"])
-    assert health["failure_threshold"] >= 1
-    assert health["timeout_seconds"] >= 1
+    assert 1 <= health["failure_threshold"] <= 5
+    assert 1 <= health["timeout_seconds"] <= 10
     assert app["auth"] == "public"
     assert app["secrets"] == ["PROVIDER_API_KEY"]
     assert '\nfal secrets set "PROVIDER_API_KEY=$PROVIDER_API_KEY"\n' in read("fal")

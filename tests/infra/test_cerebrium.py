@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from provider_core.server.configuration import read_configuration
 from provider_core.server.health import BUILT_IN
 from tests.infra import images
-from tests.infra.deployments import CPUS, MEMORY_MB
+from tests.infra.deployments import CPUS, MEMORY_MB, MOST_REPLICAS
 
 FOLDER = images.ROOT / "infra/cerebrium"
 TEXT = (FOLDER / "cerebrium.toml").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def test_it_is_what_the_profile_says() -> None:
     assert scaling.replica_concurrency == there.num_places
     assert scaling.scaling_target == round(100 * there.num_slots / there.num_places)
     assert app.deployment.disable_auth
-    assert scaling.min_replicas == 0 < scaling.max_replicas
+    assert (scaling.min_replicas, scaling.max_replicas) == (0, MOST_REPLICAS)
     assert (app.hardware.cpu, 1024 * app.hardware.memory) == (CPUS, MEMORY_MB)
 
 

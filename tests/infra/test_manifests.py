@@ -26,6 +26,9 @@ UNFIT = (
     ("port: 80,", "port: 8080,"),
     ("terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 3"),
     ("fsGroup: 10001", "fsGroup: 0"),
+    ("replicas: 2", "replicas: 0"),
+    ("maxUnavailable: 0", "maxUnavailable: 1"),
+    ("- name: provider\n          image", "- name: server\n          image"),
 )
 """What Kubernetes would take, and nobody could use."""
 

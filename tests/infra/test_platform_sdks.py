@@ -116,6 +116,7 @@ UNFIT = {
         ("scaleMetric: concurrency", "scaleMetric: nonsense"),
         ("minReplicas: 0", "minReplicas: -5"),
         ("maxReplicas: 3", "maxReplicas: 0"),
+        ("drop: [ALL]", "drop: [NONE]"),
         ("secretKeyRef: {name: provider", "secretKeyRef: {name: another"),
         ("key: api-key", "key: apikey"),
         ("runtime: provider", "runtime: another"),
@@ -125,6 +126,7 @@ UNFIT = {
     "modal": (
         ('Secret.from_name("provider")', 'Secret.from_name("providers")'),
         ("memory=8192", "memory=8"),
+        ("def serve(", "def server("),
         ("scaledown_window=300", "scaledown_window=2"),
         ("startup_timeout=60", "startup_timeout=1"),
         ('"/data/models": modal', '"/data": modal'),
