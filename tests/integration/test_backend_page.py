@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from provider_core import CandidateRunner, ModelRunner, ModelSpec
 from provider_core.plugins import PluginManager
-from provider_core.testing import RunnerContract
+from provider_core.testing import RunnerContract, decode_batch
+from provider_core.testing.candidate_checks import SUM_TOLERANCE
 from tests.serving import Serving, serving
 
 PAGE = (Path(__file__).parents[2] / "docs/writing-a-backend.md").read_text(encoding="utf-8")
@@ -62,6 +64,23 @@ class TestCandidatesListing(RunnerContract):
         assert isinstance(runner, ModelRunner)
         assert isinstance(runner, CandidateRunner)
         return runner
+
+
+def test_the_listing_adds_up_a_large_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As close as the contract wants it, which looks at the few ids of the listing only."""
+    runner = run_candidates_listing(monkeypatch).ChoosingCopyRunner(SPEC)
+    logits = np.random.default_rng(0).normal(0, 3, (2, 152_064)).astype(np.float32)
+    monkeypatch.setattr(runner, "execute_model", lambda _batch: logits)
+
+    found = runner.execute_candidates(decode_batch([1, 1], [5, 5]), np.ones(2, np.float32), {})
+
+    wide = logits.astype(np.float64)
+    expected = np.log(np.exp(wide).sum(axis=1))
+    assert found.log_sum_exps.dtype == np.float32
+    np.testing.assert_allclose(found.log_sum_exps, expected, rtol=0, atol=SUM_TOLERANCE)
+    np.testing.assert_allclose(
+        found.log_masses, expected - wide.max(axis=1), rtol=0, atol=SUM_TOLERANCE
+    )
 
 
 def test_a_complete_backend_is_short() -> None:
