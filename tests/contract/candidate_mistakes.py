@@ -88,6 +88,12 @@ class _SumsWhatIsListed(_Careless):
         return replace(found, log_sum_exps=np.logaddexp.reduce(found.logits, axis=1))
 
 
+class _FillsUpWithTheForbidden(_Careless):
+    def spoil(self, found: Candidates) -> Candidates:
+        theirs = np.take_along_axis(self._logits, found.token_ids, axis=1)
+        return replace(found, logits=np.where(np.isfinite(found.logits), found.logits, theirs))
+
+
 class _FetchesTheFirst(_Careless):
     def fetch_logits(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         return super().fetch_logits(range(len(rows)))
@@ -103,6 +109,7 @@ CANDIDATE_MISTAKES: list[tuple[Callable[[], ModelRunner], str, str]] = [
     (_IgnoresTemperatures, TEST, "a decode, row 1: log_masses is"),
     (_DoesNotSort, TEST, "are not the highest logits, in order"),
     (_SumsWhatIsListed, TEST, "log_sum_exps is"),
+    (_FillsUpWithTheForbidden, TEST, "a prompt, row 0: ids that are not allowed have logits"),
     (_FetchesTheFirst, TEST, "a decode, fetched: at position 0 of 1 the difference"),
 ]
 """As those of `test_scripted_runner_contract`."""
