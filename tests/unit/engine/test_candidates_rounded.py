@@ -102,7 +102,7 @@ _PARAMS = st.builds(
 )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     cases=st.lists(st.tuples(_PARAMS, st.sampled_from([None, None, 3])), min_size=1, max_size=3),
     seed=st.integers(0, 2**32),
