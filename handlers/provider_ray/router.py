@@ -10,6 +10,7 @@ from ray.serve.request_router import (
 )
 
 from provider_ray.calls import Call
+from provider_ray.loads import Loads
 from provider_ray.placement import Placement
 
 
@@ -19,23 +20,44 @@ class PrefixRouter(RequestRouter):
     def initialize_state(self, busy_factor: float) -> None:
         """Take what the deployment's configuration says."""
         self._placement: Placement[ReplicaID] = Placement(busy_factor)
+        self._loads: Loads[ReplicaID] = Loads()
 
     async def choose_replicas(
         self,
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
-        """Rank replicas: Ray takes the least busy of a rank, and of the next if all are full."""
+        """Rank replicas: the best alone, and all for Ray to choose from if that one is full."""
         if pending_request is None:
             return [candidate_replicas]
         pending_request.routing_context.should_backoff = True  # once all ranks are full
+        self._loads.forget_choice(pending_request.future)  # it was full
         replicas = random.sample(candidate_replicas, len(candidate_replicas))  # ties fall anywhere
-        loads = {
-            replica.replica_id: self.replica_queue_len_cache.get(replica.replica_id) or 0
-            for replica in replicas
+        said = {
+            each.replica_id: self.replica_queue_len_cache.get(each.replica_id) for each in replicas
         }
-        chosen = self._placement.choose(_keys_of(pending_request), loads)
-        return [[each for each in replicas if each.replica_id in chosen], replicas]
+        # What a replica said has other ingresses' requests, too, but not yet the latest of ours.
+        loads = {each: max(self._loads[each], said[each] or 0) for each in said}
+        chosen = self._placement.choose(_keys_of(pending_request), loads) or loads
+        best = min(
+            (each for each in replicas if each.replica_id in chosen),
+            key=lambda each: (loads[each.replica_id], said[each.replica_id] is None),
+        )
+        self._loads.note_choice(pending_request.future, best.replica_id)
+        return [[best], replicas]
+
+    def on_send_request(self, replica_id: ReplicaID) -> None:
+        """Count a request from here on; Ray says of each how it ended."""
+        super().on_send_request(replica_id)
+        self._loads.note_start(replica_id)
+
+    def on_request_completed(
+        self,
+        replica_id: ReplicaID,
+        internal_request_id: str,  # noqa: ARG002 - the signature is Ray's
+    ) -> None:
+        """Count it no longer: it was answered, refused, cancelled or lost."""
+        self._loads.note_end(replica_id)
 
     def on_request_routed(
         self,
