@@ -134,7 +134,18 @@ async def _until_left(receive: Receive) -> None:
 
 
 async def _result_of(response: DeploymentResponse) -> None:
-    await response
+    """Wait for the end of a call.
+
+    Raises:
+        ReplyCut: Ray cancelled it, which looks as if this task had been.
+    """
+    try:
+        await response
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ReplyCut from None
 
 
 async def _send_to_proxy(send: Send, message: Message) -> None:

@@ -24,7 +24,7 @@ _LAST_BYTES_S = 1.0  # after a call failed, for what was sent before
 
 
 class ReplyCut(Exception):
-    """An answer's connection ended before its head, or broke."""
+    """An answer's connection ended before its head, or broke, or Ray cancelled the call."""
 
 
 @dataclass(frozen=True, slots=True)

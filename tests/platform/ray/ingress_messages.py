@@ -27,6 +27,7 @@ _CASES: dict[str, tuple[list[Any], list[bytes | None]]] = {
     "past the proxy": ([_SSE, b"data: 1\n\n"], [b"ab", b"cd"]),
     "full": ([BackPressureError(num_queued_requests=1, max_queued_requests=1)], [b"ab"]),
     "lost before the head": ([RayActorError()], [b"ab"]),
+    "cancelled by Ray": ([asyncio.CancelledError()], [b"ab"]),
     "lost amid a stream": ([_SSE, b"data: 1", RayActorError()], [b"ab"]),
     "lost amid a document": ([_JSON, b"{", RayActorError()], [b"ab"]),
     "client left": ([], [b"ab", _LEAVES, b"cd"]),
@@ -65,7 +66,7 @@ class _Response:
         await asyncio.wait({self._replica})
 
     async def _answer(self, address: ReplyAddress, pieces: list[Any]) -> None:
-        if isinstance(pieces[0], Exception):
+        if isinstance(pieces[0], BaseException):
             raise pieces[0]
         await send_reply(address, self._pieces(pieces))
 

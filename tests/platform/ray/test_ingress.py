@@ -61,7 +61,11 @@ def test_a_body_is_read_up_to_what_the_server_refuses(cases: Cases) -> None:
 
 @pytest.mark.parametrize(
     ("name", "status", "code"),
-    [("full", 429, "overloaded"), ("lost before the head", 503, "replica_lost")],
+    [
+        ("full", 429, "overloaded"),
+        ("lost before the head", 503, "replica_lost"),
+        ("cancelled by Ray", 503, "replica_lost"),
+    ],
 )
 def test_what_no_replica_answers_is_an_error(
     cases: Cases, name: str, status: int, code: str
