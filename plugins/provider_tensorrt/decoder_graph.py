@@ -112,13 +112,11 @@ def read_decoder(model_dir: Path) -> ExportedDecoder:
             f"{path} keeps its cache in the {io.convention} convention, which TensorRT cannot "
             f"write in place; export it again: {EXPORT_COMMAND}"
         )
-    functions = [node for function in model.functions for node in function.node]
-    tensors = chain(_stored_tensors(model.graph.node, model.graph), _stored_tensors(functions))
     return ExportedDecoder(
         path=path,
         model=model,
         io=io,
-        data_files=_find_data_files(model_dir, tensors),
+        data_files=_find_data_files(model_dir, stored_tensors(model)),
         precision=_read_precision(model),
         max_positions=_read_max_positions(model_dir),
     )
@@ -208,6 +206,12 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
         for dim in tensor.shape.dim
     )
     return TensorSpec(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
+
+
+def stored_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """All tensors of a model, wherever they are stored in it."""
+    functions = [node for function in model.functions for node in function.node]
+    return chain(_stored_tensors(model.graph.node, model.graph), _stored_tensors(functions))
 
 
 def _stored_tensors(

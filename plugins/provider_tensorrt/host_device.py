@@ -18,7 +18,7 @@ import onnxruntime as ort
 from provider_core import ConfigurationError, EngineDead
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.candidate_graph import add_candidates
-from provider_tensorrt.decoder_graph import ExportedDecoder, fit_decoder
+from provider_tensorrt.decoder_graph import ExportedDecoder, fit_decoder, stored_tensors
 from provider_tensorrt.device import DeviceArray, MemoryInfo, Profile
 
 PROVIDER = "CPUExecutionProvider"
@@ -171,13 +171,22 @@ def _open_session(decoder: ExportedDecoder, limits: EngineLimits) -> ort.Inferen
 def _follow_links(model: onnx.ModelProto, decoder: ExportedDecoder) -> Path:
     """The folder of the weights' files; those of huggingface_hub's cache get their real names.
 
-    ONNX Runtime takes no link to a file in another folder than it is given.
+    ONNX Runtime takes no link to a file in another folder than it is given, and but one folder.
+
+    Raises:
+        ConfigurationError: Some are links and some are not.
     """
     folder = decoder.path.parent
     if not any(path.is_symlink() for path in decoder.data_files):
         return folder
-    for weight in model.graph.initializer:
-        for entry in weight.external_data:
+    folders = {path.resolve().parent for path in decoder.data_files}
+    if len(folders) > 1:
+        raise ConfigurationError(
+            f"the weights of {decoder.path} are links and plain files side by side, which "
+            "onnxruntime does not read; copy the model into a folder of plain files"
+        )
+    for tensor in stored_tensors(model):
+        for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = (folder / entry.value).resolve().name
-    return decoder.data_files[0].resolve().parent
+    return folders.pop()

@@ -180,6 +180,27 @@ def test_a_cache_of_the_hub_is_read(
     HostDevice(decoder, limits).close()
 
 
+def test_links_beside_plain_files_are_refused_by_the_host(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime takes weights out of one folder, and would look for some where they are not."""
+    monkeypatch.setattr(export_module, "MAX_SINGLE_FILE_BYTES", 0)
+    path = export_decoder(source, tmp_path / "model", target="tensorrt")
+    snapshot = cache_as_the_hub_does(path.parent, tmp_path / "hub")
+    model = onnx.load(snapshot / path.name, load_external_data=False)
+    (snapshot / "rest.data").write_bytes((snapshot / "model.onnx.data").read_bytes())
+    first = next(weight for weight in model.graph.initializer if weight.external_data)
+    [location] = [entry for entry in first.external_data if entry.key == "location"]
+    location.value = "rest.data"
+    (snapshot / path.name).write_bytes(model.SerializeToString())
+    decoder = read_decoder(snapshot)
+    assert len(decoder.data_files) == 2
+
+    limits = EngineLimits(max_model_len=LENGTH, max_num_seqs=2, max_prefill_tokens=16)
+    with pytest.raises(ConfigurationError, match="links and plain files side by side"):
+        HostDevice(decoder, limits)
+
+
 @pytest.mark.parametrize("where", ["outside", "models--acme--other/blobs"])
 def test_a_cache_of_the_hub_hides_no_other_links(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
