@@ -20,10 +20,11 @@ def token_logprobs(
         num_top: How many of the likeliest to list; ties to the lower id.
 
     Returns:
-        One entry per row.
+        One entry per row; of a row with NaN or infinity among its logits the numbers are NaN.
     """
     num_rows, vocab_size = logits.shape
-    scaled = logits - logits.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        scaled = logits - logits.max(axis=1, keepdims=True)
     log_mass = np.log(np.exp(scaled).sum(axis=1))  # of the row, relative to its highest
     chosen = np.minimum(scaled[np.arange(num_rows), token_ids] - log_mass, 0.0).tolist()
     num_top = min(num_top, vocab_size)

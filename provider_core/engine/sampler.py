@@ -8,6 +8,7 @@ The order is: bias, penalties, ids that may not come before `min_tokens`, what t
 from collections.abc import Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
+from math import isnan
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,8 @@ class Sampled:
 
     Attributes:
         token_ids: int64 `[n]`; meaningless in failed rows.
-        failed_rows: Rows whose logits hold NaN, or no finite highest value.
+        failed_rows: Rows whose logits hold NaN, or no finite highest value, of those that the
+            request and its grammar leave; of all, if log probabilities are wanted.
         unclear_rows: Greedy rows whose best led by less than was asked. They drew nothing.
         logprobs: By row, for the rows that asked for them.
         complete_rows: Rows whose grammars let nothing but an end of text follow.
@@ -147,10 +149,6 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     for group in metadata.groups:
         token_ids[group.rows] = _draw(logits, peak, group, metadata.states)
     metadata.states += STREAM_STEP
-    for row, sequence in metadata.counted:
-        if sequence.counts is not None and row not in unclear_rows:
-            sequence.counts.add(int(token_ids[row]))
-    complete_rows, rejected_rows = advance_all(metadata.constrained, token_ids, highest)
     edits.undo()
     if has_failed:
         logits[is_failed] = 0.0
@@ -158,6 +156,12 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
     for num_top, rows in metadata.logprob_rows.items():
         entries = token_logprobs(logits[rows], token_ids[rows], num_top)
         logprobs.update(zip(rows, entries, strict=True))
+    unrated = [row for row, entry in logprobs.items() if isnan(entry.logprob or 0.0)]
+    is_failed[unrated], highest[unrated] = True, np.nan
+    for row, sequence in metadata.counted:
+        if sequence.counts is not None and row not in unclear_rows:
+            sequence.counts.add(int(token_ids[row]))
+    complete_rows, rejected_rows = advance_all(metadata.constrained, token_ids, highest)
     failed_rows = _without(is_failed, rejected_rows)
     return Sampled(token_ids, failed_rows, unclear_rows, logprobs, complete_rows, rejected_rows)
 

@@ -70,7 +70,6 @@ def _cases(draw: st.DrawFn) -> dict[str, Any]:
     row, params, bad = draw(_rows()), draw(_PARAMS), draw(_BAD)
     if bad is not None:
         row[draw(st.integers(0, VOCAB_SIZE - 1))] = bad
-        params = replace(params, min_tokens=0)  # nothing takes it out again
     allowed = st.one_of(
         st.none(),
         st.sets(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=5),
@@ -79,7 +78,7 @@ def _cases(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "row": row,
         "params": params,
-        "allowed": None if bad == np.inf else draw(allowed),
+        "allowed": draw(allowed),
         "is_ready": draw(st.booleans()),
         "position": draw(st.integers(0, 80)),
     }

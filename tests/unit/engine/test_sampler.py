@@ -263,6 +263,20 @@ def test_a_row_that_is_not_finite_fails_alone(name: str, bad: float) -> None:
     assert sampled.logprobs[2] == good.logprobs[2]
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_log_probabilities_need_all_logits(temperature: float, bad: float) -> None:
+    """An id that may not come yet does no harm, but to a row that wants to know what is likely."""
+    logits = np.tile(_logits(), (2, 1))
+    logits[:, EOS] = bad
+    params = _params(temperature=temperature, min_tokens=5, seed=3)
+    rows = [_sequence(params), _sequence(replace(params, logprobs=2))]
+
+    sampled = sample(logits, SamplingMetadata(rows, VOCAB_SIZE))
+
+    assert sampled.failed_rows == (1,)
+
+
 def test_read_only_logits_are_not_written() -> None:
     """A runner may hand out memory it maps."""
     logits = _logits()
