@@ -17,8 +17,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 
-from provider_onnxruntime import cuda_graphs, cuda_runtime
-from provider_onnxruntime.cuda_graphs import GRAPH_ID, NO_GRAPH, GpuSessions
+from provider_core import gpu_models
+from provider_onnxruntime import cuda_runtime
+from provider_onnxruntime.cuda_graphs import GRAPH_ID, NO_GRAPH
 
 CUDA = "CUDAExecutionProvider"
 OF_HOST = frozenset({"total_sequence_length", "num_logits_to_keep"})
@@ -228,7 +229,7 @@ class ScriptedSession:
             self._execute(graphs[graph_id])
         else:
             assert {device for device, *_ in binding.outputs.values()} == {"cuda"}
-            assert cuda_graphs.SESSIONS._lock.locked(), "others may wait for the GPU meanwhile"
+            assert gpu_models.GPU_MODELS._lock.locked(), "others may wait for the GPU meanwhile"
             assert graph_id not in self._record.graphs
             if len(self._record.graphs) >= self._gpu.max_graphs:
                 raise RuntimeError("operation not permitted when stream is capturing")
@@ -270,7 +271,7 @@ class ScriptedGpu:
         self.refusal, self.max_graphs = "", 1000
         self.sessions: list[SessionRecord] = []
         script_memory(self.runtime, monkeypatch)
-        monkeypatch.setattr(cuda_graphs, "SESSIONS", GpuSessions())
+        monkeypatch.setattr(gpu_models, "GPU_MODELS", gpu_models.GpuModels())
         monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA])
         monkeypatch.setattr(ort, "preload_dlls", lambda: None)
         monkeypatch.setattr(ort, "InferenceSession", self._make_session)

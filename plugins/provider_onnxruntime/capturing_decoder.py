@@ -16,9 +16,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 import structlog
 
-from provider_core import ConfigurationError
+from provider_core import ConfigurationError, gpu_models
 from provider_core.decoder_io import DecoderIO, InputRole
-from provider_onnxruntime import cuda_graphs
 from provider_onnxruntime.cuda_graphs import NO_GRAPH, make_run_options
 from provider_onnxruntime.cuda_kv_pool import CudaKvPool
 from provider_onnxruntime.device_array import DeviceArray, bind_input, bind_output
@@ -155,7 +154,7 @@ class CapturingDecoder:
         """Run a step of a new shape; its graph, or none if nothing was run."""
         if not self._may_capture or self._session is None:
             return None
-        with cuda_graphs.SESSIONS.capturing() as is_alone:
+        with gpu_models.GPU_MODELS.capturing() as is_alone:
             if not is_alone:
                 self._say_waiting()
                 return None

@@ -8,11 +8,6 @@ A first run captures by itself: twice as it is, so that memory is there, then fo
 documentation, "Using CUDA Graphs"; `CUDAExecutionProvider::OnRunStart`).
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Lock
-from weakref import WeakSet
-
 import onnxruntime as ort
 import structlog
 
@@ -70,39 +65,3 @@ def make_run_options(graph_id: int) -> ort.RunOptions:
     options = ort.RunOptions()
     options.add_run_config_entry(GRAPH_ID, str(graph_id))
     return options
-
-
-class GpuSessions:
-    """The sessions on GPUs of a process: one captures only while there is no other.
-
-    While CUDA captures for ONNX Runtime, calls of any thread that might wait for a GPU fail, and
-    end the capture (`cudaStreamCaptureModeGlobal`): other models would fail in the middle of
-    a step. Replays harm nobody.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._open: WeakSet[ort.InferenceSession] = WeakSet()
-        self._num_opening = 0
-
-    def open(self, make: Callable[[], ort.InferenceSession]) -> ort.InferenceSession:
-        """Make a session while nothing is captured, and count it for as long as it lives."""
-        with self._lock:
-            self._num_opening += 1
-        try:
-            session = make()
-            self._open.add(session)
-            return session
-        finally:
-            with self._lock:
-                self._num_opening -= 1
-
-    @contextmanager
-    def capturing(self) -> Iterator[bool]:
-        """Let no session be opened meanwhile. Yields whether there is but one: else capture not."""
-        with self._lock:
-            yield len(self._open) + self._num_opening == 1
-
-
-SESSIONS = GpuSessions()
-"""Of this process."""

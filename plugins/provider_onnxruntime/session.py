@@ -104,9 +104,9 @@ def _list_providers(
 
 
 def _open_on_gpu(make: Callable[[], ort.InferenceSession]) -> ort.InferenceSession:
-    from provider_onnxruntime.cuda_graphs import SESSIONS  # noqa: PLC0415 - none on a CPU
+    from provider_core.gpu_models import GPU_MODELS  # noqa: PLC0415 - none on a CPU
 
-    return SESSIONS.open(make)
+    return GPU_MODELS.open(make)
 
 
 def session_options(settings: OnnxRuntimeSettings) -> ort.SessionOptions:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from provider_core import ConfigurationError, ModelSpec
 from provider_core.decoder_io import DecoderIO
+from provider_core.gpu_models import GPU_MODELS
 from provider_tensorrt.artefact import (
     DEFAULT_MAX_PREFILL_TOKENS,
     EngineLimits,
@@ -134,6 +135,21 @@ def _load_on_gpu(
             f"there is no GPU {settings.device_id} or no driver for it; without one set the "
             "option device to host"
         )
+
+    def load() -> TensorRtRunner:
+        return _load_with(library, capability, model, model_dir, settings, report)
+
+    return GPU_MODELS.open(load)
+
+
+def _load_with(
+    library: TensorRt,
+    capability: str,
+    model: ModelSpec,
+    model_dir: Path,
+    settings: TensorRtSettings,
+    report: Callable[[str], None],
+) -> TensorRtRunner:
     engine, content = find_or_build_engine(model, model_dir, settings, library, capability, report)
     _check(model, engine.manifest.decoder, engine.manifest.precision)
     if model.deterministic:

@@ -8,6 +8,7 @@ import structlog
 
 from provider_core import Batch, Candidates, RunnerInfo
 from provider_core.decoder_io import DecoderIO
+from provider_core.gpu_models import GPU_MODELS
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.block_store import BLOCK_SIZE, DeviceBlockStore
 from provider_tensorrt.candidate_graph import ALLOWED
@@ -179,6 +180,7 @@ class TensorRtRunner:
         self._decodes.clear()
         self._prefill.close()
         self._device.close()
+        GPU_MODELS.leave(self)
 
     def _note(self, batch: Batch, is_lost: npt.NDArray[np.bool_] | None) -> None:
         """Remember what slots hold now, and whether they came to NaN.

@@ -41,6 +41,7 @@ FLOORS = {
 PUBLIC = (
     "provider_core.server",
     "provider_core.decoder_io",
+    "provider_core.gpu_models",
     "provider_core.quantization",
     "provider_core.sources",
     "provider_core.testing",

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from provider_core import ConfigurationError, EngineDead, ModelRunner, ModelSpec
+from provider_core import ConfigurationError, EngineDead, ModelRunner, ModelSpec, gpu_models
 from provider_core.testing import RunnerContract, decode_batch, prefill_batches
 from provider_export.export import export_decoder
-from provider_onnxruntime import capturing_decoder, cuda_graphs, diagnose, load_model
+from provider_onnxruntime import capturing_decoder, diagnose, load_model
 from provider_onnxruntime.capturing_decoder import round_rows, round_window
 from provider_onnxruntime.cuda_graphs import NO_GRAPH
 from tests.decoder_variants import GrowingTarget, MaskedGenaiTarget, write_variant
@@ -264,6 +264,27 @@ def test_nothing_is_captured_beside_another_model(
     assert count_graphs(gpu.sessions[0]) == {1: 5, 2: 4}
 
 
+class ForeignModel:
+    """Of another backend."""
+
+
+def test_nothing_is_captured_beside_a_model_of_another_backend(
+    folders: dict[str, Path], gpu: ScriptedGpu
+) -> None:
+    """Nor does such a model load meanwhile: both are counted in one place."""
+    runner = load(folders["scatter"])
+    other = gpu_models.GPU_MODELS.open(ForeignModel)
+    with capture_logs() as logs:
+        runner.warm_up()
+    assert [line["event"] for line in logs] == ["graphs.waiting"]
+    assert count_graphs(gpu.sessions[0]) == {}
+
+    gpu_models.GPU_MODELS.leave(other)
+
+    generate_greedily(runner, PROMPTS[:1], 5)
+    assert set(count_graphs(gpu.sessions[0])) == {1}
+
+
 def test_graphs_are_not_counted_without_end(
     folders: dict[str, Path], gpu: ScriptedGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,7 +370,7 @@ def test_each_thread_captures_for_itself(folders: dict[str, Path], gpu: Scripted
     assert answers == [ReferenceDecoder(folders["checkpoint"]).greedy(PROMPTS[0], 6)]
     assert count_graphs(gpu.sessions[0]) == {1: 1, 2: 5}
     runner.close()
-    assert len(cuda_graphs.SESSIONS._open) == 0
+    assert len(gpu_models.GPU_MODELS._open) == 0
 
 
 @pytest.mark.parametrize("setting", ["on", "off"])
@@ -359,11 +380,11 @@ def test_a_closed_runner_holds_no_session(
     """Weights and what was compiled go with it, although somebody still holds the runner."""
     runner = load(folders["scatter"], cuda_graphs=setting)
     runner.warm_up()
-    assert len(cuda_graphs.SESSIONS._open) == len(gpu.sessions)
+    assert len(gpu_models.GPU_MODELS._open) == len(gpu.sessions)
     runner.close()
     runner.close()
 
-    assert len(cuda_graphs.SESSIONS._open) == 0
+    assert len(gpu_models.GPU_MODELS._open) == 0
     with pytest.raises(EngineDead, match="the decoder is closed"):
         runner.execute_model(decode_batch([1], [8]))
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from provider_core.gpu_models import GpuModels
 from provider_export.export import export_decoder
-from provider_tensorrt import building, cuda_device, loading
+from provider_tensorrt import building, cuda_device, loading, runner
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.decoder_graph import read_decoder
 from provider_tensorrt.host_device import HostDevice
@@ -82,3 +83,24 @@ def test_logits_are_compared(tmp_path: Path, family: str) -> None:
 def test_kernels_are_looked_for(tmp_path: Path) -> None:
     """Where the first start leaves them."""
     on_gpu.test_a_second_start_finds_what_the_first_compiled(tmp_path)
+
+
+def test_a_model_counts_while_it_is_on_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no other backend captures meanwhile."""
+    models = GpuModels()
+    for module in (loading, runner):
+        monkeypatch.setattr(module, "GPU_MODELS", models)
+    write_checkpoint(tmp_path)
+    export_decoder(tmp_path, tmp_path, target="tensorrt")
+    loaded = on_gpu.load_on_gpu(tmp_path)
+    with models.capturing() as is_alone:
+        assert is_alone
+    other = models.open(ScriptedCuda)  # whatever another backend has there
+    with models.capturing() as is_alone:
+        assert not is_alone
+    loaded.close()
+    with models.capturing() as is_alone:
+        assert is_alone
+    models.leave(other)
