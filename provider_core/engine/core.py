@@ -361,6 +361,8 @@ class EngineCore:
             self._emit_end(sequence, reason, error)
             if not self.scheduler.waiting.discard(sequence):
                 self.scheduler.release([sequence])
+        self._metadata = None
+        self._execution.forget()
 
     def _emit_end(self, sequence: Sequence, reason: FinishReason, error: Exception | None) -> None:
         self._outbox.end(sequence, reason, error)

@@ -126,6 +126,22 @@ def test_texts_that_ended_are_let_go() -> None:
     assert kept() is None
 
 
+@pytest.mark.parametrize("make_runner", [CandidateScriptedRunner, ScriptedRunner])
+def test_texts_that_are_dropped_at_the_end_are_let_go(make_runner: Any) -> None:
+    """Whoever still holds a closed engine holds none of them."""
+    bench = Bench(make_runner=make_runner)
+    grammar = ScriptedGrammar(*([{1, 2}] * 5))
+    kept = weakref.ref(grammar)
+    bench.add("a", grammar=grammar)
+    del grammar
+    bench.step(2)
+    bench.core.abort_all()
+    bench.deliver()
+    assert bench.last("a").finish_reason == "abort"
+    gc.collect()
+    assert kept() is None
+
+
 def test_a_batch_of_edited_rows_is_asked_for_whole() -> None:
     """Candidates that nobody reads would come for nothing."""
     bench = Bench(make_runner=CandidateScriptedRunner)
