@@ -157,7 +157,8 @@ def sample(logits: npt.NDArray[np.float32], metadata: SamplingMetadata) -> Sampl
         entries = token_logprobs(logits[rows], token_ids[rows], num_top)
         logprobs.update(zip(rows, entries, strict=True))
     unrated = [row for row, entry in logprobs.items() if isnan(entry.logprob or 0.0)]
-    is_failed[unrated], highest[unrated] = True, np.nan
+    if unrated:
+        is_failed[unrated], highest[unrated] = True, np.nan
     for row, sequence in metadata.counted:
         if sequence.counts is not None and row not in unclear_rows:
             sequence.counts.add(int(token_ids[row]))
