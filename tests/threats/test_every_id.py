@@ -45,6 +45,7 @@ def all_test_names() -> set[str]:
     return {
         node.name
         for path in TESTS.rglob("test_*.py")
+        if ".venv" not in path.parts
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.name.startswith("test_")
