@@ -45,16 +45,28 @@ Serve = Callable[[str], AbstractAsyncContextManager[Serving]]
 
 
 async def answer(served: Serving, **fields: Any) -> dict[str, Any]:
-    """The first choice of a whole answer, its calls as pairs of name and arguments."""
+    """The first choice of a whole answer, its calls as pairs of name and arguments.
+
+    Of the last call of an answer that was cut, the arguments may be `None`.
+    """
     response = await served.chat(**{"tools": TOOLS, "max_tokens": 300, **fields})
     body = await response.json()
     assert response.status == 200, body
     choice: dict[str, Any] = body["choices"][0]
     calls = choice["message"].get("tool_calls", [])
     choice["calls"] = [
-        (call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls
+        (call["function"]["name"], read_arguments(call, choice["finish_reason"])) for call in calls
     ]
     return choice
+
+
+def read_arguments(call: dict[str, Any], finish_reason: str) -> Any:
+    """A call's arguments, which only an answer that was cut may leave unfinished."""
+    try:
+        return json.loads(call["function"]["arguments"])
+    except json.JSONDecodeError:
+        assert finish_reason == "length"
+        return None
 
 
 async def streamed(served: Serving, **fields: Any) -> tuple[str, list[tuple[str, Any]], str]:
