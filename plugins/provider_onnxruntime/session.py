@@ -25,6 +25,9 @@ CACHE_DIMENSION = "max_sequence_length"
 ENABLE_GRAPHS = "enable_cuda_graph"  # option of the provider
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 LOG_ERRORS = 3  # ONNX Runtime's severity
+MAX_SERIAL_THREADS = 2
+"""Up to so many, weights are packed by one: the server is imported by another meanwhile."""
+
 NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION"  # read when a session is made
 _environment = Lock()
 
@@ -119,7 +122,8 @@ def session_options(settings: OnnxRuntimeSettings) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
     options.log_severity_level = LOG_ERRORS
-    options.add_session_config_entry("session.prepack.enable_parallel", "1")
+    packs_in_parallel = settings.intra_op_num_threads > MAX_SERIAL_THREADS
+    options.add_session_config_entry("session.prepack.enable_parallel", str(int(packs_in_parallel)))
     spins = settings.spin_duration_us > 0
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     if spins:
