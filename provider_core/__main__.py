@@ -1,5 +1,6 @@
 """The command `provider`: it hears stop signals before it imports what it needs."""
 
+import gc
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ def main() -> None:
     SIGHUP would end it, too: it is ignored, and the file is read anew once the models are loaded.
     """
     if sys.argv[1:2] == ["serve"]:
+        gc.disable()  # what imports make stays; `run` turns it on again
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, lambda *_: os._exit(0))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

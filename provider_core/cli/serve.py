@@ -35,10 +35,8 @@ def serve(
 
     Options win over PROVIDER_* variables, those over the configuration file.
     """
-    import gc
     import time
 
-    gc.disable()  # what imports make stays; `run` turns it on again
     _import_structlog()
     from provider_core.lifecycle import Lifecycle, process_started_s
     from provider_core.settings import load_settings
