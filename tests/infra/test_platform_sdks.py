@@ -54,7 +54,7 @@ MISTAKES = {
         ("containerConcurrency", "concurrency"),
         ("timeoutSeconds: 300", "timeoutSeconds: 5m"),
         ("livenessProbe", "healthProbe"),
-        ("kind: Service", "kind: Servce"),
+        ("kind: Service", "kind: Servizio"),
         ("timeoutSeconds", "terminationGracePeriodSeconds"),  # a pod's, but not a revision's
     ),
     "kserve": (
