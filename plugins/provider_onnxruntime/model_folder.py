@@ -6,15 +6,15 @@ folder, needs operators from a library of its own, or carries compiled code for 
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from provider_core import ConfigurationError
 from provider_core.decoder_io import DecoderIO, describe_decoder, read_genai_names
+from provider_core.model_files import find_data_file, resolve_beneath
 from provider_onnxruntime.onnx_file import OnnxFile, StoredTensor, read_onnx_file
 
 CANDIDATES = ("model.onnx", "onnx/model.onnx")
@@ -164,49 +164,6 @@ def _describe(folder: Path, file: OnnxFile) -> DecoderIO:
     return describe_decoder(file.inputs, file.outputs, op_types, names, head_dim)
 
 
-def resolve_beneath(folder: Path, name: str, *, what: str) -> Path:
-    """A file inside `folder`, reached without links but those of huggingface_hub's cache.
-
-    Raises:
-        ConfigurationError: The name is absolute, climbs, goes through a link, or is no file.
-    """
-    parts = PurePosixPath(name).parts
-    if not name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute():
-        raise ConfigurationError(f"{what} {name!r} must be a path inside the model's folder")
-    if ".." in parts or "\\" in name or "\0" in name or PureWindowsPath(name).drive:
-        raise ConfigurationError(f"{what} {name!r} must not leave the model's folder")
-    path = folder.joinpath(*parts)
-    beneath = Path(os.path.realpath(folder)).joinpath(*parts)
-    if Path(os.path.realpath(path)) != beneath and not _is_cached_blob(path, beneath):
-        raise ConfigurationError(
-            f"{what} {name!r} is a link; copy the model into a folder of plain files"
-        )
-    if not path.is_file():
-        raise ConfigurationError(f"{what} {name!r} is not a file in {folder}")
-    return path
-
-
-def _is_cached_blob(path: Path, beneath: Path) -> bool:
-    """Whether a link of huggingface_hub's cache leads to the blobs of its own repository.
-
-    `models--org--name/snapshots/<commit>/` holds links to files of `models--org--name/blobs/`. The
-    runtime follows them as long as a model and its weights are in one folder in the end.
-
-    Args:
-        path: As it was asked for.
-        beneath: Where it is, if no part of its folder is a link.
-    """
-    if Path(os.path.realpath(path.parent)) != beneath.parent:
-        return False
-    blobs = Path(os.path.realpath(path)).parent
-    return any(
-        above.name == "snapshots"
-        and above.parent.name.startswith("models--")
-        and above.parent / "blobs" == blobs
-        for above in beneath.parents
-    )
-
-
 def check_operators(file: OnnxFile) -> None:
     """Refuse operators that only a library beside the model could run, and compiled engines.
 
@@ -244,7 +201,8 @@ def check_external_data(folder: Path, path: Path, weights: Iterable[StoredTensor
         what = f"weight {weight.name!r}: external data"
         location = weight.external.get("location", "")
         if location not in files:
-            files[location] = _check_data_file(folder, path.parent, location, what)
+            target = find_data_file(folder, path.parent, location, what=what)
+            files[location] = target, target.stat().st_size
         target, file_size = files[location]
         start, size = _external_range(weight, file_size, what)
         ranges.setdefault(target, []).append((start, start + size, weight.name))
@@ -253,17 +211,6 @@ def check_external_data(folder: Path, path: Path, weights: Iterable[StoredTensor
         for (_, end, name), (start, _, other) in pairwise(used):
             if start < end:
                 raise ConfigurationError(f"weights {name!r} and {other!r} overlap in their file")
-
-
-def _check_data_file(folder: Path, beside: Path, location: str, what: str) -> tuple[Path, int]:
-    """The file at a location and its size, if it is a plain file of the model's folder."""
-    target = resolve_beneath(beside, location, what=what)
-    if not target.is_relative_to(folder):
-        raise ConfigurationError(f"{what} {location!r} must not leave the model's folder")
-    status = target.stat()
-    if status.st_nlink != 1:
-        raise ConfigurationError(f"{what} {location!r} is a hard link; copy the file")
-    return target, status.st_size
 
 
 def read_precision(file: OnnxFile) -> str | None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provider_core import ConfigurationError
+from provider_core.model_files import resolve_beneath
 from provider_onnxruntime.model_folder import (
     DecoderFile,
     check_external_data,
     check_operators,
     read_decoder,
-    resolve_beneath,
 )
 from provider_onnxruntime.onnx_file import OnnxFile, read_onnx_file
 from provider_onnxruntime.settings import OnnxRuntimeSettings

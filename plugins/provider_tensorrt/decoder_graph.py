@@ -25,13 +25,12 @@ tensor                   shape, dtype                       meaning
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -40,6 +39,7 @@ from onnx import helper, numpy_helper
 
 from provider_core import ConfigurationError
 from provider_core.decoder_io import DecoderIO, TensorSpec, describe_decoder
+from provider_core.model_files import find_data_file
 
 MODEL_FILE, CONFIG_FILE = "model.onnx", "config.json"
 WINDOW = "window"
@@ -231,10 +231,7 @@ def _stored_tensors(
 
 
 def _find_data_files(folder: Path, weights: Iterable[onnx.TensorProto]) -> tuple[Path, ...]:
-    """The plain files in the folder that hold weights.
-
-    They are reached without links, but those of huggingface_hub's cache.
-    """
+    """The plain files in the folder that hold weights."""
     locations = {
         entry.value
         for weight in weights
@@ -242,40 +239,9 @@ def _find_data_files(folder: Path, weights: Iterable[onnx.TensorProto]) -> tuple
         for entry in weight.external_data
         if entry.key == "location"
     }
-    files = []
-    for location in sorted(locations):
-        parts = PurePosixPath(location).parts
-        path = folder.joinpath(*parts)
-        beneath = Path(os.path.realpath(folder)).joinpath(*parts)
-        is_outside = not parts or ".." in parts or PurePosixPath(location).is_absolute()
-        is_there = Path(os.path.realpath(path)) == beneath or _is_cached_blob(path, beneath)
-        if is_outside or not is_there:
-            raise ConfigurationError(
-                f"weights lie in {location!r}, which is no plain file of the model's folder"
-            )
-        if not path.is_file():
-            raise ConfigurationError(f"{path}, which holds weights, is missing")
-        files.append(path)
-    return tuple(files)
-
-
-def _is_cached_blob(path: Path, beneath: Path) -> bool:
-    """Whether a link of huggingface_hub's cache leads to the blobs of its own repository.
-
-    `models--org--name/snapshots/<commit>/` holds links to files of `models--org--name/blobs/`.
-
-    Args:
-        path: As it was asked for.
-        beneath: Where it is, if no part of its folder is a link.
-    """
-    if Path(os.path.realpath(path.parent)) != beneath.parent:
-        return False
-    blobs = Path(os.path.realpath(path)).parent
-    return any(
-        above.name == "snapshots"
-        and above.parent.name.startswith("models--")
-        and above.parent / "blobs" == blobs
-        for above in beneath.parents
+    return tuple(
+        find_data_file(folder, folder, location, what="external data")
+        for location in sorted(locations)
     )
 
 

@@ -42,6 +42,7 @@ PUBLIC = (
     "provider_core.server",
     "provider_core.decoder_io",
     "provider_core.gpu_models",
+    "provider_core.model_files",
     "provider_core.quantization",
     "provider_core.sources",
     "provider_core.testing",
