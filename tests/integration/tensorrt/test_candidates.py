@@ -48,14 +48,6 @@ class CountingDevice(HostDevice):
         super().upload(target, source)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny decoder."""
-    folder = write_checkpoint(tmp_path_factory.mktemp("tiny"))
-    export_decoder(folder, folder, target="tensorrt")
-    return folder
-
-
 @pytest.fixture
 def device(folder: Path) -> Iterator[CountingDevice]:
     """It on the CPU."""

@@ -10,8 +10,6 @@ import pytest
 from cuda.bindings import runtime
 
 from provider_core import EngineDead
-from provider_export.export import export_decoder
-from provider_tensorrt import cuda_device
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.cuda_device import CudaDevice
 from provider_tensorrt.decoder_graph import read_decoder
@@ -26,7 +24,6 @@ from tests.integration.tensorrt.scripted_gpu import (
     ScriptedEngine,
     ScriptedTensorRt,
 )
-from tests.tiny_checkpoints import write_checkpoint
 
 LIMITS = EngineLimits(max_model_len=256, max_num_seqs=4, max_prefill_tokens=64)
 ENGINE = "ab" * 32
@@ -74,22 +71,6 @@ class ScriptedRtx:
 
         monkeypatch.setattr(ScriptedEngine, "create_runtime_config", make_rtx_config)
         monkeypatch.setattr(ScriptedEngine, "create_execution_context", make_rtx_context)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny decoder."""
-    folder = write_checkpoint(tmp_path_factory.mktemp("tiny"))
-    export_decoder(folder, folder, target="tensorrt")
-    return folder
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> ScriptedCuda:
-    """A GPU."""
-    cuda = ScriptedCuda()
-    monkeypatch.setattr(cuda_device, "cuda", cuda)
-    return cuda
 
 
 @pytest.fixture

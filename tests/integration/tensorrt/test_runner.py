@@ -40,14 +40,6 @@ KEPT = "num_logits_to_keep"
 PROMPT = [3, 14, 15, 92, 65, 35, 89, 79]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny decoder."""
-    folder = write_checkpoint(tmp_path_factory.mktemp("tiny"))
-    export_decoder(folder, folder, target="tensorrt")
-    return folder
-
-
 @pytest.fixture
 def device(folder: Path) -> Iterator[HostDevice]:
     """It on the CPU."""

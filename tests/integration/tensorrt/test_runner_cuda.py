@@ -14,8 +14,6 @@ from cuda.bindings import runtime
 
 from provider_core import ConfigurationError, EngineDead, ModelRunner
 from provider_core.testing import RunnerContract
-from provider_export.export import export_decoder
-from provider_tensorrt import cuda_device
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.cuda_device import CudaDevice
 from provider_tensorrt.decoder_graph import read_decoder
@@ -32,27 +30,10 @@ from tests.integration.tensorrt.scripted_gpu import (
     ScriptedTensorRt,
 )
 from tests.reference_decoder import ReferenceDecoder
-from tests.tiny_checkpoints import write_checkpoint
 
 LIMITS = EngineLimits(max_model_len=256, max_num_seqs=4, max_prefill_tokens=64, num_candidates=8)
 ENGINE = b"engine"
 PROMPTS = [[3, 14, 15, 92, 65], [35, 89, 79], [32, 38, 46, 26, 43, 38]]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny decoder."""
-    folder = write_checkpoint(tmp_path_factory.mktemp("tiny"))
-    export_decoder(folder, folder, target="tensorrt")
-    return folder
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> ScriptedCuda:
-    """A GPU."""
-    cuda = ScriptedCuda()
-    monkeypatch.setattr(cuda_device, "cuda", cuda)
-    return cuda
 
 
 def make_device(cuda: ScriptedCuda, folder: Path, **options: Any) -> CudaDevice:
