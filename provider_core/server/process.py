@@ -62,7 +62,9 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
         loader = BackendLoader(plugins, settings, lifecycle)
         loader.begin(specs[0])
         with lifecycle.phase("import"):
-            from provider_core.server.serving import serve_until_stopped  # noqa: PLC0415 - see above
+            import uvloop  # noqa: PLC0415 - see above
+
+            from provider_core.server.serving import serve_until_stopped  # noqa: PLC0415
         if settings.server.checkpoint_url is not None:
             from provider_core.server.snapshot import take_snapshot  # noqa: PLC0415 - for few
 
@@ -77,7 +79,7 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
             _listen(listeners, lifecycle)
         gc.freeze()  # modules stay: no collection looks at them again
         gc.enable()
-        code = serve_until_stopped(
+        serving = serve_until_stopped(
             settings,
             read_settings,
             plugins,
@@ -88,6 +90,7 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
             exit_now,
             listeners,
         )
+        code = uvloop.run(serving)
     except ProviderError as error:
         log.error("server.failed", error=error.message)  # noqa: TRY400 - the message says it all
         print(f"provider: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - for a person

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 import structlog
-import uvloop
 
 from provider_core.access.keys import KeyStore
 from provider_core.access.plugin import ApiKeyPlugin
@@ -26,7 +25,7 @@ from provider_core.types import ModelSpec
 log = structlog.get_logger()
 
 
-def serve_until_stopped(
+async def serve_until_stopped(
     settings: Settings,
     read_settings: Callable[[], Settings],
     plugins: PluginManager,
@@ -56,32 +55,6 @@ def serve_until_stopped(
     Raises:
         ProviderError: The server cannot start.
     """
-    return uvloop.run(
-        _serve(
-            settings,
-            read_settings,
-            plugins,
-            specs,
-            loader,
-            lifecycle,
-            writer,
-            exit_now,
-            listeners,
-        )
-    )
-
-
-async def _serve(
-    settings: Settings,
-    read_settings: Callable[[], Settings],
-    plugins: PluginManager,
-    specs: Sequence[ModelSpec],
-    loader: BackendLoader,
-    lifecycle: Lifecycle,
-    writer: LineWriter,
-    exit_now: ExitNow,
-    listeners: Listeners,
-) -> int:
     plugins.register(TextDefaults(settings), "core-text")
     keys, minted = _register_keys(settings, plugins)
     server = Server(
