@@ -5,14 +5,17 @@ and bills for you. One `task` per encoder: a vector for each text (`embed`), or 
 pair of query and document (`score`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from provider_core.interfaces import RunnerInfo
+
+if TYPE_CHECKING:  # a start imports this long before it has arrays
+    import numpy as np
+    import numpy.typing as npt
 
 EncoderTask = Literal["embed", "score"]
 

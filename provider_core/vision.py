@@ -1,9 +1,12 @@
 """What a `ModelRunner` or an `Engine` can do besides: see."""
 
-from typing import Protocol, runtime_checkable
+from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:  # a start imports this long before it has arrays
+    import numpy as np
+    import numpy.typing as npt
 
 
 @runtime_checkable

@@ -1,22 +1,11 @@
 """The command line, `provider`. Commands import what they need inside, so that help is quick."""
 
 import sys
+from collections.abc import Collection
+from importlib import import_module
 
 import typer
 
-from provider_core.cli.bench import bench
-from provider_core.cli.chat import chat
-from provider_core.cli.check import check
-from provider_core.cli.credits import app as credits_app
-from provider_core.cli.docs import docs
-from provider_core.cli.doctor import doctor
-from provider_core.cli.keys import app as keys_app
-from provider_core.cli.plan import plan
-from provider_core.cli.plugins import app as plugins_app
-from provider_core.cli.pull import pull
-from provider_core.cli.serve import serve
-from provider_core.cli.usage import app as usage_app
-from provider_core.cli.version import version
 from provider_core.errors import ConfigurationError, PluginError, ProviderError
 
 BUILT_IN = (
@@ -24,41 +13,42 @@ BUILT_IN = (
     "chat",
     "bench",
     "check",
-    "credits",
     "docs",
     "doctor",
-    "keys",
     "plan",
-    "plugins",
     "pull",
+    "credits",
+    "keys",
+    "plugins",
     "usage",
     "version",
 )
+"""Every command, in the order of the help; each is the module of its name."""
+
+_GROUPS = {"credits", "keys", "plugins", "usage"}
 
 
-def make_cli() -> typer.Typer:
-    """The command line without what plugins add."""
+def make_cli(commands: Collection[str] = BUILT_IN) -> typer.Typer:
+    """The command line without what plugins add.
+
+    Args:
+        commands: Which of `BUILT_IN` it has.
+    """
     app = typer.Typer(
         name="provider",
         help="Turn a folder with an ONNX model into a listed, billable LLM provider.",
+        callback=lambda: None,  # so that one command alone keeps its name, too
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command()(serve)
-    app.command()(chat)
-    app.command()(bench)
-    app.command()(check)
-    app.command()(docs)
-    app.command()(doctor)
-    app.command()(plan)
-    app.command()(pull)
-    app.add_typer(credits_app, name="credits")
-    app.add_typer(keys_app, name="keys")
-    app.add_typer(plugins_app, name="plugins")
-    app.add_typer(usage_app, name="usage")
-    app.command()(version)
+    for name in commands:
+        module = import_module(f"provider_core.cli.{name}")
+        if name in _GROUPS:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
     return app
 
 
@@ -67,10 +57,10 @@ def main() -> None:
 
     Exits with 2 if a setting, a plugin or the command line is wrong and 1 for any other failure.
     """
-    app = make_cli()
     try:
         if sys.argv[1:2] and sys.argv[1] in BUILT_IN:
-            app()
+            make_cli(sys.argv[1:2])()  # typer takes its time for each command
+        app = make_cli()
         _add_plugin_commands(app)
         app()
     except ProviderError as error:

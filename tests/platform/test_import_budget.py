@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {
     *("pydantic", "pydantic_core", "pydantic_settings", "annotated_types", "typing_inspection"),
     *("typer", "annotated_doc", "shellingham", "colorama"),
-    *("numpy", "orjson", "pluggy", "structlog", "dotenv", "typing_extensions"),
+    *("orjson", "pluggy", "structlog", "dotenv", "typing_extensions"),
     "provider_core",
 }
 MOST_MODULES = 600  # of them and of the standard library; 525 were when this was written
