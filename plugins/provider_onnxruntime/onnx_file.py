@@ -244,7 +244,7 @@ def _dtype(number: int) -> str:
 
 
 def _text(value: int | memoryview) -> str:
-    return bytes(_view(value)).decode()
+    return str(_view(value), "utf-8")
 
 
 def _view(value: int | memoryview) -> memoryview:
