@@ -24,9 +24,11 @@ CACHE_DIMENSION = "max_sequence_length"
 
 ENABLE_GRAPHS = "enable_cuda_graph"  # option of the provider
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+PARALLEL_PACKING = "session.prepack.enable_parallel"
 LOG_ERRORS = 3  # ONNX Runtime's severity
 MAX_SERIAL_THREADS = 2
-"""Up to so many, weights are packed by one: the server is imported by another meanwhile."""
+MAX_SERIAL_BYTES = 2**30
+"""Up to so many, weights are packed by one thread: another imports the server meanwhile."""
 
 NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION"  # read when a session is made
 _environment = Lock()
@@ -70,6 +72,9 @@ def open_session(
         if max_model_len is not None:
             options.add_free_dimension_override_by_name(CACHE_DIMENSION, max_model_len)
     try:
+        is_serial = settings.intra_op_num_threads <= MAX_SERIAL_THREADS
+        packs_in_parallel = not is_serial or _size(path) > MAX_SERIAL_BYTES
+        options.add_session_config_entry(PARALLEL_PACKING, str(int(packs_in_parallel)))
         if is_optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if save_as is not None:
@@ -90,6 +95,11 @@ def open_session(
     if settings.provider != "cpu":
         _check_assignment(session, provider)
     return session
+
+
+def _size(path: Path) -> int:
+    """Bytes of a graph and of all that lies beside it, which are its weights."""
+    return sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
 
 
 def _list_providers(
@@ -122,8 +132,6 @@ def session_options(settings: OnnxRuntimeSettings) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
     options.log_severity_level = LOG_ERRORS
-    packs_in_parallel = settings.intra_op_num_threads > MAX_SERIAL_THREADS
-    options.add_session_config_entry("session.prepack.enable_parallel", str(int(packs_in_parallel)))
     spins = settings.spin_duration_us > 0
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     if spins:

@@ -157,6 +157,32 @@ def test_the_environment_and_the_options_set_the_session(monkeypatch: pytest.Mon
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
+@pytest.mark.parametrize(
+    ("threads", "weights_bytes", "in_parallel"), [(2, 2**20, "0"), (2, 2**30 + 1, "1"), (3, 1, "1")]
+)
+def test_small_weights_leave_a_core_to_the_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    weights_bytes: int,
+    in_parallel: str,
+) -> None:
+    """On two cores one thread packs them, while another imports the server."""
+    (tmp_path / "model.onnx").touch()
+    with (tmp_path / "model.onnx.data").open("wb") as sparse:
+        sparse.truncate(weights_bytes)
+    made: list[ort.SessionOptions] = []
+
+    def make(_: str, options: ort.SessionOptions, **__: object) -> object:
+        made.append(options)
+        return object()
+
+    monkeypatch.setattr(session.ort, "InferenceSession", make)
+    settings = read_settings({"intra_op_num_threads": threads})
+    session.open_session(tmp_path / "model.onnx", settings)
+    assert made[0].get_session_config_entry(session.PARALLEL_PACKING) == in_parallel
+
+
 def test_threads_are_never_more_than_cores() -> None:
     """By default one thread per physical core that this process may use."""
     assert read_settings({}).intra_op_num_threads == count_usable_cores()
