@@ -177,7 +177,7 @@ def test_small_weights_leave_a_core_to_the_start(
         made.append(options)
         return object()
 
-    monkeypatch.setattr(session.ort, "InferenceSession", make)
+    monkeypatch.setattr(ort, "InferenceSession", make)
     settings = read_settings({"intra_op_num_threads": threads})
     session.open_session(tmp_path / "model.onnx", settings)
     assert made[0].get_session_config_entry(session.PARALLEL_PACKING) == in_parallel
