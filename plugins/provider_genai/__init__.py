@@ -16,16 +16,18 @@ def load_model(model: ModelSpec, model_dir: Path) -> Engine | None:
     """Load a folder for which this backend is named."""
     if model.backend != NAME:
         return None
+    from provider_core.plugin_settings import read_backend_settings
     from provider_genai.engine import GenaiEngine
     from provider_genai.folder import read_folder
-    from provider_genai.settings import read_settings
+    from provider_genai.settings import GenaiSettings
 
     if model.precision is not None:
         raise ConfigurationError("the backend genai runs weights as they are stored")
+    settings = read_backend_settings(NAME, GenaiSettings, model.options)
     folder = read_folder(model_dir)
     return GenaiEngine(
         folder,
-        read_settings(model.options),
+        settings,
         max_num_seqs=model.max_num_seqs,
         max_model_len=min(model.max_model_len, folder.max_length or model.max_model_len),
     )

@@ -19,13 +19,14 @@ def load_model(model: ModelSpec, model_dir: Path) -> ModelRunner | Encoder | Non
             return None
         raise ConfigurationError(f"{model_dir} holds no ONNX decoder (model.onnx)")
 
+    from provider_core.plugin_settings import read_backend_settings
     from provider_onnxruntime.encoder_folder import find_encoder
     from provider_onnxruntime.onnx_file import read_onnx_file
-    from provider_onnxruntime.settings import read_settings
+    from provider_onnxruntime.settings import OnnxRuntimeSettings
     from provider_onnxruntime.vision_folder import find_vision
     from provider_onnxruntime.weight_sets import choose_weights
 
-    settings = read_settings(model.options)
+    settings = read_backend_settings(NAME, OnnxRuntimeSettings, model.options)
     vision = find_vision(model_dir, settings)
     if vision is not None:
         from provider_onnxruntime.vision_runner import VisionRunner

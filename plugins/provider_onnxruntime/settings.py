@@ -1,16 +1,12 @@
 """Settings of this backend: `PROVIDER_ONNXRUNTIME_*`, or one model's `options` over them."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from provider_core import ConfigurationError
-
-PREFIX = "PROVIDER_ONNXRUNTIME_"
 CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "<microseconds or max> <period>"
 SIBLINGS_FILE = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
@@ -66,7 +62,7 @@ class OnnxRuntimeSettings(BaseSettings):
     """How sessions run."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix="PROVIDER_ONNXRUNTIME_", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
     provider: Literal["cpu", "cuda", "tensorrt_rtx"] = Field(
@@ -125,31 +121,3 @@ class OnnxRuntimeSettings(BaseSettings):
         description="Sizes to which an encoder's vectors may be cut, comma-separated; default: as "
         "its folder says.",
     )
-
-
-def read_settings(options: Mapping[str, object]) -> OnnxRuntimeSettings:
-    """The environment's settings, a model's own options over them.
-
-    Raises:
-        ConfigurationError: An option or a variable is unknown or invalid; named.
-    """
-    _refuse_unknown_variables()
-    for name in options:
-        if name not in OnnxRuntimeSettings.model_fields:
-            known = ", ".join(OnnxRuntimeSettings.model_fields)
-            raise ConfigurationError(f"onnxruntime option {name!r} is not one of {known}")
-    values: dict[str, Any] = dict(options)  # pydantic checks them
-    try:
-        return OnnxRuntimeSettings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"onnxruntime option {name}: {first['msg']}") from error
-
-
-def _refuse_unknown_variables() -> None:
-    """Refuse what pydantic ignores: a variable that no field has, such as a slip in a name."""
-    known = {f"{PREFIX}{name}".lower() for name in OnnxRuntimeSettings.model_fields}
-    for variable in EnvSettingsSource(OnnxRuntimeSettings).env_vars:  # in lower case
-        if variable.startswith(PREFIX.lower()) and variable not in known:
-            raise ConfigurationError(f"{variable.upper()} is no variable of this backend")

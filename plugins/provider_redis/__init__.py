@@ -68,7 +68,8 @@ def _settings() -> "RedisSettings | None":
     """The settings, if they name a Redis."""
     if not any(name.upper().startswith(b"PROVIDER_REDIS_") for name in os.environb):
         return None  # pydantic is asked where there is an answer only: that is 3 ms of each start
-    from provider_redis.settings import read_settings
+    from provider_core.plugin_settings import read_plugin_settings
+    from provider_redis.settings import RedisSettings
 
-    settings = read_settings()
+    settings = read_plugin_settings(RedisSettings)
     return None if settings.url is None else settings

@@ -2,19 +2,15 @@
 
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
-
-from provider_core import ConfigurationError
-
-PREFIX = "PROVIDER_REDIS_"
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class RedisSettings(BaseSettings):
     """Which Redis, and for how long it is waited for."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
+        env_prefix="PROVIDER_REDIS_",
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
@@ -61,21 +57,3 @@ class RedisSettings(BaseSettings):
         if not is_clear:
             raise ValueError("write `/`, `?`, `#` and `@` in a password as %2F, %3F, %23 and %40")
         return url
-
-
-def read_settings() -> RedisSettings:
-    """The environment's settings.
-
-    Raises:
-        ConfigurationError: A variable is unknown or invalid; named, without its value.
-    """
-    for variable in EnvSettingsSource(RedisSettings).env_vars:  # in lower case
-        name = variable.removeprefix(PREFIX.lower())
-        if variable != name and name not in RedisSettings.model_fields:
-            raise ConfigurationError(f"{variable.upper()} is no variable of this plugin")
-    try:
-        return RedisSettings()
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        name = PREFIX + "".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"{name}: {first['msg']}") from None  # the value may be a secret

@@ -6,6 +6,7 @@ from pathlib import Path
 from provider_core import ConfigurationError, ModelSpec
 from provider_core.decoder_io import DecoderIO
 from provider_core.gpu_models import GPU_MODELS
+from provider_core.plugin_settings import read_backend_settings
 from provider_tensorrt.artefact import (
     DEFAULT_MAX_PREFILL_TOKENS,
     EngineLimits,
@@ -18,7 +19,7 @@ from provider_tensorrt.device import Device
 from provider_tensorrt.kernel_cache import FOLDER, KernelCache
 from provider_tensorrt.library import INSTALL_COMMAND, TensorRt, find_capability, find_library
 from provider_tensorrt.runner import TensorRtRunner
-from provider_tensorrt.settings import TensorRtSettings, read_settings
+from provider_tensorrt.settings import TensorRtSettings
 
 LOGITS_DTYPES = frozenset({"float32", "float16"})
 CACHE_DTYPES = LOGITS_DTYPES | {"bfloat16"}  # which `onnx` registers with numpy; only copied here
@@ -40,7 +41,7 @@ def load_runner(model: ModelSpec, model_dir: Path, report: Callable[[str], None]
         ConfigurationError: There is no such device, no engine for it, or no room in its memory, or
             the model asks for what this backend does not do.
     """
-    settings = read_settings(model.options)
+    settings = read_backend_settings("tensorrt", TensorRtSettings, model.options)
     if settings.device == "host":
         return _load_on_host(model, model_dir, settings)
     return _load_on_gpu(model, model_dir, settings, report)

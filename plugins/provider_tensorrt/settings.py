@@ -1,17 +1,13 @@
 """Settings of this backend: `PROVIDER_TENSORRT_*`, or one model's `options` over them."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from provider_core import ConfigurationError
 from provider_tensorrt.library import LibraryName
-
-PREFIX = "PROVIDER_TENSORRT_"
 
 
 def _split(value: object) -> object:
@@ -33,7 +29,7 @@ class TensorRtSettings(BaseSettings):
     """How engines are found and run."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix="PROVIDER_TENSORRT_", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
     device: Literal["cuda", "host"] = Field(
@@ -61,26 +57,3 @@ class TensorRtSettings(BaseSettings):
     memory_reserve_mib: int = Field(
         512, ge=0, description="Memory left free when slots are allocated."
     )
-
-
-def read_settings(options: Mapping[str, object]) -> TensorRtSettings:
-    """The environment's settings, a model's own options over them.
-
-    Raises:
-        ConfigurationError: An option or a variable is unknown or invalid; named.
-    """
-    known = {f"{PREFIX}{name}".lower() for name in TensorRtSettings.model_fields}
-    for variable in EnvSettingsSource(TensorRtSettings).env_vars:  # in lower case
-        if variable.startswith(PREFIX.lower()) and variable not in known:
-            raise ConfigurationError(f"{variable.upper()} is no variable of this backend")
-    for name in options:
-        if name not in TensorRtSettings.model_fields:
-            names = ", ".join(TensorRtSettings.model_fields)
-            raise ConfigurationError(f"tensorrt option {name!r} is not one of {names}")
-    values: dict[str, Any] = dict(options)  # pydantic checks them
-    try:
-        return TensorRtSettings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"tensorrt option {name}: {first['msg']}") from error

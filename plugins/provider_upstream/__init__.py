@@ -16,12 +16,13 @@ def load_model(model: ModelSpec, model_dir: Path) -> Engine | None:
     """Wait for the upstream, and forward to it; the folder holds a tokenizer and no weights."""
     if model.backend != NAME:
         return None
+    from provider_core.plugin_settings import read_backend_settings
     from provider_upstream.discovery import find_upstream
     from provider_upstream.engine import UpstreamEngine
     from provider_upstream.piece_encoder import read_piece_encoder
-    from provider_upstream.settings import read_settings
+    from provider_upstream.settings import UpstreamSettings
 
-    settings = read_settings(model.options)
+    settings = read_backend_settings(NAME, UpstreamSettings, model.options)
     encoder = read_piece_encoder(model_dir)
     upstream = find_upstream(settings, encoder)
     return UpstreamEngine(

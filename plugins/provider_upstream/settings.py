@@ -1,14 +1,9 @@
 """Settings of this backend: `PROVIDER_UPSTREAM_*`, or one model's `options` over them."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
-
-from provider_core import ConfigurationError
-
-PREFIX = "PROVIDER_UPSTREAM_"
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Dialect = Literal["vllm", "openai"]
 """Which fields a request may have: OpenAI's own, or those and vLLM's."""
@@ -18,7 +13,7 @@ class UpstreamSettings(BaseSettings):
     """Where the upstream is and what it understands."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix="PROVIDER_UPSTREAM_", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
     base_url: str = Field(
@@ -63,22 +58,3 @@ class UpstreamSettings(BaseSettings):
     def url(self, path: str) -> str:
         """The address of one of its resources."""
         return f"{self.base_url.rstrip('/')}/{path}"
-
-
-def read_settings(options: Mapping[str, object]) -> UpstreamSettings:
-    """The environment's settings, a model's own options over them.
-
-    Raises:
-        ConfigurationError: An option or a variable is missing, unknown or invalid; named.
-    """
-    known = {f"{PREFIX}{name}".lower() for name in UpstreamSettings.model_fields}
-    for variable in EnvSettingsSource(UpstreamSettings).env_vars:  # in lower case
-        if variable.startswith(PREFIX.lower()) and variable not in known:
-            raise ConfigurationError(f"{variable.upper()} is no variable of this backend")
-    values: dict[str, Any] = dict(options)  # pydantic checks them
-    try:
-        return UpstreamSettings(**values)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]  # which may be the key
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"upstream option {name}: {first['msg']}") from None

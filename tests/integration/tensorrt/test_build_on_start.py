@@ -11,7 +11,7 @@ from provider_tensorrt import building
 from provider_tensorrt.artefact import FOLDER, MANIFEST, FoundEngine
 from provider_tensorrt.library import TensorRt
 from provider_tensorrt.loading import find_or_build_engine
-from provider_tensorrt.settings import read_settings
+from provider_tensorrt.settings import TensorRtSettings
 
 SPEC = ModelSpec(id="tiny", source="", max_num_seqs=2, max_model_len=64, may_build=True)
 
@@ -21,7 +21,7 @@ def find(
 ) -> tuple[FoundEngine, list[str]]:
     """The engine for a GPU of compute capability 8.9, and what was reported on the way."""
     said: list[str] = []
-    settings = read_settings(options)
+    settings = TensorRtSettings.model_validate(options)
     found, content = find_or_build_engine(spec, folder, settings, library, "8.9", said.append)
     assert len(content) == found.record.num_bytes
     return found, said

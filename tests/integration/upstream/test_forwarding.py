@@ -10,7 +10,7 @@ import pytest
 from provider_core.errors import ConfigurationError
 from provider_upstream.discovery import find_upstream
 from provider_upstream.piece_encoder import read_piece_encoder
-from provider_upstream.settings import read_settings
+from provider_upstream.settings import UpstreamSettings
 from tests.integration.upstream.upstreams import UpstreamProcess, forwarding_to, upstream_process
 from tests.serving import KEY, Serving, make_model_dir, serving
 from tests.upstream_process import REPLY
@@ -138,4 +138,4 @@ def test_what_cannot_be_used_stops_the_start(upstream: UpstreamProcess, tmp_path
         ({"base_url": "http://127.0.0.1:9/v1", "start_timeout_s": 0}, "does not answer for 0 s"),
     ):
         with pytest.raises(ConfigurationError, match=says):
-            find_upstream(read_settings(options), encoder)
+            find_upstream(UpstreamSettings.model_validate(options), encoder)

@@ -1,16 +1,19 @@
 """What a genai_config.json says, and what the environment says over it."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provider_core import ConfigurationError
+from provider_core.plugin_settings import read_backend_settings
 from provider_genai.folder import read_folder
 from provider_genai.runtime import UNSUPPORTED
-from provider_genai.settings import GenaiSettings, read_settings
+from provider_genai.settings import GenaiSettings
 
+read_settings = partial(read_backend_settings, "genai", GenaiSettings)
 MODEL = {"vocab_size": 96, "eos_token_id": [1, 2], "context_length": 512}
 
 
@@ -64,11 +67,6 @@ def test_settings_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_settings({"intra_op_num_threads": 2}).intra_op_num_threads == 2
     with pytest.raises(ConfigurationError, match="genai option provider: "):
         read_settings({"provider": "abacus"})
-    with pytest.raises(ConfigurationError, match="genai option threads: "):
-        read_settings({"threads": 2})
-    monkeypatch.setenv("PROVIDER_GENAI_PROVIDR", "cuda")
-    with pytest.raises(ConfigurationError, match="PROVIDER_GENAI_PROVIDR is no variable"):
-        read_settings({})
 
 
 def test_the_page_names_what_is_refused() -> None:

@@ -8,14 +8,15 @@ import pytest
 from provider_core import ConfigurationError
 from provider_onnxruntime.encoder_folder import EncoderFile, find_encoder
 from provider_onnxruntime.onnx_file import read_onnx_file
-from provider_onnxruntime.settings import read_settings
+from provider_onnxruntime.settings import OnnxRuntimeSettings
 from tests.encoder_folders import make_encoder, write_encoder
 
 
 def read(folder: Path, options: dict[str, Any] | None = None, **written: Any) -> EncoderFile:
     """Write a folder and read it."""
     path = write_encoder(folder, make_encoder(), **written) / "model.onnx"
-    found = find_encoder(folder, path, read_onnx_file(path), read_settings(options or {}))
+    settings = OnnxRuntimeSettings.model_validate(options or {})
+    found = find_encoder(folder, path, read_onnx_file(path), settings)
     assert found is not None
     return found
 

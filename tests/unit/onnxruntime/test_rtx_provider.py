@@ -18,7 +18,7 @@ from provider_core import ConfigurationError, ModelSpec
 from provider_export.export import export_decoder
 from provider_onnxruntime import load_model, rtx_provider, session
 from provider_onnxruntime.rtx_provider import PACKAGE, add_rtx_provider
-from provider_onnxruntime.settings import read_settings
+from provider_onnxruntime.settings import OnnxRuntimeSettings
 from tests.tiny_checkpoints import write_checkpoint
 
 NAME = "NvTensorRTRTXExecutionProvider"
@@ -54,7 +54,7 @@ class Taken:
                 (devices[0], options)
             )
         )
-        settings = read_settings({"provider": "tensorrt_rtx", **options})
+        settings = OnnxRuntimeSettings.model_validate({"provider": "tensorrt_rtx", **options})
         add_rtx_provider(session_options, settings, model)
 
     def folders(self) -> list[Path]:
@@ -237,7 +237,7 @@ def test_caches_have_a_fixed_length(folder: Path, monkeypatch: pytest.MonkeyPatc
     """TensorRT takes no other: here the graph runs on the CPU, and shows what it was told."""
     monkeypatch.setattr(session, "add_rtx_provider", lambda *_: None)
     monkeypatch.setitem(session.PROVIDERS, "tensorrt_rtx", "CPUExecutionProvider")
-    settings = read_settings({"provider": "tensorrt_rtx"})
+    settings = OnnxRuntimeSettings(provider="tensorrt_rtx")
     opened = session.open_session(folder / "model.onnx", settings, max_model_len=64)
     caches = [value for value in opened.get_inputs() if value.name.startswith("past")]
     assert [value.shape[2] for value in caches] == [64] * 4

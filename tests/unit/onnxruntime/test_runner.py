@@ -14,10 +14,11 @@ import pytest
 
 from provider_core import ConfigurationError, ModelSpec
 from provider_core.decoder_io import CacheTensor
+from provider_core.plugin_settings import read_backend_settings
 from provider_export.export import export_decoder
 from provider_onnxruntime import load_model, session
 from provider_onnxruntime.kv_pool import HostKvPool
-from provider_onnxruntime.settings import count_usable_cores, read_settings
+from provider_onnxruntime.settings import OnnxRuntimeSettings, count_usable_cores
 from tests.tiny_checkpoints import write_checkpoint
 
 
@@ -152,7 +153,7 @@ def test_the_environment_and_the_options_set_the_session(monkeypatch: pytest.Mon
     """A model's options win over the environment; both reach the session."""
     monkeypatch.setenv("PROVIDER_ONNXRUNTIME_INTRA_OP_NUM_THREADS", "3")
     monkeypatch.setenv("PROVIDER_ONNXRUNTIME_SPIN_DURATION_US", "0")
-    options = session.session_options(read_settings({"intra_op_num_threads": 1}))
+    options = session.session_options(OnnxRuntimeSettings(intra_op_num_threads=1))
     assert options.intra_op_num_threads == 1
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
@@ -178,14 +179,14 @@ def test_small_weights_leave_a_core_to_the_start(
         return object()
 
     monkeypatch.setattr(ort, "InferenceSession", make)
-    settings = read_settings({"intra_op_num_threads": threads})
+    settings = OnnxRuntimeSettings(intra_op_num_threads=threads)
     session.open_session(tmp_path / "model.onnx", settings)
     assert made[0].get_session_config_entry(session.PARALLEL_PACKING) == in_parallel
 
 
 def test_threads_are_never_more_than_cores() -> None:
     """By default one thread per physical core that this process may use."""
-    assert read_settings({}).intra_op_num_threads == count_usable_cores()
+    assert OnnxRuntimeSettings().intra_op_num_threads == count_usable_cores()
     assert 1 <= count_usable_cores() <= (os.cpu_count() or 1)
 
 
@@ -213,7 +214,7 @@ def test_a_container_quota_cuts_the_threads(
 def test_invalid_options_are_named(options: dict[str, object], complaint: str) -> None:
     """Before anything is loaded."""
     with pytest.raises(ConfigurationError, match=complaint):
-        read_settings(options)
+        read_backend_settings("onnxruntime", OnnxRuntimeSettings, options)
 
 
 def test_batches_of_another_fixed_size_are_refused(folder: Path, tmp_path: Path) -> None:

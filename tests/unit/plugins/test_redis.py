@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 import provider_redis
 from provider_core import ConfigurationError, Principal, Unavailable
+from provider_core.plugin_settings import read_plugin_settings
 from provider_core.settings import Settings
 from provider_redis.connection import RedisConnection, RedisFailedError
 from provider_redis.credit_ledger import RedisCreditLedger
 from provider_redis.limit_store import RedisLimitStore
-from provider_redis.settings import RedisSettings, read_settings
+from provider_redis.settings import RedisSettings
 
 URL = "redis://user:a-secret@127.0.0.1:1/0"
 
@@ -69,7 +70,7 @@ def test_a_wrong_value_is_named_and_not_shown(
     """A URL holds a password."""
     monkeypatch.setenv(f"PROVIDER_REDIS_{variable}", value)
     with pytest.raises(ConfigurationError, match=f"PROVIDER_REDIS_{variable}") as refused:
-        read_settings()
+        read_plugin_settings(RedisSettings)
     assert "a-secret" not in str(refused.value)
 
 
@@ -80,13 +81,13 @@ def test_a_password_that_would_be_misread_is_refused(
     """A10: half of it would be a port or a path, which errors quote; written as %.. it is read."""
     monkeypatch.setenv("PROVIDER_REDIS_URL", f"redis://:{password}@127.0.0.1:1/0")
     with pytest.raises(ConfigurationError, match=r"PROVIDER_REDIS_URL: .*%2F") as refused:
-        read_settings()
+        read_plugin_settings(RedisSettings)
     assert password not in str(refused.value)
     with pytest.raises(ValidationError) as invalid:
         RedisSettings()
     assert password not in str(invalid.value)
     monkeypatch.setenv("PROVIDER_REDIS_URL", f"redis://:{quote(password, '')}@127.0.0.1:1/0")
-    assert read_settings().url is not None
+    assert read_plugin_settings(RedisSettings).url is not None
 
 
 @pytest.mark.parametrize("option", ["db", "unknown"])
@@ -107,10 +108,10 @@ def test_a_slip_in_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or nothing would be shared, and nobody would know."""
     monkeypatch.setenv("PROVIDER_REDIS_ULR", URL)
     with pytest.raises(ConfigurationError, match="PROVIDER_REDIS_ULR is no variable"):
-        read_settings()
+        read_plugin_settings(RedisSettings)
 
 
 def test_a_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """A10: wherever settings are printed."""
     monkeypatch.setenv("PROVIDER_REDIS_URL", URL)
-    assert "a-secret" not in repr(read_settings())
+    assert "a-secret" not in repr(read_plugin_settings(RedisSettings))

@@ -1,12 +1,16 @@
 """Settings as operators write them."""
 
+from functools import partial
+
 import pytest
 
 from provider_core import ConfigurationError
-from provider_tensorrt.settings import read_settings
+from provider_core.plugin_settings import read_backend_settings
+from provider_tensorrt.settings import TensorRtSettings
 
 VARIABLE = "PROVIDER_TENSORRT_TRUSTED_ENGINES"
 FIRST, SECOND = 64 * "a", 32 * "b1"
+read_settings = partial(read_backend_settings, "tensorrt", TensorRtSettings)
 
 
 @pytest.mark.parametrize(

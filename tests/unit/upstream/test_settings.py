@@ -1,16 +1,19 @@
 """How an upstream is named."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from provider_core import ConfigurationError
+from provider_core.plugin_settings import read_backend_settings
 from provider_upstream.engine import NEVER
-from provider_upstream.settings import UpstreamSettings, read_settings
+from provider_upstream.settings import UpstreamSettings
 from provider_upstream.wire import VLLM_ONLY
 
 URL = "http://10.0.0.7:8000/v1"
+read_settings = partial(read_backend_settings, "upstream", UpstreamSettings)
 
 
 def test_a_url_is_enough() -> None:
@@ -45,7 +48,6 @@ def test_the_environment_is_read_and_options_win(monkeypatch: pytest.MonkeyPatch
         ({"base_url": f"{URL}\nX: y"}, "base_url"),
         ({"base_url": URL, "dialect": "klingon"}, "dialect"),
         ({"base_url": URL, "read_timeout_s": 0}, "read_timeout_s"),
-        ({"base_url": URL, "retries": 3}, "retries"),
     ],
 )
 def test_a_mistake_is_named(options: dict[str, object], name: str) -> None:
@@ -75,14 +77,6 @@ def test_the_page_names_what_is_refused() -> None:
     names = VLLM_ONLY | NEVER
 
     assert [name for name in sorted(names) if in_words.get(name, f"`{name}`") not in text] == []
-
-
-def test_a_slip_in_a_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be ignored, and something else done than was meant."""
-    monkeypatch.setenv("PROVIDER_UPSTREAM_DIALEKT", "openai")
-
-    with pytest.raises(ConfigurationError, match="PROVIDER_UPSTREAM_DIALEKT is no variable"):
-        read_settings({"base_url": URL})
 
 
 def test_a_keys_last_line_end_is_none_of_it() -> None:
