@@ -22,6 +22,7 @@ import onnxruntime as ort
 import structlog
 
 from provider_core import ConfigurationError
+from provider_core.owned_files import check_owned_folder, make_owned_folder
 from provider_onnxruntime.settings import OnnxRuntimeSettings
 
 PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -68,12 +69,8 @@ def _prepare_folder(
     Returns:
         None if there can be none: it is read-only, or somebody else's.
     """
-    from provider_onnxruntime.optimise.cache import (  # noqa: PLC0415 - no other provider's
-        CACHE_FOLDER,
-        InvalidEntry,
-        check_owner,
-        make_key,
-    )
+    # No other provider's.
+    from provider_onnxruntime.optimise.cache import CACHE_FOLDER, make_key  # noqa: PLC0415
 
     root = model.parent / CACHE_FOLDER
     if settings.cache_dir is not None:
@@ -87,17 +84,14 @@ def _prepare_folder(
     }
     folder = root / f"{KERNELS_PREFIX}{make_key(compiled_for)}"
     try:
-        if not root.is_dir():
-            root.mkdir(parents=True, exist_ok=True)
-            root.chmod(0o755)  # whatever the umask: the group must not write
-        check_owner(root, stat.S_ISDIR)
+        make_owned_folder(root)
         if folder.is_dir() and not _is_private(folder):
             log.warning("kernels.dropped", folder=str(folder), reason="others can enter it")
             shutil.rmtree(folder)
         folder.mkdir(mode=0o700, exist_ok=True)
-        check_owner(folder, stat.S_ISDIR)
+        check_owned_folder(folder)
         os.utime(folder)  # the newest, for `_drop_oldest`; and we can only if we may write there
-    except (OSError, InvalidEntry) as error:
+    except OSError as error:
         log.info("kernels.not_kept", folder=str(folder), reason=str(error))
         return None
     _drop_oldest(root)

@@ -1,21 +1,21 @@
 """Kernels that TensorRT for RTX compiled for a GPU, kept on disk for the next start.
 
 They lie in `kernels/` beside the engines, one file for each engine and each GPU, driver and library
-that compiled for it. Kernels are code: a file is used only if it and its folder are ours (or
-root's), nobody else can write to them, and the digest in front is that of what follows, under the
-name that was asked for. Any other is as if it were not there. The library looks, too: whether what
+that compiled for it. Kernels are code: a file is used only if it and its folder are ours alone (see
+`provider_core.owned_files`), and the digest in front is that of what follows, under the name that
+was asked for. Any other is as if it were not there. The library looks, too: whether what
 it is given was compiled in an environment like this one.
 """
 
 import hashlib
 import os
-import stat
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+
+from provider_core.owned_files import check_owned_folder, make_owned_folder, open_owned_file
 
 FOLDER, SUFFIX, PARTIAL = "kernels", ".kernels", ".partial"
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -44,8 +44,8 @@ class KernelCache:
         """
         path = self._path(environment)
         try:
-            _check(self.folder.lstat(), stat.S_ISDIR)
-            with open(path, "rb", opener=_open_own) as file:
+            check_owned_folder(self.folder)
+            with open(path, "rb", opener=open_owned_file) as file:
                 digest, kernels = file.read(DIGEST_BYTES), file.read()
         except FileNotFoundError:
             return None
@@ -61,10 +61,7 @@ class KernelCache:
         """Keep kernels, whole or not at all, in the place of those that are there."""
         path = self._path(environment)
         try:
-            if not self.folder.is_dir():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self.folder.chmod(0o755)  # whatever the umask: the group must not write
-            _check(self.folder.lstat(), stat.S_ISDIR)
+            make_owned_folder(self.folder)
             _replace(path, _digest(path, kernels) + kernels)
             self._drop_oldest()
         except OSError as error:  # an image may be read-only, or its disk full
@@ -99,32 +96,3 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def _open_own(path: str, flags: int) -> int:
-    """An opener of plain files that are ours.
-
-    Raises:
-        OSError: It is none, or cannot be opened.
-    """
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        _check(os.fstat(descriptor), stat.S_ISREG)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _check(status: os.stat_result, is_kind: Callable[[int], bool]) -> None:
-    """Refuse links, other kinds of file, other people's, and what others may write.
-
-    Raises:
-        PermissionError: It is one of these.
-    """
-    if not is_kind(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink != 1):
-        raise PermissionError("it is a link, or no file of its kind")
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise PermissionError("it belongs to somebody else")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError("others can write to it")

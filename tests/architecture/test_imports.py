@@ -43,6 +43,7 @@ PUBLIC = (
     "provider_core.decoder_io",
     "provider_core.gpu_models",
     "provider_core.model_files",
+    "provider_core.owned_files",
     "provider_core.plugin_settings",
     "provider_core.quantization",
     "provider_core.sources",

@@ -16,11 +16,12 @@ import json
 import os
 import platform
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from provider_core.owned_files import check_owned_file, check_owned_folder, make_owned_folder
 
 try:
     import fcntl
@@ -63,9 +64,11 @@ class GraphCache:
         if not os.path.lexists(entry):
             return None
         try:
-            check_owner(self._folder, stat.S_ISDIR)
-            check_owner(entry, stat.S_ISDIR)
+            check_owned_folder(self._folder)
+            check_owned_folder(entry)
             _check_files(entry, key, is_thorough=self._is_thorough)
+        except PermissionError as error:
+            raise InvalidEntry(str(error)) from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InvalidEntry(f"{type(error).__name__}: {error}") from error
         return entry / GRAPH
@@ -81,7 +84,7 @@ class GraphCache:
         Raises:
             OSError: The disk is full, or the folder cannot be written or is somebody else's.
         """
-        self._make_folder()
+        make_owned_folder(self._folder)
         with self._locked():
             try:
                 if graph := self.find(key):
@@ -97,15 +100,6 @@ class GraphCache:
     def discard(self, key: str) -> None:
         """Remove an entry, if that is possible."""
         self._remove(self._folder / key)
-
-    def _make_folder(self) -> None:
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._folder.chmod(0o755)  # whatever the umask: the group must not write
-        try:
-            check_owner(self._folder, stat.S_ISDIR)
-        except InvalidEntry as error:
-            raise PermissionError(str(error)) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -219,11 +213,11 @@ def _check_files(entry: Path, key: str, *, is_thorough: bool) -> None:
 
     Raises:
         InvalidEntry: They differ.
-        OSError: A file is missing or cannot be read.
+        OSError: A file is missing, not ours alone, or cannot be read.
         ValueError, LookupError, TypeError, AttributeError: The manifest is not one of ours.
     """
     path = entry / MANIFEST
-    check_owner(path, stat.S_ISREG)
+    check_owned_file(path)
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise InvalidEntry("its manifest is too large")
     manifest = json.loads(path.read_bytes())
@@ -231,29 +225,12 @@ def _check_files(entry: Path, key: str, *, is_thorough: bool) -> None:
     if manifest["key"] != key or GRAPH not in files or not files.keys() <= {GRAPH, DATA, MIXED}:
         raise InvalidEntry("its manifest is of another entry")
     for name, written in files.items():
-        check_owner(entry / name, stat.S_ISREG)
+        check_owned_file(entry / name)
         found = fingerprint(entry / name)
         if is_thorough:
             found["sha256"] = hash_file(entry / name)
         if any(found[what] != written[what] for what in found):
             raise InvalidEntry(f"{name} is not what was written")
-
-
-def check_owner(path: Path, is_kind: Callable[[int], bool]) -> None:
-    """Refuse links, other kinds of file, other people's, and what others may write.
-
-    Raises:
-        InvalidEntry: It is one of these.
-    """
-    status = path.lstat()
-    if not is_kind(status.st_mode):
-        raise InvalidEntry(f"{path.name} is a link or no file of its kind")
-    if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
-        raise InvalidEntry(f"{path.name} is a hard link")
-    if hasattr(os, "geteuid") and status.st_uid not in {os.geteuid(), 0}:
-        raise InvalidEntry(f"{path.name} belongs to somebody else")
-    if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise InvalidEntry(f"{path.name} can be written by others")
 
 
 def _flush(path: Path) -> None:
