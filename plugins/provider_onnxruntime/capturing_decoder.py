@@ -2,7 +2,7 @@
 
 A graph holds for one shape and for the addresses it was captured with, so decodes are rounded up to
 few shapes, and each has its inputs in memory of its own. Rows that fill up write where nobody
-reads, see `CudaKvPool.free_positions`. The longest length, which GroupQueryAttention takes from
+reads, see `SlotEnds.free_positions`. The longest length, which GroupQueryAttention takes from
 the host, is part of a graph: it is rounded up, too, and only has to be long enough, because
 each row's own length lies on the GPU.
 """
@@ -18,6 +18,7 @@ import structlog
 
 from provider_core import ConfigurationError, gpu_models
 from provider_core.decoder_io import DecoderIO, InputRole
+from provider_core.slots import round_rows
 from provider_onnxruntime.cuda_graphs import NO_GRAPH, make_run_options
 from provider_onnxruntime.cuda_kv_pool import CudaKvPool
 from provider_onnxruntime.device_array import DeviceArray, bind_input, bind_output
@@ -31,20 +32,11 @@ MAX_GRAPHS = 128
 """ONNX Runtime gives none back before the session ends, and each takes some MiB."""
 
 MIN_WINDOW, WINDOW_FACTOR = 256, 4
-SMALL_BATCHES, BATCH_STEP = (1, 2, 4), 8
 ALIGNMENT = 256  # bytes, as CUDA allocates
 CONSTANTS: tuple[InputRole, ...] = ("total_sequence_length", "num_logits_to_keep")
 """Scalars that kernels or shapes take from the host: the same in all runs of a graph."""
 
 log = structlog.get_logger()
-
-
-def round_rows(num_rows: int, max_num_seqs: int) -> int:
-    """Rows of a decode that has at least `num_rows`: 1, 2, 4, then multiples of 8."""
-    for size in SMALL_BATCHES:
-        if num_rows <= size:
-            return min(size, max_num_seqs)
-    return min(-(-num_rows // BATCH_STEP) * BATCH_STEP, max_num_seqs)
 
 
 def round_window(num_positions: int, max_model_len: int) -> int:
@@ -103,7 +95,7 @@ class CapturingDecoder:
             logits = self._replay(token_ids, starts)
         if logits is None:
             logits = self._plain.run(first_slot, token_ids, starts, num_logits)
-        self._pool.note_written(first_slot, starts + np.int32(num_new))
+        self._pool.ends.note(first_slot, starts + np.int32(num_new))
         return logits
 
     def close(self) -> None:
@@ -119,7 +111,8 @@ class CapturingDecoder:
         num_rounded = round_rows(num_rows, self._pool.max_num_seqs)
         padded_ids = np.zeros((num_rounded, 1), np.int64)
         padded_ids[:num_rows] = token_ids
-        padded_starts = np.concatenate([starts, self._pool.free_positions(num_rows, num_rounded)])
+        free = self._pool.ends.free_positions(num_rows, num_rounded)
+        padded_starts = np.concatenate([starts, free])
         window = self._pool.max_model_len
         if self._is_windowed:
             window = round_window(int(padded_starts.max()) + 1, window)

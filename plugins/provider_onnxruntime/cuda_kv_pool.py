@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from provider_core.decoder_io import CacheTensor
+from provider_core.slots import SlotEnds
 from provider_onnxruntime.cuda_runtime import CudaRuntime
 from provider_onnxruntime.device_array import DeviceArray
 from provider_onnxruntime.kv_pool import buffer_shapes
@@ -27,6 +27,7 @@ class CudaKvPool:
 
     Attributes:
         runtime: Of the GPU.
+        ends: How far slots are written.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class CudaKvPool:
         self.max_num_seqs, self.max_model_len = max_num_seqs, max_model_len
         self.device_id, self.runtime = device_id, CudaRuntime(device_id)
         self._dtype = np.dtype(dtype)
-        self._ends = np.zeros(max_num_seqs, np.int32)  # behind the last position written
+        self.ends = SlotEnds(max_num_seqs, max_model_len)
         self._shapes = buffer_shapes(self, caches)
         self._values = [
             ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype), "cuda", device_id)
@@ -53,18 +54,6 @@ class CudaKvPool:
             DeviceArray("cuda", self.device_id, self._dtype, (count, *shape[1:]), pointer)
             for shape, pointer in zip(self._shapes, self._slot_pointers(first), strict=True)
         ]
-
-    def note_written(self, first: int, ends: npt.NDArray[np.int32]) -> None:
-        """Remember how far consecutive slots were written."""
-        self._ends[first : first + len(ends)] = ends
-
-    def free_positions(self, first: int, last: int) -> npt.NDArray[np.int32]:
-        """A position of each slot from `first` up to before `last` that may be overwritten.
-
-        That is the next one: whoever goes on in the slot writes it before anybody reads it. A slot
-        that is full gives its last one, because nobody can go on in it.
-        """
-        return np.minimum(self._ends[first:last], self.max_model_len - 1)
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of one slot into another.
@@ -88,12 +77,12 @@ class CudaKvPool:
                 pitch=length * position_bytes,
             )
         self.runtime.wait("move a slot")
-        self._ends[target] = num_tokens
+        self.ends.note(target, [num_tokens])
 
     def clear(self, slot: int, num_tokens: int) -> None:
         """Write zeros over the first `num_tokens` positions of a slot, and over the one behind.
 
-        There somebody may have written who took it from `free_positions`.
+        There somebody may have written who took it from `ends.free_positions`.
 
         Raises:
             EngineDead: The device refused.

@@ -8,8 +8,8 @@ import onnxruntime as ort
 
 from provider_core import Batch, ConfigurationError, RunnerInfo
 from provider_core.decoder_io import CacheTensor, DecoderIO, takes_vectors
+from provider_core.slots import FailedTexts, find_lost
 from provider_onnxruntime.block_store import BLOCK_SIZE, HostBlockStore
-from provider_onnxruntime.failed_texts import FailedTexts
 from provider_onnxruntime.growing_cache import GrowingCacheDecoder
 from provider_onnxruntime.hybrid_decoder import Decoder, HybridDecoder
 from provider_onnxruntime.kv_pool import HostKvPool, KvPool
@@ -89,7 +89,8 @@ class OnnxRuntimeRunner:
                 opened[0], size, settings, captures=captures
             )
             decoders = [gpu_decoder]
-        self._failed = FailedTexts(self._pool) if io.convention != "genai" else None
+        # GroupQueryAttention reads no position that is not of a slot's text.
+        self._failed = FailedTexts(self._pool.clear) if io.convention != "genai" else None
         self._decoders = decoders
         self._decoder = decoders[0]
         if len(decoders) > 1:
@@ -148,7 +149,9 @@ class OnnxRuntimeRunner:
             self._failed.begin(first_slot)
         logits = run(first_slot, batch.token_ids, starts, batch.num_logits)
         if self._failed is not None:
-            self._failed.note(batch, logits)
+            num_logits = batch.num_logits
+            is_lost = find_lost(logits[num_logits - 1 :: num_logits]) if num_logits else None
+            self._failed.note(batch, is_lost)
         return logits
 
     def execute_mixed(self, prefill: Batch, decode: Batch) -> npt.NDArray[np.float32]:

@@ -4,16 +4,13 @@ Each half of a layer has one buffer `[slots, heads, positions, head_dim]`. A ran
 contiguous part of it, bound as past and as present at once.
 
 A mask hides positions that are not, or no longer, of a slot's text: they count with a weight of 0.
-NaN would come through that, so buffers begin as zeros, and a slot whose text came to NaN is
-cleared before another text has it.
+NaN would come through that, so buffers begin as zeros; see `provider_core.slots.FailedTexts`.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from provider_core.decoder_io import CacheTensor
+from provider_core.slots import SlotEnds
 from provider_tensorrt.device import Device, DeviceArray
 
 
@@ -26,6 +23,9 @@ class KvSlots:
         dtype: Of all of them, numpy's name.
         num_slots: How many.
         max_model_len: Positions of each.
+
+    Attributes:
+        ends: How far they are written.
     """
 
     def __init__(
@@ -37,9 +37,7 @@ class KvSlots:
         max_model_len: int,
     ) -> None:
         self._device = device
-        self._max_model_len = max_model_len
-        self._ends = np.zeros(num_slots, np.int64)  # behind the last position written
-        self._unchecked: set[int] = set()  # written, and no logits yet that would show NaN
+        self.ends = SlotEnds(num_slots, max_model_len)
         self._caches = caches
         self._buffers = [
             device.allocate((num_slots, cache.num_heads, max_model_len, cache.head_dim), dtype)
@@ -60,49 +58,14 @@ class KvSlots:
             for buffer in self._buffers
         ]
 
-    def begin(self, slot: int) -> None:
-        """Make a slot ready for another text."""
-        if slot in self._unchecked:  # whoever had it left before there were logits
-            self.clear(slot)
-
-    def note_written(self, slots: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]) -> None:
-        """Remember how far slots were written; `free_positions` is behind that."""
-        self._ends[slots] = ends
-
-    def note_unchecked(self, slot: int) -> None:
-        """Remember that a slot was written without logits."""
-        self._unchecked.add(slot)
-
-    def note_logits(self, slots: npt.NDArray[np.int32], is_lost: npt.NDArray[np.bool_]) -> None:
-        """Take what the last logits of slots came to, and clear those that are lost.
-
-        Args:
-            slots: `[n]`.
-            is_lost: As `find_lost` has it, `[n]`.
-        """
-        if self._unchecked:
-            self._unchecked.difference_update(slots.tolist())
-        for slot in slots[is_lost].tolist():
-            self.clear(slot)
-
-    def free_positions(self, first: int, last: int) -> npt.NDArray[np.int64]:
-        """A position of each slot from `first` up to before `last` that may be overwritten.
-
-        That is the next one: whoever goes on in the slot writes it before anybody reads it. A slot
-        that is full gives its last one, because nobody can go on in it.
-        """
-        return np.minimum(self._ends[first:last], self._max_model_len - 1)
-
     def clear(self, slot: int) -> None:
         """Queue zeros over a slot."""
         for buffer in self.buffers(slot):
             self._device.clear(buffer)
-        self._ends[slot] = 0
-        self._unchecked.discard(slot)
+        self.ends.note(slot, [0])
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Queue a copy of the first `num_tokens` positions of a slot into another."""
-        self.begin(target)  # positions behind those copied may hold NaN of whoever had it
         for to_slot, from_slot in zip(self.buffers(target), self.buffers(source), strict=True):
             num_heads, num_positions, head_dim = from_slot.shape
             position_bytes = head_dim * from_slot.dtype.itemsize
@@ -114,25 +77,4 @@ class KvSlots:
                 target_pitch=num_positions * position_bytes,
                 source_pitch=num_positions * position_bytes,
             )
-        self._ends[target] = num_tokens
-        if source in self._unchecked:
-            self._unchecked.add(target)
-
-
-def find_lost(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-    """Which texts came to NaN, by the logits of their last positions.
-
-    NaN or infinity in any key or value is NaN in all logits of all positions behind it. If but some
-    are NaN or infinite, it is the weights of these ids: what is kept of the text is sound, and the
-    text goes on if its request rules them out.
-
-    Args:
-        logits: `[n, vocab_size]`; of rows whose first is a number, no other is looked at.
-
-    Returns:
-        `[n]`.
-    """
-    is_lost: npt.NDArray[np.bool_] = np.isnan(logits[:, 0])
-    for row in np.flatnonzero(is_lost).tolist():
-        is_lost[row] = np.isnan(logits[row]).all()
-    return is_lost
+        self.ends.note(target, [num_tokens])

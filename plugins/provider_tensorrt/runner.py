@@ -9,20 +9,15 @@ import structlog
 from provider_core import Batch, Candidates, RunnerInfo
 from provider_core.decoder_io import DecoderIO
 from provider_core.gpu_models import GPU_MODELS
+from provider_core.slots import FailedTexts, find_lost, round_rows
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.block_store import BLOCK_SIZE, DeviceBlockStore
 from provider_tensorrt.candidate_graph import ALLOWED
 from provider_tensorrt.decoder_graph import WINDOW
 from provider_tensorrt.device import Device, DeviceArray, DeviceMemoryFull, Execution
-from provider_tensorrt.kv_slots import KvSlots, find_lost
+from provider_tensorrt.kv_slots import KvSlots
 from provider_tensorrt.memory_plan import MemoryPlan, slot_bytes
-from provider_tensorrt.shapes import (
-    MIN_LOGITS_ROWS,
-    bitmask_bytes,
-    round_rows,
-    round_window,
-    split_prefill,
-)
+from provider_tensorrt.shapes import MIN_LOGITS_ROWS, bitmask_bytes, round_window, split_prefill
 from provider_tensorrt.step_inputs import StepArrays, StepInputs, step_input_bytes
 from provider_tensorrt.step_outputs import StepOutputs, step_output_bytes
 from provider_tensorrt.token_masks import TokenMasks
@@ -85,7 +80,8 @@ class TensorRtRunner:
         self._window = device.allocate((limits.max_model_len,), "int64")
         self._masks = TokenMasks(device, max_num_seqs, io.vocab_size)
         self._outputs = StepOutputs(device, io, max_logits_rows, num_candidates)
-        self._slots = KvSlots(device, io.caches, io.cache_dtype, num_slots, limits.max_model_len)
+        slots = KvSlots(device, io.caches, io.cache_dtype, num_slots, limits.max_model_len)
+        self._slots, self._failed = slots, FailedTexts(lambda slot, _: slots.clear(slot))
         block_bytes = slot_bytes(io.caches, io.cache_dtype, BLOCK_SIZE)
         num_blocks = plan.count_blocks(prefix_cache_bytes, block_bytes, num_slots)
         self._store = DeviceBlockStore(device, self._slots, num_blocks) if num_blocks else None
@@ -158,6 +154,7 @@ class TensorRtRunner:
 
     def move_slot(self, source: int, target: int, num_tokens: int) -> None:
         """Make `target` hold the first `num_tokens` of `source`, whose content is then free."""
+        self._failed.move(source, target)
         self._slots.move(source, target, num_tokens)
 
     def save_blocks(self, slot: int, first_token: int, block_ids: Sequence[int]) -> None:
@@ -167,11 +164,10 @@ class TensorRtRunner:
 
     def load_blocks(self, slot: int, block_ids: Sequence[int]) -> None:
         """Copy stored blocks into a slot, one behind the other from position 0 on."""
-        self._slots.begin(slot)
+        self._failed.begin(slot)
         if self._store is not None:
             self._store.load(slot, block_ids)
-            end = len(block_ids) * BLOCK_SIZE
-            self._slots.note_written(np.array([slot]), np.array([end]))
+            self._slots.ends.note(slot, [len(block_ids) * BLOCK_SIZE])
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""
@@ -190,11 +186,8 @@ class TensorRtRunner:
             is_lost: As `find_lost` has it, `[n]`; `None` without any logits.
         """
         ends = batch.num_computed_tokens + np.int32(batch.token_ids.shape[1])
-        self._slots.note_written(batch.slots, ends)
-        if is_lost is None:
-            self._slots.note_unchecked(int(batch.slots[0]))
-        else:
-            self._slots.note_logits(batch.slots, is_lost)
+        self._slots.ends.note(int(batch.slots[0]), ends)
+        self._failed.note(batch, is_lost)
 
     def _run_prefill(self, batch: Batch) -> npt.NDArray[np.floating]:
         """Logits `[num_logits, vocab_size]` of one row, in the decoder's dtype."""
@@ -215,7 +208,7 @@ class TensorRtRunner:
         """
         start, slot = batch.num_computed_tokens, int(batch.slots[0])
         if not start[0]:
-            self._slots.begin(slot)
+            self._failed.begin(slot)
         caches = self._slots.tensors(slot, 1)
         for first, last, num_logits in split_prefill(
             batch.token_ids.shape[1],
@@ -249,7 +242,7 @@ class TensorRtRunner:
         step.inputs.upload(
             batch.token_ids,
             batch.num_computed_tokens,
-            self._slots.free_positions(num_rows, num_rounded),
+            self._slots.ends.free_positions(num_rows, num_rounded),
             inverse_temperatures,
         )
         step.run()

@@ -14,17 +14,6 @@ MIN_LOGITS_ROWS = 16
 NUM_CANDIDATES = 256
 """Likeliest ids that a step brings of each row: 2 KB. TensorRT chooses 3,840 at most."""
 
-_SMALL_BATCHES = (1, 2, 4)
-_BATCH_STEP = 8
-
-
-def round_rows(num_rows: int, max_num_seqs: int) -> int:
-    """Rows of a decode that has at least `num_rows`: 1, 2, 4, then multiples of 8."""
-    for size in _SMALL_BATCHES:
-        if num_rows <= size:
-            return min(size, max_num_seqs)
-    return min(-(-num_rows // _BATCH_STEP) * _BATCH_STEP, max_num_seqs)
-
 
 def round_window(num_positions: int, max_model_len: int) -> int:
     """Positions that a step looks at whose longest text has `num_positions`: a power of two."""

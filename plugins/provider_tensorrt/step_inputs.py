@@ -78,7 +78,7 @@ class StepArrays:
         self,
         token_ids: npt.NDArray[np.int64],
         starts: npt.NDArray[np.int32],
-        padding: npt.NDArray[np.int64] | None = None,
+        padding: npt.NDArray[np.int32] | None = None,
         inverse_temperatures: npt.NDArray[np.float32] | None = None,
     ) -> None:
         """Queue a copy of a step's inputs; the step before it must be done.

@@ -46,6 +46,7 @@ PUBLIC = (
     "provider_core.owned_files",
     "provider_core.plugin_settings",
     "provider_core.quantization",
+    "provider_core.slots",
     "provider_core.sources",
     "provider_core.testing",
 )

@@ -15,7 +15,7 @@ from provider_core import ConfigurationError, EngineDead, ModelRunner, ModelSpec
 from provider_core.testing import RunnerContract, decode_batch, prefill_batches
 from provider_export.export import export_decoder
 from provider_onnxruntime import capturing_decoder, diagnose, load_model
-from provider_onnxruntime.capturing_decoder import round_rows, round_window
+from provider_onnxruntime.capturing_decoder import round_window
 from provider_onnxruntime.cuda_graphs import NO_GRAPH
 from tests.decoder_variants import GrowingTarget, MaskedGenaiTarget, write_variant
 from tests.generation import generate_greedily, prefill
@@ -390,10 +390,7 @@ def test_a_closed_runner_holds_no_session(
 
 
 def test_shapes_are_few() -> None:
-    """Rows as with TensorRT, longest lengths in steps of four."""
-    assert [round_rows(rows, 30) for rows in (1, 2, 3, 5, 8, 9, 25, 30)] == [
-        1, 2, 4, 8, 8, 16, 30, 30,
-    ]  # fmt: skip
+    """Longest lengths go in steps of four."""
     assert [round_window(length, 5000) for length in (1, 256, 257, 1024, 1025, 4097)] == [
         256, 256, 1024, 1024, 4096, 5000,
     ]  # fmt: skip

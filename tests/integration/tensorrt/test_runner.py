@@ -128,10 +128,11 @@ def test_padding_is_written_behind_what_a_slot_holds(device: HostDevice, folder:
     """And on the last position of one that is full, where nobody goes on."""
     io = read_decoder(folder).io
     slots = KvSlots(device, io.caches, io.cache_dtype, 4, 128)
-    slots.note_written(np.array([1, 2], np.int32), np.array([5, 128], np.int32))
-    assert slots.free_positions(0, 4).tolist() == [0, 5, 127, 0]
+    slots.ends.note(1, [5, 128])
+    assert slots.ends.free_positions(0, 4).tolist() == [0, 5, 127, 0]
     slots.move(1, 3, 4)
-    assert slots.free_positions(3, 4).tolist() == [4]
+    slots.clear(1)
+    assert slots.ends.free_positions(0, 4).tolist() == [0, 0, 127, 4]
 
 
 def test_padding_leaves_loaded_blocks_alone(folder: Path) -> None:

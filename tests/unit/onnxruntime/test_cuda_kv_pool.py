@@ -78,11 +78,11 @@ def test_a_fill_ends_with_the_slot(runtime: ScriptedRuntime) -> None:
 def test_what_comes_next_in_a_slot_may_be_overwritten(runtime: ScriptedRuntime) -> None:
     """Behind what was written or moved there; in a full slot it is the last position."""
     pool, _ = make_pool()
-    assert pool.free_positions(0, 3).tolist() == [0, 0, 0]
-    pool.note_written(1, np.array([5, 8], np.int32))
-    assert pool.free_positions(0, 3).tolist() == [0, 5, 7]
+    assert pool.ends.free_positions(0, 3).tolist() == [0, 0, 0]
+    pool.ends.note(1, [5, 8])
+    assert pool.ends.free_positions(0, 3).tolist() == [0, 5, 7]
     pool.move(2, 0, 3)
-    assert pool.free_positions(0, 2).tolist() == [3, 5]
+    assert pool.ends.free_positions(0, 2).tolist() == [3, 5]
     assert not runtime.status
 
 

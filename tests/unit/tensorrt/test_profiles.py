@@ -4,11 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_core.decoder_io import CacheTensor, DecoderIO, TensorSpec
+from provider_core.slots import round_rows
 from provider_tensorrt.artefact import EngineLimits
 from provider_tensorrt.builder import PROFILES, Shapes, make_profiles
 from provider_tensorrt.candidate_graph import ALLOWED, INVERSE_TEMPERATURE
 from provider_tensorrt.decoder_graph import WINDOW
-from provider_tensorrt.shapes import MIN_LOGITS_ROWS, bitmask_bytes, round_rows, round_window
+from provider_tensorrt.shapes import MIN_LOGITS_ROWS, bitmask_bytes, round_window
 
 IO = DecoderIO(
     convention="scatter",

@@ -4,21 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_tensorrt.shapes import round_rows, round_window, split_prefill
-
-
-@given(st.integers(1, 300), st.integers(1, 300))
-def test_a_decode_has_room_for_its_rows_and_no_more_than_there_are_slots(
-    num_rows: int, max_num_seqs: int
-) -> None:
-    """Whatever the numbers."""
-    num_rows = min(num_rows, max_num_seqs)
-    assert num_rows <= round_rows(num_rows, max_num_seqs) <= max_num_seqs
-
-
-def test_decodes_have_few_shapes() -> None:
-    """One, two, four, and multiples of eight."""
-    assert {round_rows(n, 32) for n in range(1, 33)} == {1, 2, 4, 8, 16, 24, 32}
+from provider_tensorrt.shapes import round_window, split_prefill
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000))
