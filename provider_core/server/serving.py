@@ -4,50 +4,27 @@ import asyncio
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
 
 import structlog
 
 from provider_core.access.keys import KeyStore
 from provider_core.access.plugin import ApiKeyPlugin
-from provider_core.lifecycle import Lifecycle
-from provider_core.observability.line_writer import LineWriter
 from provider_core.plugins import PluginManager
-from provider_core.server.app import ExitNow, Server
+from provider_core.server.app import Server
 from provider_core.server.defaults import TextDefaults
-from provider_core.server.listeners import Listeners
-from provider_core.server.loading import BackendLoader
 from provider_core.server.open_keys import following_given_keys, open_keys
 from provider_core.server.reload import ConfigurationFile, Reloader
+from provider_core.server.startup import Startup
 from provider_core.settings import Settings, suggested_platform
-from provider_core.types import ModelSpec
 
 log = structlog.get_logger()
 
 
-async def serve_until_stopped(
-    settings: Settings,
-    read_settings: Callable[[], Settings],
-    plugins: PluginManager,
-    specs: Sequence[ModelSpec],
-    loader: BackendLoader,
-    lifecycle: Lifecycle,
-    writer: LineWriter,
-    exit_now: ExitNow,
-    listeners: Listeners,
-) -> int:
+async def serve_until_stopped(startup: Startup) -> int:
     """Start, serve, drain.
 
     Args:
-        settings: All of them.
-        read_settings: Reads them anew.
-        plugins: Without the core's defaults.
-        specs: Of the models to serve.
-        loader: Loads the backends, and has maybe begun to.
-        lifecycle: Of the process.
-        writer: Of log and usage lines.
-        exit_now: Ends the process without waiting for any thread.
-        listeners: The server's sockets, open.
+        startup: What there is so far.
 
     Returns:
         The process's exit code.
@@ -55,19 +32,20 @@ async def serve_until_stopped(
     Raises:
         ProviderError: The server cannot start.
     """
+    settings, plugins, writer = startup.settings, startup.plugins, startup.writer
     plugins.register(TextDefaults(settings), "core-text")
     keys, minted = _register_keys(settings, plugins)
     server = Server(
         settings,
         plugins,
         writer,
-        lifecycle,
-        exit_now,
+        startup.lifecycle,
+        startup.exit_now,
         num_dropped_lines=lambda: writer.num_dropped,
         num_warnings=lambda: writer.num_warnings,
-        loader=loader,
+        loader=startup.loader,
         keys=keys,
-        listeners=listeners,
+        listeners=startup.listeners,
     )
     loop = asyncio.get_running_loop()
     reload = asyncio.Event()
@@ -76,14 +54,14 @@ async def serve_until_stopped(
         signal.signal(signum, lambda *_: loop.call_soon_threadsafe(server.stop))
     signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload.set))
     try:
-        with lifecycle.phase("open"):
+        with startup.lifecycle.phase("open"):
             port = await server.open()
-        await _load_or_exit(server, specs, exit_now)
+        await _load_or_exit(server, startup)
         _greet(settings, server.models.specs[0].id, port, minted)
         if platform := await asyncio.to_thread(suggested_platform, settings):
             log.warning("platform.suggested", platform=platform, setting="PROVIDER_PLATFORM")
-        file = ConfigurationFile(settings, read_settings, plugins)
-        reloader = Reloader(server.models, file.read_specs, settings.config, reload, specs)
+        file = ConfigurationFile(settings, startup.read_settings, plugins)
+        reloader = Reloader(server.models, file.read_specs, settings.config, reload, startup.specs)
         async with reloader.watching(), following_given_keys(keys, settings, plugins):
             await server.stopping.wait()
         await server.drain()
@@ -94,16 +72,16 @@ async def serve_until_stopped(
     return server.exit_code
 
 
-async def _load_or_exit(server: Server, specs: Sequence[ModelSpec], exit_now: ExitNow) -> None:
+async def _load_or_exit(server: Server, startup: Startup) -> None:
     """Load the models, unless a signal comes first: then do not wait for the loading thread."""
-    loading = asyncio.create_task(server.load(specs))
+    loading = asyncio.create_task(server.load(startup.specs))
     stopping = asyncio.create_task(server.stopping.wait())
     await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         log.info("server.stopped", exit_code=server.exit_code)
         if server.journal is not None:
             server.journal.close(timeout_s=1)
-        exit_now(server.exit_code)
+        startup.exit_now(server.exit_code)
     stopping.cancel()
     await loading
 
