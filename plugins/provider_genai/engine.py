@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -10,18 +10,17 @@ from threading import Thread
 from typing import TypeVar
 
 from provider_core import (
-    ContextLengthExceeded,
     EngineDead,
     EngineLoad,
     EngineOutput,
     GenerationRequest,
-    InvalidRequest,
     ProviderError,
     RunnerInfo,
     SamplingParams,
 )
+from provider_core.engines import Delivery, OnOutput, call_on_loop, check_request, deliver
 from provider_genai.folder import GenaiFolder
-from provider_genai.runtime import STATIC_BATCH, UNSUPPORTED, Delivery, OnOutput, Runtime
+from provider_genai.runtime import STATIC_BATCH, UNSUPPORTED, Runtime
 from provider_genai.settings import GenaiSettings
 
 _T = TypeVar("_T")
@@ -102,25 +101,14 @@ class GenaiEngine:
             ValueError: The request id is in use.
         """
         self.check_health()
-        prompt = request.prompt_token_ids
-        if not prompt:
-            raise InvalidRequest("the prompt has no tokens")
-        if len(prompt) >= self.info.max_model_len:
-            raise ContextLengthExceeded(
-                f"the prompt has {len(prompt)} tokens and the model's limit is"
-                f" {self.info.max_model_len}, the completion included"
-            )
-        if min(prompt) < 0 or max(prompt) >= self.info.vocab_size:
-            raise InvalidRequest(f"a prompt token id is not in 0..{self.info.vocab_size - 1}")
-        if request.request_id in self._open:
-            raise ValueError(f"request id {request.request_id!r} is in use")
+        check_request(request, self.info, self._open)
         self._loop = asyncio.get_running_loop()
 
         def count(output: EngineOutput) -> None:
             self._count(request.request_id, sequence, output)
             on_output(output)
 
-        sequence = self._open[request.request_id] = _Open(len(prompt), count)
+        sequence = self._open[request.request_id] = _Open(len(request.prompt_token_ids), count)
         self._inbox.put((request, count))
 
     def abort(self, request_id: str) -> None:
@@ -234,21 +222,16 @@ class GenaiEngine:
     def _deliver(self, outputs: list[Delivery]) -> None:
         """Hand over what a step made, in one call of the loop."""
         if outputs:
-            self._call_soon(_call, outputs)
+            self._call_soon(deliver, outputs)
 
     def _end_all(self, last: EngineOutput) -> None:
         """End what is open, on the loop, behind all that was delivered: nothing is forgotten."""
-        _call([(sequence.on_output, last) for sequence in self._open.values()])
+        deliver([(sequence.on_output, last) for sequence in self._open.values()])
 
     def _call_soon(self, call: Callable[[_T], None], argument: _T) -> None:
         """Have something called by the loop; in order."""
-        if self._loop is None:  # there was no request yet
-            return
-        try:
-            self._loop.call_soon_threadsafe(call, argument)
-        except RuntimeError:  # the loop was closed before us: nobody is left to hear it
-            if not self._loop.is_closed():
-                raise
+        if self._loop is not None:  # there was a request
+            call_on_loop(self._loop, call, argument)
 
 
 def _warm_up(runtime: Runtime) -> None:
@@ -261,13 +244,3 @@ def _warm_up(runtime: Runtime) -> None:
     runtime.add(request, lambda _: None)
     while runtime.has_work:
         runtime.step(lambda _: None)
-
-
-def _call(outputs: Iterable[Delivery]) -> None:
-    for on_output, output in outputs:
-        try:
-            on_output(output)
-        except Exception as error:  # noqa: BLE001 - one consumer must not starve the others
-            message = "an output callback of the engine failed"
-            loop = asyncio.get_running_loop()
-            loop.call_exception_handler({"message": message, "exception": error})

@@ -21,11 +21,9 @@ from provider_core import (
     GenerationRequest,
     InvalidRequest,
 )
+from provider_core.engines import Delivery, OnOutput
 from provider_genai.folder import GenaiFolder
 from provider_genai.settings import GenaiSettings
-
-OnOutput = Callable[[EngineOutput], None]
-Delivery = tuple[OnOutput, EngineOutput]
 
 UNSUPPORTED = frozenset(
     {

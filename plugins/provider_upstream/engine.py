@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
@@ -12,24 +11,21 @@ import aiohttp
 
 from provider_core import (
     BackendError,
-    ContextLengthExceeded,
     DeadlineExceeded,
     EngineDead,
     EngineLoad,
     EngineOutput,
     GenerationRequest,
-    InvalidRequest,
     Overloaded,
     ProviderError,
     RunnerInfo,
     Unavailable,
 )
+from provider_core.engines import OnOutput, check_request
 from provider_upstream.discovery import Upstream
 from provider_upstream.piece_encoder import PieceEncoder
 from provider_upstream.settings import UpstreamSettings
 from provider_upstream.wire import DONE, VLLM_ONLY, Chunk, events, read_chunk, request_body
-
-OnOutput = Callable[[EngineOutput], None]
 
 NEVER = frozenset({"grammar", "prompt_logprobs", "top_a"})
 """What no dialect of an upstream is asked for."""
@@ -113,21 +109,12 @@ class UpstreamEngine:
         Raises:
             EngineDead: The engine is closed.
             ContextLengthExceeded: The prompt leaves no room for one token.
-            InvalidRequest: The prompt is empty.
+            InvalidRequest: The prompt is empty, or holds ids the model does not have.
             ValueError: The request id is in use.
         """
         if self._is_closed:
             raise EngineDead("the engine is closed")
-        num_prompt_tokens, limit = len(request.prompt_token_ids), self.info.max_model_len
-        if not num_prompt_tokens:
-            raise InvalidRequest("the prompt has no tokens")
-        if num_prompt_tokens >= limit:
-            raise ContextLengthExceeded(
-                f"the prompt has {num_prompt_tokens} tokens and the model's limit is {limit},"
-                " the completion included"
-            )
-        if request.request_id in self._open:
-            raise ValueError(f"request id {request.request_id!r} is in use")
+        check_request(request, self.info, self._open)
         task = asyncio.get_running_loop().create_task(self._run(request, on_output))
         self._open[request.request_id] = _Open(request, task)
         task.add_done_callback(partial(self._end, request.request_id, on_output))

@@ -12,7 +12,7 @@ from provider_core.engine.constraints import MaskWorker
 from provider_core.engine.execution import Execution, StepLogits
 from provider_core.engine.faults import as_backend_error, check_finite
 from provider_core.engine.logprobs import note_prompt_logprobs
-from provider_core.engine.outbox import Delivery, Outbox
+from provider_core.engine.outbox import Outbox
 from provider_core.engine.prefix_reuse import PrefixReuse
 from provider_core.engine.sampler import Sampled, SamplingMetadata, sample
 from provider_core.engine.scheduled import Move, Scheduled
@@ -20,6 +20,7 @@ from provider_core.engine.scheduler import Scheduler
 from provider_core.engine.sequence import Sequence
 from provider_core.engine.speculation import Speculator, make_speculator
 from provider_core.engine.step_budget import StepBudget
+from provider_core.engines import Delivery
 from provider_core.errors import DeadlineExceeded, EngineDead, StepFailed
 from provider_core.interfaces import Batch, Clock, ModelRunner
 from provider_core.types import EngineOutput, FinishReason

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from provider_core.encoders import Encoder, EncoderInfo, EncoderRow
 from provider_core.engine.faults import as_backend_error
+from provider_core.engines import call_on_loop
 from provider_core.errors import DeadlineExceeded, EngineDead, ProviderError, StepFailed
 from provider_core.interfaces import Clock, EngineLoad
 
@@ -215,7 +216,7 @@ class EncoderEngine:
         try:
             self._encoder.close()
         finally:
-            self._call_on_loop(self._finish, death)
+            call_on_loop(self._loop, self._finish, death)
 
     def _take_window(self) -> list[_Row]:
         """Wait for rows, then let the requests take turns; longest first. Empty means close."""
@@ -257,7 +258,7 @@ class EncoderEngine:
         jobs = list(dict.fromkeys(job for job, _ in batch))
         for job in jobs:
             if job.on_started is not None:
-                self._call_on_loop(job.on_started, started_s)
+                call_on_loop(self._loop, job.on_started, started_s)
                 job.on_started = None
         try:
             values = self._encoder.encode(rows)
@@ -289,12 +290,12 @@ class EncoderEngine:
             job.results[index] = value
             job.num_left -= 1
             if not job.num_left:
-                self._call_on_loop(_resolve, job.done, job.results)
+                call_on_loop(self._loop, _resolve, job.done, job.results)
 
     def _fail(self, jobs: Sequence[_Job], error: ProviderError) -> None:
         for job in jobs:
             self._drop(job)
-            self._call_on_loop(_reject, job.done, error)
+            call_on_loop(self._loop, _reject, job.done, error)
 
     def _finish(self, death: EngineDead | None) -> None:
         """On the loop, last: answer those who wait, then tell the world."""
@@ -305,13 +306,6 @@ class EncoderEngine:
         self._ended.set()
         if death is not None and self._on_dead is not None:
             self._on_dead(death)
-
-    def _call_on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:  # the loop was closed before us: nobody is left to hear it
-            if not self._loop.is_closed():
-                raise
 
 
 def cut_batches(lengths: Sequence[int], *, max_rows: int, max_tokens: int) -> list[slice]:

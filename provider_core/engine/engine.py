@@ -13,9 +13,9 @@ from queue import SimpleQueue
 from threading import Thread
 
 from provider_core.engine.core import EngineCore
-from provider_core.engine.outbox import Delivery
-from provider_core.engine.sequence import OutputCallback, Sequence, make_sequence
-from provider_core.errors import ContextLengthExceeded, EngineDead, InvalidRequest
+from provider_core.engine.sequence import Sequence, make_sequence
+from provider_core.engines import Delivery, OnOutput, call_on_loop, check_request, deliver
+from provider_core.errors import EngineDead
 from provider_core.interfaces import Clock, EngineLoad, ModelRunner, RunnerInfo
 from provider_core.types import EngineOutput, GenerationRequest
 
@@ -82,7 +82,7 @@ class LLMEngine:
         """Facts of the runner underneath, its length cut to what may be reserved."""
         return self._info
 
-    def submit(self, request: GenerationRequest, on_output: OutputCallback) -> None:
+    def submit(self, request: GenerationRequest, on_output: OnOutput) -> None:
         """Take a sequence in.
 
         Args:
@@ -97,22 +97,10 @@ class LLMEngine:
             ValueError: The request id is in use.
         """
         self.check_health()
-        prompt = request.prompt_token_ids
-        max_model_len = self._info.max_model_len
-        if not prompt:
-            raise InvalidRequest("the prompt has no tokens")
-        if len(prompt) >= max_model_len:
-            raise ContextLengthExceeded(
-                f"the prompt has {len(prompt)} tokens and the model's limit is {max_model_len},"
-                " the completion included"
-            )
-        if min(prompt) < 0 or max(prompt) >= self._info.vocab_size:
-            raise InvalidRequest(f"a prompt token id is not in 0..{self._info.vocab_size - 1}")
-        if request.request_id in self._live:
-            raise ValueError(f"request id {request.request_id!r} is in use")
-        sequence = make_sequence(request, on_output, max_model_len=max_model_len)
+        check_request(request, self._info, self._live)
+        sequence = make_sequence(request, on_output, max_model_len=self._info.max_model_len)
         self._live.add(request.request_id)
-        self._num_submitted_prompt_tokens += len(prompt)
+        self._num_submitted_prompt_tokens += len(request.prompt_token_ids)
         self._inbox.put(sequence)
 
     def abort(self, request_id: str) -> None:
@@ -179,7 +167,7 @@ class LLMEngine:
             death.__cause__ = error
         self._step_started_s = None
         with ExitStack() as stack:  # each of these runs, in this reverse order, if others raise
-            stack.callback(self._call_on_loop, self._finish, death)
+            stack.callback(call_on_loop, self._loop, self._finish, death)
             stack.callback(core.runner.close)
             stack.callback(core.masks.close)
             stack.callback(self._hand_over)
@@ -206,23 +194,12 @@ class LLMEngine:
     def _hand_over(self) -> None:
         outputs, finished = self._core.take_outputs()
         if outputs:
-            self._call_on_loop(self._deliver, outputs, finished)
-
-    def _call_on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:  # the loop was closed before us: nobody is left to hear it
-            if not self._loop.is_closed():
-                raise
+            call_on_loop(self._loop, self._deliver, outputs, finished)
 
     def _deliver(self, outputs: list[Delivery], finished: list[str]) -> None:
         """On the loop: everything one step made."""
         self._live.difference_update(finished)
-        for on_output, output in outputs:
-            try:
-                on_output(output)
-            except Exception as error:  # noqa: BLE001 - one consumer must not starve the others
-                self._report(error)
+        deliver(outputs)
 
     def _finish(self, death: EngineDead | None) -> None:
         """On the loop, last: answer those who came too late, then tell the world."""
@@ -238,8 +215,3 @@ class LLMEngine:
         self._ended.set()
         if death is not None and self._on_dead is not None:
             self._on_dead(death)
-
-    def _report(self, error: Exception) -> None:
-        self._loop.call_exception_handler(
-            {"message": "an output callback of the engine failed", "exception": error}
-        )

@@ -1,10 +1,9 @@
 """What steps made for sequences, until it is handed over."""
 
 from provider_core.engine.sampler import Sampled
-from provider_core.engine.sequence import OutputCallback, Sequence
+from provider_core.engine.sequence import Sequence
+from provider_core.engines import Delivery
 from provider_core.types import EngineOutput, FinishReason
-
-Delivery = tuple[OutputCallback, EngineOutput]
 
 
 class _PlainOutputs(dict[int, EngineOutput]):

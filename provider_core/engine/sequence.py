@@ -1,17 +1,15 @@
 """`Sequence`: the only mutable state of a request, touched by the engine thread only."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from provider_core.engine.constraints import ConstrainedSequence
 from provider_core.engine.drafting import Drafter
 from provider_core.engine.penalties import TokenCounts
 from provider_core.engine.randomness import fresh_seed
-from provider_core.types import EngineOutput, GenerationRequest, SamplingParams, TokenLogprobs
+from provider_core.engines import OnOutput
+from provider_core.types import GenerationRequest, SamplingParams, TokenLogprobs
 
 _GREEDY_BELOW = 1e-5  # temperatures under this are 0: the quotient would overflow float32
-
-OutputCallback = Callable[[EngineOutput], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +38,7 @@ class Sequence:
     """
 
     request: GenerationRequest
-    on_output: OutputCallback
+    on_output: OnOutput
     max_new_tokens: int
     stop_ids: frozenset[int]
     seed: int
@@ -80,7 +78,7 @@ def is_greedy(params: SamplingParams) -> bool:
 
 
 def make_sequence(
-    request: GenerationRequest, on_output: OutputCallback, *, max_model_len: int
+    request: GenerationRequest, on_output: OnOutput, *, max_model_len: int
 ) -> Sequence:
     """Take a request whose prompt leaves room for at least one new token.
 

@@ -41,6 +41,7 @@ FLOORS = {
 PUBLIC = (
     "provider_core.server",
     "provider_core.decoder_io",
+    "provider_core.engines",
     "provider_core.gpu_models",
     "provider_core.model_files",
     "provider_core.owned_files",
