@@ -26,6 +26,10 @@ def _raise(value: int) -> None:
     raise RuntimeError(message)
 
 
+def _panic(_: int) -> None:
+    raise BaseException("broken at it")  # noqa: TRY002 - as pyo3 does when Rust panics
+
+
 def _raise_after_the_first(position: int) -> None:
     if position > 0:
         _raise(position)
@@ -140,11 +144,12 @@ def test_logprobs_are_of_the_unconstrained_distribution() -> None:
     [
         ScriptedGrammar(on_fill=_raise),
         ScriptedGrammar({5}, on_accept=_raise),
+        ScriptedGrammar({5}, on_accept=_panic),
         ScriptedGrammar({5}, set()),
         ScriptedGrammar({5}, {6}, on_fill=_raise_after_the_first),
         ScriptedGrammar({300}),
     ],
-    ids=["first mask", "accept", "nothing allowed", "later mask", "beyond the vocabulary"],
+    ids=["first mask", "accept", "panic", "nothing allowed", "later mask", "beyond the vocabulary"],
 )
 def test_a_broken_grammar_ends_its_own_sequence(grammar: ScriptedGrammar) -> None:
     """With an error of the server, and its neighbour goes on."""
@@ -287,12 +292,8 @@ def test_a_worker_that_is_forgotten_ends_its_thread() -> None:
 
 def test_s9_a_panic_in_a_grammar_ends_its_own_sequence() -> None:
     """Rust's are no `Exception`; the thread goes on with the next."""
-
-    def panic(_: object) -> None:
-        raise BaseException("panicked")  # noqa: TRY002 - as pyo3 does
-
     masks = MaskWorker(64)
-    broken = masks.begin(ScriptedGrammar({5}, on_fill=panic))
+    broken = masks.begin(ScriptedGrammar({5}, on_fill=_panic))
     whole = masks.begin(ScriptedGrammar({5}))
     logits = np.zeros(64, dtype=np.float32)
     assert broken.choose(logits, 3, 0.0) == (3, 0.0)
