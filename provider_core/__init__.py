@@ -1,7 +1,7 @@
 """Turn a folder with an ONNX model into a listed, billable LLM provider.
 
-This module is the public API: what plugins and handlers may import, beside `provider_core.server`,
-`provider_core.decoder_io` and `provider_core.testing`.
+This module is the public API: what plugins and handlers may import, beside the modules that
+`docs/writing-a-backend.md` lists.
 """
 
 import pluggy

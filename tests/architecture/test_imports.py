@@ -4,6 +4,7 @@ A module's floor is that of the longest prefix in `FLOORS`. Siblings (same floor
 name) do not see each other, except on floor 1, which is acyclic.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_imports_are_absolute(file: SourceFile) -> None:
 
 @pytest.mark.parametrize("file", PLUGINS + HANDLERS, ids=ids)
 def test_plugins_and_handlers_use_the_public_api(file: SourceFile) -> None:
-    """What others build on is small: names of `provider_core` itself and three modules of it."""
+    """What others build on is small: names of `provider_core` itself and a few modules of it."""
     own = file.module.partition(".")[0]
     public = {"provider_core", *PUBLIC}
 
@@ -119,6 +120,15 @@ def test_plugins_and_handlers_use_the_public_api(file: SourceFile) -> None:
 
     ours = [name for name in file.imports() if name.partition(".")[0].startswith("provider_")]
     assert [name for name in ours if not is_in(name, own) and not is_public(name)] == []
+
+
+def test_the_page_for_authors_lists_what_they_may_use() -> None:
+    """And nothing else."""
+    page = (ROOT / "docs/writing-a-backend.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| module of `provider_core` |")
+    listed = re.findall(r"^\| `(\w+)` \|", table.partition("\n\n")[0], re.MULTILINE)
+
+    assert sorted(f"provider_core.{name}" for name in listed) == sorted(PUBLIC)
 
 
 @pytest.mark.parametrize("floor", [0, 1])
