@@ -1,8 +1,8 @@
 """Settings of a plugin's own, as pydantic-settings has them, and over them a model's options.
 
 pydantic-settings passes over a variable that no field has. Here a slip in a name is refused, as
-everywhere, and a mistake is one line: the setting's name, and never its value, which may be a
-secret.
+everywhere, and a mistake is one line: the setting's name and what is wrong, never the value, which
+may be a secret.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,7 +56,7 @@ def _prefix(kind: type[BaseSettings]) -> str:
 def _refuse_unknown_variables(kind: type[BaseSettings], what: str) -> None:
     prefix = _prefix(kind).lower()
     known = {f"{prefix}{name}" for name in kind.model_fields}
-    for variable in EnvSettingsSource(kind).env_vars:  # in lower case
+    for variable in map(str.lower, EnvSettingsSource(kind).env_vars):
         if variable.startswith(prefix) and variable not in known:
             raise ConfigurationError(f"{variable.upper()} is no variable of this {what}")
 
