@@ -29,6 +29,9 @@ class DaemonExecutor:
     def submit(self, work: Callable[[], _T]) -> Future[_T]:
         """Run something; it may be cancelled until it begins.
 
+        Whoever waits gets what it raised, or `RuntimeError` from what is no `Exception`: a panic of
+        Rust, say, would pass everything that turns failures into answers.
+
         Raises:
             RuntimeError: It was closed.
         """
@@ -60,7 +63,11 @@ def _run(future: Future[_T], work: Callable[[], _T]) -> None:
         return
     try:
         result = work()
-    except BaseException as error:  # noqa: BLE001 - whoever waits has it
+    except Exception as error:  # noqa: BLE001 - whoever waits has it
         future.set_exception(error)
+    except BaseException as error:  # noqa: BLE001 - or nobody would ever be told
+        panic = RuntimeError("the work broke off")
+        panic.__cause__ = error
+        future.set_exception(panic)
     else:
         future.set_result(result)

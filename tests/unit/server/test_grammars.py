@@ -240,6 +240,20 @@ async def test_errors_are_told_and_not_kept() -> None:
     compiler.close()
 
 
+async def test_s9_a_panic_is_told_as_any_failure_of_our_own() -> None:
+    """Rust's are no `Exception`, and nothing would answer them; the two threads live on."""
+
+    def panic(constraint: Constraint) -> None:
+        raise BaseException(constraint.source)  # noqa: TRY002 - as pyo3 does
+
+    compiler = _compiler(Compiling(panic))
+    for source in "abc":
+        with pytest.raises(RuntimeError) as caught:
+            await compiler.compile(_model(), _constraint(source))
+        assert str(caught.value.__cause__) == source
+    compiler.close()
+
+
 async def test_a_constraint_that_nobody_enforces_is_unsupported() -> None:
     """If all plugins decline."""
     compiler = _compiler(Compiling(lambda _: None))
