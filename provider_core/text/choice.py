@@ -11,8 +11,8 @@ from provider_core.types import EngineOutput, GenerationRequest, TokenLogprobs
 _ENDED = frozenset({"stop", "length", "tool_calls"})  # by itself: what it hid counts
 
 
-class Response(Protocol):
-    """What a choice tells the response that it belongs to."""
+class ChoiceOwner(Protocol):
+    """The response that a choice belongs to, as the choice sees it."""
 
     def hold(self, choice: "Choice", output: EngineOutput) -> bool:
         """Keep an output for later; `False` if the choice may take it now."""
@@ -51,7 +51,7 @@ class Choice:
     """One sequence's way from ids to events, if all it makes is text.
 
     Args:
-        response: What it belongs to.
+        owner: The response that it belongs to.
         index: Its place there.
         request: Its sequence.
         tokenizer: Of the model.
@@ -74,8 +74,8 @@ class Choice:
         "_num_pending",
         "_num_shown",
         "_on_event",
+        "_owner",
         "_pending",
-        "_response",
         "_step",
         "is_finished",
         "num_cached",
@@ -86,7 +86,7 @@ class Choice:
 
     def __init__(
         self,
-        response: Response,
+        owner: ChoiceOwner,
         index: int,
         request: GenerationRequest,
         tokenizer: Tokenizer,
@@ -98,7 +98,7 @@ class Choice:
         self.num_cached = 0
         self.num_delivered = 0
         self.num_generated = 0
-        self._response = response
+        self._owner = owner
         self._index = index
         self._on_event = on_event
         self._decoder = tokenizer.make_decoder(request.prompt_token_ids)
@@ -119,14 +119,14 @@ class Choice:
     def on_output(self, output: EngineOutput) -> None:
         """Count what one step made and take it, now or once nobody pauses."""
         if output.started_s is not None:
-            self._response.note_started(output.started_s)
+            self._owner.note_started(output.started_s)
             if not output.token_ids and output.finish_reason is None:
                 return
         self.num_generated += len(output.token_ids)
         self.num_cached += output.num_cached_tokens
         if output.finish_reason is not None:
-            self._response.note_made()
-        if not self._response.hold(self, output):
+            self._owner.note_made()
+        if not self._owner.hold(self, output):
             self.take(output)
 
     def take(self, output: EngineOutput) -> None:
@@ -147,7 +147,7 @@ class Choice:
                 num_tokens, self._num_pending = self._num_pending, 0
                 self._emit(TextDelta(self._index, text), num_tokens)
         except BaseException as error:  # noqa: BLE001 - it is raised again by `wait`
-            self._response.fail(error)
+            self._owner.fail(error)
 
     def finish(
         self,
@@ -164,13 +164,13 @@ class Choice:
         try:
             self._emit(Finished(self._index, reason, native, error, stop_string), num_tokens)
         except BaseException as failure:  # noqa: BLE001 - it is raised again by `wait`
-            self._response.fail(failure)
+            self._owner.fail(failure)
         finally:
-            self._response.note_finished()
+            self._owner.note_finished()
 
     def _emit(self, event: Event, num_tokens: int) -> None:
         if self._on_event(event) is False:
-            self._response.refuse()
+            self._owner.refuse()
         else:
             self.num_delivered += num_tokens
 
@@ -195,7 +195,7 @@ class Choice:
             return
         if stop_string is not None:
             if output.finish_reason is None:
-                self._response.abort(self)
+                self._owner.abort(self)
             self.finish("stop", "stop_string", stop_string=stop_string)
         elif output.finish_reason is not None:
             self.finish(output.finish_reason, self._native_reason(output), output.error)
@@ -207,7 +207,7 @@ class Choice:
         if output.token_ids:
             self._has_started = True
             self._is_plain = self._matcher is None and self.request.sampling.logprobs is None
-            self._response.note_first_token()
+            self._owner.note_first_token()
         if output.prompt_logprobs:
             self._emit(PromptEcho(self._index, output.prompt_logprobs), 0)
 

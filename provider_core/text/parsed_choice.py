@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from provider_core.interfaces import Tokenizer
-from provider_core.text.choice import Choice, Response
+from provider_core.text.choice import Choice, ChoiceOwner
 from provider_core.text.events import (
     ChoiceFinish,
     Event,
@@ -42,7 +42,7 @@ class ParsedChoice(Choice):
 
     def __init__(
         self,
-        response: Response,
+        owner: ChoiceOwner,
         index: int,
         request: GenerationRequest,
         tokenizer: Tokenizer,
@@ -50,7 +50,7 @@ class ParsedChoice(Choice):
         on_event: Callable[[Event], bool | None],
         output: OutputFormat,
     ) -> None:
-        super().__init__(response, index, request, tokenizer, stop_strings, on_event)
+        super().__init__(owner, index, request, tokenizer, stop_strings, on_event)
         self._reader = OutputReader(output, stop_strings)
         self._control_tokens = output.control_tokens
         self._shows = output.shows_reasoning
@@ -177,7 +177,7 @@ class ParsedChoice(Choice):
         has_called = reader.num_calls > 0 and not reader.is_in_call
         if reader.is_over:
             if output.finish_reason is None:
-                self._response.abort(self)
+                self._owner.abort(self)
             native = "tool_calls" if reader.stop_string is None else "stop_string"
             reason: ChoiceFinish = "tool_calls" if has_called else "stop"
             self.finish(reason, native, stop_string=reader.stop_string)
