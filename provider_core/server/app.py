@@ -243,7 +243,7 @@ class Server:
                 self.lifecycle.advance(State.STARTING, error.message)
                 raise
         watchdog = Watchdog(
-            lambda: self.models.loaded,
+            lambda: self.models.in_memory,
             self.settings.server.watchdog_s,
             self._engine_hung,
             listed=lambda: self.models,

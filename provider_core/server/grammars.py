@@ -186,7 +186,7 @@ def _unenforced(model: ServedModel, constraint: Constraint) -> UnsupportedParame
 
 def _is_idle(models: Models) -> bool:
     quiet_since_s = time.monotonic() - _IDLE_S
-    return not any(m.num_open or m.released_s > quiet_since_s for m in models.loaded)
+    return not any(m.num_open or m.released_s > quiet_since_s for m in models.in_memory)
 
 
 def _size(key: _Key, grammar: Grammar) -> int:

@@ -143,8 +143,8 @@ class Models:
         return iter(list(self._models.values()))
 
     @property
-    def loaded(self) -> list[Served]:
-        """All that hold memory: the listed ones, and those that wait for their last request."""
+    def in_memory(self) -> list[Served]:
+        """The listed ones, and those that wait for their last request."""
         return [*self._models.values(), *self._leaving.values()]
 
     @property
@@ -360,7 +360,7 @@ class Models:
 
     async def close(self) -> None:
         """Close every engine, without waiting for requests."""
-        models = self.loaded
+        models = self.in_memory
         for task in self._leaving:
             task.cancel()
         self._models.clear()

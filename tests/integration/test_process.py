@@ -99,11 +99,11 @@ async def test_a_removed_model_ends_its_requests_and_keeps_nobody(tmp_path: Path
         removing = asyncio.create_task(models.remove("first"))
         await served.wait_until(lambda: len(models.specs) == 1)
         assert (await served.post("/v1/completions", body)).status == 404
-        assert len(models.loaded) == 2
+        assert len(models.in_memory) == 2
         removing.cancel()
         go_on.set()
         assert (await running).status == 200
-        await served.wait_until(lambda: len(models.loaded) == 1)
+        await served.wait_until(lambda: len(models.in_memory) == 1)
 
 
 class House:

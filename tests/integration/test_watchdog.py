@@ -51,7 +51,7 @@ async def test_m9_a_hanging_step_is_settled_and_ends_the_process() -> None:
     async with serving(saying("Hello!", on_execute=hang)) as served:
         served.server._exit_now = codes.append
         watchdog = Watchdog(
-            lambda: served.server.models.loaded, LIMIT_S, served.server._engine_hung
+            lambda: served.server.models.in_memory, LIMIT_S, served.server._engine_hung
         )
         engine = served.server.models.find("test-model").engine
         requests = [asyncio.create_task(served.post("/v1/completions", BODY)) for _ in range(3)]
@@ -80,7 +80,7 @@ async def test_an_idle_engine_never_hangs() -> None:
         served.server._exit_now = codes.append
         assert (await served.post("/v1/completions", BODY)).status == 200
         await served.settled()
-        Watchdog(lambda: served.server.models.loaded, LIMIT_S, served.server._engine_hung).look(
+        Watchdog(lambda: served.server.models.in_memory, LIMIT_S, served.server._engine_hung).look(
             monotonic() + 10**6
         )
     assert codes == []

@@ -280,11 +280,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class Listing:
     """Models as `prepare_when_idle` sees them."""
 
-    def __init__(self, *loaded: ServedModel) -> None:
-        self.loaded = list(loaded)
+    def __init__(self, *models: ServedModel) -> None:
+        self.in_memory = list(models)
 
     def __iter__(self) -> Iterator[ServedModel]:
-        return iter(list(self.loaded))
+        return iter(list(self.in_memory))
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -308,10 +308,10 @@ async def test_models_are_prepared_once_while_nothing_runs() -> None:
     models: Any = Listing(_model("a"), _model("b"))
     task = asyncio.create_task(compiler.prepare_when_idle(models))
     await _until(lambda: plugin.num_compiled == 2)
-    models.loaded.append(_model("c"))
+    models.in_memory.append(_model("c"))
     await _until(lambda: plugin.num_compiled == 3)
-    await compiler.prepare(models.loaded[0])
-    await compiler.compile(models.loaded[2], Constraint(kind="json_object"))  # it was kept
+    await compiler.prepare(models.in_memory[0])
+    await compiler.compile(models.in_memory[2], Constraint(kind="json_object"))  # it was kept
     assert asked == ["json_object"] * 3
     await _cancelled(task)
     compiler.close()
