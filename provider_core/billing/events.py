@@ -30,6 +30,7 @@ Endpoint = Literal[
 Status = Literal["ok", "cancelled", "error", "interrupted"]
 ClientFinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"]
 CancelStage = Literal["queue", "prefill", "decode", "delivery"]
+ClientText = Literal["user_id", "app_title", "app_referer", "session_id"]
 Delivery = Literal["sent", "failed", "unknown"]
 
 SCHEMA = "llm-usage/1.0"
@@ -50,6 +51,7 @@ ENVELOPE = frozenset(
 
 _ENVELOPE_GROWTH_BYTES = 8  # what a later attempt to write a line may add to it
 _DROPPED_ON_OVERFLOW = ("app_referer", "app_title", "user_id", "session_id")
+_CLIENT_TEXT_BYTES = {"user_id": 128, "app_title": 128, "app_referer": 256, "session_id": 128}
 _QUANTIZATIONS = frozenset({"int4", "int8", "fp4", "fp6", "fp8", "fp16", "bf16", "fp32"})
 _OPERATIONS = {
     "chat.completions": "chat",
@@ -90,10 +92,10 @@ class GenerationFacts:
     Attributes:
         prices: The snapshot that will be billed, whatever the price list says later.
         received_wall_s: Unix seconds.
-        user_id: The client's name for its user, as sent.
-        app_title: Header `X-Title`, as sent.
-        app_referer: Header `HTTP-Referer`, as sent.
-        session_id: The client's name for a conversation, as sent.
+        user_id: The client's name for its user, cleaned; so are the next three.
+        app_title: Header `X-Title`.
+        app_referer: Header `HTTP-Referer`.
+        session_id: The client's name for a conversation.
         idempotency_key_sha256: Of the client's name for the request, in hexadecimal digits.
     """
 
@@ -150,6 +152,11 @@ class Outcome:
     cancel_stage: CancelStage | None = None
     delivery: Delivery | None = None
     cache_source_id: str | None = None
+
+
+def clean_client_text(name: ClientText, value: str | None) -> str | None:
+    """Cut what a client says of itself to what its field of a line holds. Never raises."""
+    return None if value is None else sanitize(value, _CLIENT_TEXT_BYTES[name])
 
 
 def decide_billing(outcome: Outcome, *, stream: bool, is_free: bool) -> tuple[bool, str]:
@@ -234,9 +241,9 @@ def build_usage_final(
         "idempotency_key_sha256": facts.idempotency_key_sha256,
         "api_key_id": sanitize(principal.api_key_id, 64) or "unknown",
         "account_id": _text(principal.account_id, 64),
-        "user_id": _text(facts.user_id, 128),
-        "app_title": _text(facts.app_title, 128),
-        "app_referer": _text(facts.app_referer, 256),
+        "user_id": clean_client_text("user_id", facts.user_id),
+        "app_title": clean_client_text("app_title", facts.app_title),
+        "app_referer": clean_client_text("app_referer", facts.app_referer),
         "endpoint": facts.endpoint,
         "operation": _OPERATIONS.get(facts.endpoint, "chat"),
         "stream": facts.stream,
@@ -293,7 +300,7 @@ def build_usage_final(
         "service_version": sanitize(process.service_version, 64),
     }
     if facts.session_id is not None:
-        event["session_id"] = sanitize(facts.session_id, 128)
+        event["session_id"] = clean_client_text("session_id", facts.session_id)
     if outcome.cache_source_id is not None:
         event["response_cache_source_id"] = outcome.cache_source_id
     if was_adjusted:

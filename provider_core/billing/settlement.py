@@ -27,6 +27,7 @@ from provider_core.billing.events import (
     Status,
     Timeline,
     build_usage_final,
+    clean_client_text,
     encode_event,
 )
 from provider_core.billing.identifiers import clean_client_request_id, digest_of_key
@@ -176,10 +177,10 @@ class Ledger:
             image_count=image_count,
             received_wall_s=received_wall_s,
             client_request_id=clean_client_request_id(client_request_id),
-            user_id=user_id,
-            app_title=app_title,
-            app_referer=app_referer,
-            session_id=session_id,
+            user_id=clean_client_text("user_id", user_id),
+            app_title=clean_client_text("app_title", app_title),
+            app_referer=clean_client_text("app_referer", app_referer),
+            session_id=clean_client_text("session_id", session_id),
             idempotency_key_sha256=digest_of_key(idempotency_key),
         )
         with self._lock:

@@ -5,6 +5,7 @@ memory nor requests. What the log has taken is noted in the journal: the cursor 
 line whose answer is still leaving waits for word of its delivery.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,7 +102,7 @@ class Emitter:
 
     @property
     def blocked_s(self) -> float:
-        """For how long the log has not taken the line that is due."""
+        """For how long the log has not got the line that is due."""
         since_s = self._blocked_since_s
         return 0.0 if since_s is None else self._clock.monotonic() - since_s
 
@@ -137,12 +138,15 @@ class Emitter:
             is_last = self._is_closing.is_set()
             try:
                 is_done = self._write_undurable() and self._follow()
+                self._blocked_since_s = None
                 if is_last or self._clock.monotonic() >= self._next_heartbeat_s:
                     self._next_heartbeat_s = self._clock.monotonic() + _HEARTBEAT_S
                     is_done = self._write(self._heartbeat(is_last)) and is_done
             except OSError as error:  # the journal cannot be read; nothing is lost by waiting
                 log.error("journal.unreadable", error=error)  # noqa: TRY400 - no bug of ours
                 is_done = False
+                if self._blocked_since_s is None:
+                    self._blocked_since_s = self._clock.monotonic()
         if self._fd >= 0:
             os.close(self._fd)
         self.owes_nothing = is_done and not self._waiting and has_paid
@@ -166,19 +170,36 @@ class Emitter:
             span = spans[0]
             if self._fd < 0:
                 self._fd, self._offset = os.open(span.path, os.O_RDONLY), 0
-            size = min(span.end - self._offset, _CHUNK_BYTES)
-            if size > 0:
-                chunk = os.pread(self._fd, size, self._offset)
-                chunk = chunk[: chunk.rfind(b"\n") + 1]
-                if not self._take(chunk.splitlines(keepends=True)):
+            if self._offset < span.end:
+                frames = self._read_frames(span.end)
+                if not self._take(frames):
                     return False
-                self._offset += len(chunk)
+                self._offset += sum(map(len, frames))
             elif has_next:
                 os.close(self._fd)
                 self._fd = -1
                 spans.popleft()
             else:
                 return True
+
+    def _read_frames(self, end: int) -> list[bytes]:
+        """Read on: one frame at least, however long it is; what `end` cuts is damage.
+
+        Raises:
+            OSError: The file cannot be read, or ends before `end`.
+        """
+        size = _CHUNK_BYTES
+        while True:
+            wanted = min(end - self._offset, size)
+            chunk = os.pread(self._fd, wanted, self._offset)
+            whole = chunk[: chunk.rfind(b"\n") + 1]
+            if whole:
+                return whole.splitlines(keepends=True)
+            if len(chunk) < wanted:
+                raise OSError(errno.EIO, "the journal's file is shorter than what was written")
+            if wanted < size:
+                return [chunk]
+            size *= 2
 
     def _take(self, frames: list[bytes]) -> bool:
         """Write the lines of some frames; `False` if the log takes no more."""
