@@ -37,14 +37,15 @@ class EncoderRun:
     ) -> None:
         self._dispatcher = dispatcher
         self._call = call
+        self._model = model
+        self._rows = rows
         self._error: Exception | None = None  # what ended it from outside
+        self._until_cut = asyncio.timeout(None)
+        self._is_encoded = False
         self._started_s: float | None = None
         self.usage = Usage(prompt_tokens=sum(map(len, rows)))
         self._settlement = dispatcher.open_settlement(call, model, endpoint, n=1)
         dispatcher.runs.add(self)
-        self._encoding = asyncio.ensure_future(
-            model.engine.encode(rows, deadline_s=call.deadline_s, on_started=self._note_start)
-        )
 
     @property
     def generation_id(self) -> str:
@@ -52,26 +53,36 @@ class EncoderRun:
         return self._settlement.generation_id
 
     async def wait(self) -> npt.NDArray[np.float32]:
-        """The rows' vectors or scores, in order; cancelling the wait ends the work.
+        """Have the rows read, once; the engine has them before anything else runs on the loop.
+
+        Cancelling the wait ends the work.
+
+        Returns:
+            Their vectors or scores, in order.
 
         Raises:
             ProviderError: It failed, or was cut.
         """
         try:
-            return await self._encoding
-        except asyncio.CancelledError:
-            if self._error is not None:
-                raise self._error from None
-            raise
+            async with self._until_cut:
+                values = await self._model.engine.encode(
+                    self._rows, deadline_s=self._call.deadline_s, on_started=self._note_start
+                )
+        except TimeoutError:
+            if self._error is None:
+                raise
+            raise self._error from None
+        self._is_encoded = True
+        return values
 
     def cut(self, error: ProviderError) -> None:
         """End it now with an error that the client sees."""
         if self._error is None:
             self._error = error
-        self._encoding.cancel()
+            self._until_cut.reschedule(asyncio.get_running_loop().time())
 
     def settle(self, cause: BaseException | None = None) -> UsageRecord:
-        """End it and give its one usage line to the ledger; the first call decides.
+        """Give its one usage line to the ledger; the first call decides.
 
         Args:
             cause: As for `Run.settle`.
@@ -79,7 +90,6 @@ class EncoderRun:
         record = self._settlement.record
         if record is not None:
             return record
-        self._encoding.cancel()
         if self._started_s is not None:
             self._settlement.mark_started(self._started_s)
         status, http_status, code = outcome_of(cause or self._error)
@@ -106,7 +116,7 @@ class EncoderRun:
 
     @property
     def _stage(self) -> CancelStage:
-        if self._encoding.done() and not self._encoding.cancelled():
+        if self._is_encoded:
             return "delivery"
         return "queue" if self._started_s is None else "prefill"
 

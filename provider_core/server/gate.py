@@ -1,6 +1,7 @@
 """The second gate of a request: exact, and the last that can refuse it."""
 
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 
 from provider_core import hookspecs
@@ -59,7 +60,7 @@ class Gate:
         max_tokens: int,
         image_count: int = 0,
     ) -> None:
-        """Let a request in, or not.
+        """Let a request in, or not; who is let in starts before anything else is awaited.
 
         Args:
             call: The HTTP request.
@@ -73,19 +74,14 @@ class Gate:
         Raises:
             ProviderError: Overload, a limit of the key, or a deadline that has passed.
         """
-        load = model.engine.load()
-        if isinstance(model, ServedModel) and model.num_looking:  # they come to the engine next
-            load = replace(load, num_waiting=load.num_waiting + model.num_looking)
-        rate = model.prefill_rate
-        rate.observe(load.num_prompt_tokens + load.num_cached_prompt_tokens, load.prefill_s)
-        check_queue(
-            load,
-            self._settings.limits,
+        check_room = partial(
+            self._check_room,
+            call,
+            model,
             num_sequences=num_sequences,
             num_prompt_tokens=num_computed_tokens,
-            prefill_tokens_per_s=rate.tokens_per_s,
-            time_left_s=call.deadline_s - monotonic(),
         )
+        check_room()
         for answer in self._plugins.every(
             hookspecs.admit_request,
             principal=call.principal,
@@ -104,3 +100,26 @@ class Gate:
         )
         if monotonic() >= call.deadline_s:
             raise DeadlineExceeded("the request's deadline passed before it could start")
+        check_room()  # again: others that were asked meanwhile have maybe taken the place
+
+    def _check_room(
+        self, call: Call, model: Served, *, num_sequences: int, num_prompt_tokens: int
+    ) -> None:
+        """See that the engine can serve a request soon.
+
+        Raises:
+            Overloaded: It cannot.
+        """
+        load = model.engine.load()
+        if isinstance(model, ServedModel) and model.num_looking:  # they come to the engine next
+            load = replace(load, num_waiting=load.num_waiting + model.num_looking)
+        rate = model.prefill_rate
+        rate.observe(load.num_prompt_tokens + load.num_cached_prompt_tokens, load.prefill_s)
+        check_queue(
+            load,
+            self._settings.limits,
+            num_sequences=num_sequences,
+            num_prompt_tokens=num_prompt_tokens,
+            prefill_tokens_per_s=rate.tokens_per_s,
+            time_left_s=call.deadline_s - monotonic(),
+        )

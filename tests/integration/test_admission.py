@@ -17,8 +17,8 @@ from provider_core.interfaces import Batch, EngineLoad
 from provider_core.lifecycle import State
 from provider_core.server.admission import PrefillRate, check_queue
 from provider_core.settings import LimitSettings
-from provider_core.testing import ScriptedRunner
-from provider_core.types import GenerationRequest, SamplingParams
+from provider_core.testing import ScriptedEncoder, ScriptedRunner
+from provider_core.types import GenerationRequest, ModelSpec, SamplingParams
 from tests.serving import KEY, Serving, saying, serving
 from tests.unit.engine.manual_clock import ManualClock
 
@@ -101,6 +101,38 @@ async def test_choices_count_as_places() -> None:
         assert (await served.post(COMPLETIONS, {**BODY, "n": 4})).status == 200
     async with full_server(slots=1, queue_factor=2) as served:
         assert (await served.post(COMPLETIONS, {**BODY, "n": 2})).status == 429
+
+
+@pytest.mark.parametrize("spend_limit", [None, "5"])
+@pytest.mark.parametrize("path", [COMPLETIONS, "/v1/embeddings"])
+async def test_a_burst_fills_the_queue_and_no_more(path: str, spend_limit: str | None) -> None:
+    """Also when all of it is between the gate's questions, some of which wait for a database."""
+    may_run = threading.Event()
+
+    def wait(_: object) -> None:
+        may_run.wait()
+
+    def make_encoder(spec: ModelSpec) -> ScriptedEncoder:
+        return ScriptedEncoder(max_num_seqs=1, max_model_len=spec.max_model_len, on_encode=wait)
+
+    make = saying("Hello!", on_execute=wait) if path == COMPLETIONS else make_encoder
+    async with serving(make, max_num_seqs=1, limits={"queue_factor": 2}) as served:
+        assert served.server.keys is not None
+        _, key = await served.server.keys.create(label="burst", spend_limit=spend_limit)
+        headers = {"Authorization": f"Bearer {key}"}
+        asked = [
+            asyncio.create_task(served.post(path, {**BODY, "input": "hi"}, headers=headers))
+            for _ in range(12)
+        ]
+        runs = served.server.dispatcher.runs
+        await served.wait_until(
+            lambda: len(runs) + sum(task.done() for task in asked) == len(asked)
+        )
+        num_let_in = len(runs)
+        may_run.set()
+        statuses = [reply.status for reply in await asyncio.gather(*asked)]
+        assert num_let_in == statuses.count(200) == 3
+        assert statuses.count(429) == 9
 
 
 def load(**counts: int) -> EngineLoad:
