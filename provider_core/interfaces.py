@@ -108,6 +108,7 @@ class EngineLoad:
         prefill_s: Seconds spent on prompts since start, computed or from the cache; 0 if unknown.
         num_draft_tokens: Ids tried by speculation since start.
         num_accepted_tokens: Those of them that were right.
+        max_kv_tokens: Most tokens that the slots hold together; `None` if each can be full.
         step_started_s: When the running step began (`time.monotonic`), `None` between steps.
     """
 
@@ -124,6 +125,7 @@ class EngineLoad:
     prefill_s: float = 0.0
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0
+    max_kv_tokens: int | None = None
 
 
 class TokenDecoder(Protocol):
