@@ -50,11 +50,11 @@ class LLMEngine:
         clock: Clock = time,
         on_dead: Callable[[EngineDead], None] | None = None,
     ) -> None:
-        self._info = runner.info
-        if max_kv_tokens is None:
-            max_kv_tokens = self._info.max_num_seqs * self._info.max_model_len
-        elif max_kv_tokens < self._info.max_model_len:
-            self._info = replace(self._info, max_model_len=max_kv_tokens)
+        info = runner.info
+        self._max_kv_tokens = info.max_num_seqs * info.max_model_len
+        if max_kv_tokens is not None:
+            self._max_kv_tokens = min(max_kv_tokens, self._max_kv_tokens)
+        self._info = replace(info, max_model_len=min(info.max_model_len, self._max_kv_tokens))
         self._loop = asyncio.get_running_loop() if loop is None else loop
         self._clock = clock
         self._on_dead = on_dead
@@ -62,7 +62,7 @@ class LLMEngine:
             runner,
             prefill_chunk_tokens=prefill_chunk_tokens,
             target_itl_s=target_itl_s,
-            max_kv_tokens=max_kv_tokens,
+            max_kv_tokens=self._max_kv_tokens,
             speculates=speculates,
             clock=clock,
             on_urgent=self._hand_over,
@@ -129,6 +129,7 @@ class LLMEngine:
             prefill_s=core.prefill_s,
             num_draft_tokens=0 if speculator is None else speculator.num_draft_tokens,
             num_accepted_tokens=0 if speculator is None else speculator.num_accepted_tokens,
+            max_kv_tokens=self._max_kv_tokens,
         )
 
     def check_health(self) -> None:

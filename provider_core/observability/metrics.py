@@ -188,8 +188,10 @@ class _EngineCollector(Collector):
             running.add_metric((model,), load.num_running)
             waiting.add_metric((model,), load.num_waiting)
             slots.add_metric((model,), load.num_slots)
-            capacity = load.num_slots * engine.info.max_model_len
-            kv_usage.add_metric((model,), load.num_kv_tokens / max(capacity, 1))
+            max_kv_tokens = load.max_kv_tokens
+            if max_kv_tokens is None:
+                max_kv_tokens = load.num_slots * engine.info.max_model_len
+            kv_usage.add_metric((model,), load.num_kv_tokens / max(max_kv_tokens, 1))
             steps.add_metric((model,), load.num_steps)
             drafted.add_metric((model,), load.num_draft_tokens)
             accepted.add_metric((model,), load.num_accepted_tokens)

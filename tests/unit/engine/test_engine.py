@@ -328,6 +328,13 @@ async def test_memory_for_less_than_a_slot_limits_the_length() -> None:
         assert len(await generate(engine, "a", tuple(range(30)), sampling)) == 20
 
 
+@pytest.mark.parametrize(("setting", "capacity"), [(None, 128), (100, 100), (1000, 128)])
+async def test_a_full_memory_is_known_as_full(setting: int | None, capacity: int) -> None:
+    """Two slots of 64 ids hold no more than is set, and never more than their lengths."""
+    async with _engine(max_kv_tokens=setting) as engine:
+        assert engine.load().max_kv_tokens == capacity
+
+
 async def test_a_request_id_is_used_by_one_sequence_at_a_time() -> None:
     """A second one is our own mistake; after the first ended it is free again."""
     async with _engine() as engine:

@@ -1,6 +1,7 @@
 """Metrics: counted once per request, under our names and vLLM's."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -199,6 +200,21 @@ def test_engines_are_asked_at_scrape_time(metrics: Metrics, engines: dict[str, E
     assert samples["provider_accepted_draft_tokens_total"] == {model: 20}
     engines["another"] = engines.pop("acme/m")
     assert scrape(metrics)["provider_slots"] == {frozenset({("model", "another")}): 4}
+
+
+@pytest.mark.parametrize(("max_kv_tokens", "ratio"), [(None, 0.25), (200, 0.5), (100, 1.0)])
+def test_a_full_cache_reads_1(
+    metrics: Metrics,
+    engines: dict[str, Engine],
+    monkeypatch: pytest.MonkeyPatch,
+    max_kv_tokens: int | None,
+    ratio: float,
+) -> None:
+    """Of 100 tokens in four slots of 100, which may be allowed fewer together."""
+    load = replace(engines["acme/m"].load(), max_kv_tokens=max_kv_tokens)
+    monkeypatch.setattr(BusyEngine, "load", lambda _: load)
+    for name in ("provider_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc"):
+        assert list(scrape(metrics)[name].values()) == [ratio]
 
 
 def test_unknown_models_make_one_series(metrics: Metrics) -> None:
