@@ -191,7 +191,7 @@ class GuardedConnection(web.RequestHandler):
         if transport is not None and transport.get_write_buffer_size() > 0:
             self._stall_watch.start(transport)
 
-    def listen(self, on_full: Callable[[bool], None] | None) -> None:
+    def tell_when_full(self, on_full: Callable[[bool], None] | None) -> None:
         """Tell somebody when the client does not read what was written, and when it does again."""
         self._on_full = on_full
         if on_full is not None and self.writing_paused:

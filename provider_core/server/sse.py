@@ -80,7 +80,7 @@ class SseWriter:
         if self._pending:  # the first write had to wait, and events came meanwhile
             self.write(self._take_pending())
         if isinstance(self._connection, GuardedConnection):
-            self._connection.listen(self._on_full)
+            self._connection.tell_when_full(self._on_full)
         self._timer = self._loop.call_later(self._keepalive_s, self._keep_alive)
 
     def write(self, event: bytes) -> bool:
@@ -107,7 +107,7 @@ class SseWriter:
     def abandon(self) -> None:
         """Send no more keep-alives, and listen no more."""
         if isinstance(self._connection, GuardedConnection):
-            self._connection.listen(None)
+            self._connection.tell_when_full(None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
