@@ -77,7 +77,7 @@ def _facts(settings: RunPodSettings, process: InProcess) -> Facts:
     return Facts(
         socket_path=process.socket_path,
         model=model.id,
-        api_key=process.settings.api_key,
+        api_key=process.api_key,
         concurrency=settings.concurrency or model.max_num_seqs,
         stream_window_s=settings.stream_window_s,
         stream_window_bytes=settings.stream_window_bytes,

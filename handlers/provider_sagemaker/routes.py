@@ -79,7 +79,7 @@ class Invocations:
         self, request: web.Request, attributes: Mapping[str, str], *, is_stream: bool
     ) -> dict[str, str]:
         headers = {"content-type": "application/json"}
-        api_key = self._process.settings.api_key
+        api_key = self._process.api_key
         if api_key is not None and not attributes.keys() & _KEY_HEADERS:
             headers["authorization"] = f"Bearer {api_key}"  # the caller passed AWS's own check
         if _INFERENCE_ID in request.headers:

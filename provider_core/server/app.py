@@ -155,6 +155,7 @@ class Server:
         self.in_process = InProcess(
             settings,
             lifecycle,
+            api_key=keys.internal_secret if keys is not None and settings.api_key else None,
             specs=lambda: self.models.specs,
             num_unlogged=self._num_unlogged,
             on_failure=self._worker_failed,

@@ -36,11 +36,13 @@ class InProcess:
     Args:
         settings: All of them.
         lifecycle: Of the process.
+        api_key: What handlers present for work that brings no key.
         specs: Of the models that are served now.
         num_unlogged: Usage lines that are not in the log yet.
         on_failure: Told why a worker ended that nobody asked to.
 
     Attributes:
+        api_key: Stands for `PROVIDER_API_KEY`, whatever that is and becomes; `None` if it is unset.
         stopping: Set when no further work is to be taken.
         socket_path: For `open_session`, in this process or a child; empty until there is one.
     """
@@ -50,12 +52,14 @@ class InProcess:
         settings: Settings,
         lifecycle: Lifecycle,
         *,
+        api_key: str | None = None,
         specs: Callable[[], Sequence[ModelSpec]] = tuple,
         num_unlogged: Callable[[], float] = lambda: 0,
         on_failure: Callable[[BaseException | None], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.lifecycle = lifecycle
+        self.api_key = api_key
         self.stopping = asyncio.Event()
         self.socket_path = ""
         self._specs = specs

@@ -36,9 +36,10 @@ async def plane() -> AsyncIterator[ControlPlane]:
 async def worker(
     plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[PlatformProcess]:
-    """A worker that takes its jobs; the models were slower to load than the SDK to import."""
+    """A worker that takes its jobs, and whose key comes from somewhere else."""
     folder = tmp_path_factory.mktemp("runpod")
-    environment = {**plane.environment, **SETTINGS}
+    key = {"PROVIDER_API_KEY": "env://WORKER_KEY", "WORKER_KEY": KEY}
+    environment = {**plane.environment, **SETTINGS, **key}
     async with platform_process(folder, "runpod", environment) as process:
         await process.until_logged("server.ready")
         yield process
@@ -134,6 +135,7 @@ async def test_a_job_handed_out_twice_is_answered_twice_and_billed_once(
     assert first["output"] == second["output"] == third["output"]
     (bill,) = bills_of(worker, "twice")
     assert (bill["status"], bill["platform"]) == ("ok", "runpod")
+    assert bill["api_key_id"] == "key_fixed"
 
 
 async def test_a_cancelled_job_ends_and_is_billed_as_a_client_that_left(

@@ -32,9 +32,10 @@ DEADLINES = {"PROVIDER_SAGEMAKER_DEADLINE_S": "1.5", "PROVIDER_SAGEMAKER_STREAM_
 async def container(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[PlatformProcess]:
-    """The container, with deadlines that a test can wait for."""
+    """The container, with deadlines that a test can wait for and a key from somewhere else."""
     folder = tmp_path_factory.mktemp("sagemaker")
-    async with platform_process(folder, "sagemaker", DEADLINES) as process:
+    key = {"PROVIDER_API_KEY": "env://ENDPOINT_KEY", "ENDPOINT_KEY": KEY}
+    async with platform_process(folder, "sagemaker", {**DEADLINES, **key}) as process:
         await process.until_logged("server.ready")
         yield process
 
@@ -108,6 +109,7 @@ async def test_an_invocation_is_answered_and_billed_to_the_endpoint_s_key(
     await container.until(lambda: bool(container.usage))
     bill = container.usage[0]
     assert (bill["generation_id"], bill["platform"]) == (body["id"], "sagemaker")
+    assert bill["api_key_id"] == "key_fixed"
     assert bill["client_request_id"] == "inference-1"
 
 

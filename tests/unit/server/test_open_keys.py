@@ -225,6 +225,37 @@ async def test_rotated_secrets_are_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_at_once")
+async def test_a_process_speaks_for_its_fixed_key_as_long_as_that_is_let_in(tmp_path: Path) -> None:
+    """Whatever the key becomes, while nobody can read it too; not once it is gone."""
+    vault = Vault()
+    manager, given = plugins(vault), settings(tmp_path, api_key="vault://fixed")
+    store, _ = open_keys(given, manager)
+    async with following_given_keys(store, given, manager):
+        vault.version = "successor"
+        while await store.authenticate("the successor of fixed") is None:
+            await until_asked_again(vault)
+        vault.is_down = True
+        await until_asked_again(vault)
+        principal = await store.authenticate(store.internal_secret)
+        assert principal is not None
+        assert principal.api_key_id == "key_fixed"
+        vault.is_down = False
+        vault.absent.add("fixed")
+        while await store.authenticate("the successor of fixed") is not None:
+            await until_asked_again(vault)
+        assert await store.authenticate(store.internal_secret) is None
+
+
+async def test_a_process_without_a_fixed_key_speaks_for_nobody(tmp_path: Path) -> None:
+    """Keys of a file are their owners'."""
+    (tmp_path / "keys.toml").write_text(FILE)
+    for given in ({}, {"access": {"keys_file": tmp_path / "keys.toml"}}):
+        store, _ = open_keys(settings(tmp_path, **given), plugins())
+        assert await store.authenticate(store.internal_secret) is None
+        store.close()
+
+
+@pytest.mark.usefixtures("_at_once")
 async def test_a_vault_that_is_down_locks_nobody_out(tmp_path: Path) -> None:
     """Keys stay as they were, which is said; when it is back it is listened to again."""
     (tmp_path / "keys.toml").write_text(FILE)
