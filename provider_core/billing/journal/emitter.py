@@ -172,9 +172,10 @@ class Emitter:
                 self._fd, self._offset = os.open(span.path, os.O_RDONLY), 0
             if self._offset < span.end:
                 frames = self._read_frames(span.end)
-                if not self._take(frames):
+                num_taken = self._take(frames)
+                self._offset += sum(map(len, frames[:num_taken]))
+                if num_taken < len(frames):
                     return False
-                self._offset += sum(map(len, frames))
             elif has_next:
                 os.close(self._fd)
                 self._fd = -1
@@ -201,33 +202,37 @@ class Emitter:
                 return [chunk]
             size *= 2
 
-    def _take(self, frames: list[bytes]) -> bool:
-        """Write the lines of some frames; `False` if the log takes no more."""
+    def _take(self, frames: list[bytes]) -> int:
+        """Write the lines of some frames, and say of how many: fewer if the log takes no more."""
         emitted: list[int] = []
-        is_taken = True
+        num_taken = 0
         for frame in frames:
             payload = decode_frame(frame)
             if payload is None:
                 log.error("journal.corrupt", bytes=len(frame))
-                continue
-            record = records.decode(payload)
-            if record["rec"] == "O" and self._opened is not None:
-                is_taken = self._write(self._opened(record))
-                if not is_taken:
-                    break
-            body = self._due(record)
-            if body is None:
-                continue
-            if body["seq"] not in self._undurable and not self._write_event(body):
-                is_taken = False
+            elif not self._take_record(records.decode(payload), emitted):
                 break
-            self._undurable.discard(body["seq"])
-            emitted.append(body["seq"])
+            num_taken += 1
         if emitted:
             self.num_emitted += len(emitted)
             self._disk.reach("before E")
             self._note(records.emitted(emitted))
-        return is_taken
+        return num_taken
+
+    def _take_record(self, record: Record, emitted: list[int]) -> bool:
+        """Write the line that a record makes ready, if any; `False`, and nothing done, if not."""
+        if record["rec"] == "O" and self._opened is not None:
+            return self._write(self._opened(record))
+        body = self._due(record)
+        if body is None:
+            return True
+        seq = body["seq"]
+        if seq not in self._undurable and not self._write_event(body):
+            return False
+        self._undurable.discard(seq)
+        self._waiting.pop(seq, None)
+        emitted.append(seq)
+        return True
 
     def _due(self, record: Record) -> Record | None:
         """The event that a record makes ready to leave."""
@@ -239,7 +244,7 @@ class Emitter:
                     return None
                 return body
             case "D":
-                waiting = self._waiting.pop(record["seq"], None)
+                waiting = self._waiting.get(record["seq"])
                 return None if waiting is None else waiting | {"delivery": record["delivery"]}
             case _:
                 return None
@@ -247,6 +252,7 @@ class Emitter:
     def _pay(self, owed: Owed) -> bool:
         """Write what an earlier boot owes; `False` if some of it must be left to a later start."""
         batch: list[int] = []
+        is_paid = True
         try:
             for body in _finals(owed.paths):
                 seq = body["seq"]
@@ -256,7 +262,8 @@ class Emitter:
                     body["delivery"] = owed.deliveries.get(seq, "unknown")
                 body |= {"recovered": True, "emit_attempt": owed.attempt}
                 if not self._write_event(body):
-                    return False
+                    is_paid = False
+                    break
                 owed.emitted.add(seq)
                 batch.append(seq)
                 if len(batch) == _BATCH:
@@ -265,11 +272,12 @@ class Emitter:
             self._disk.reach("recovery 3")
             if batch:
                 owed.note(batch)
-            owed.finish()
+            if is_paid:
+                owed.finish()
         except OSError as error:
             log.error("journal.unreadable", error=error)  # noqa: TRY400 - no bug of ours
             return False
-        return True
+        return is_paid
 
     def _write_event(self, body: Record) -> bool:
         return self._write(encode_line(body | {"emitted_at": format_timestamp(self._clock.time())}))
