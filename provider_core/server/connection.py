@@ -192,10 +192,14 @@ class GuardedConnection(web.RequestHandler):
             self._stall_watch.start(transport)
 
     def tell_when_full(self, on_full: Callable[[bool], None] | None) -> None:
-        """Tell somebody when the client does not read what was written, and when it does again."""
+        """Tell somebody when the client does not read what was written, and when it does again.
+
+        Args:
+            on_full: Told how it is now, and of every change; `None` ends it.
+        """
         self._on_full = on_full
-        if on_full is not None and self.writing_paused:
-            on_full(True)  # noqa: FBT003 - a callback has no names
+        if on_full is not None:
+            on_full(self.writing_paused)
 
     def pause_writing(self) -> None:
         """Too much waits for the client: watch that it moves."""

@@ -26,15 +26,15 @@ class SseWriter:
     """One stream of events to one client.
 
     Until `open` what is written is kept, so that a failure before the first event still has a
-    status of its own. The connection notices a client that does not read: `on_full` is then
-    called with `True`, and with `False` once it reads again.
+    status of its own. `open` ends with a call of `on_full` that says whether the client reads; the
+    connection notices when that changes, and calls again.
 
     Args:
         request: The request to answer.
         media_type: Of the stream.
         keepalive: Bytes that a client of this dialect takes and that say nothing.
         keepalive_s: Silence before they are sent.
-        on_full: Told when to stop and when to go on writing.
+        on_full: Told `True` to stop and `False` to go on writing.
 
     Attributes:
         response: What the route returns.
@@ -81,6 +81,8 @@ class SseWriter:
             self.write(self._take_pending())
         if isinstance(self._connection, GuardedConnection):
             self._connection.tell_when_full(self._on_full)
+        else:
+            self._on_full(False)  # noqa: FBT003 - a callback has no names
         self._timer = self._loop.call_later(self._keepalive_s, self._keep_alive)
 
     def write(self, event: bytes) -> bool:

@@ -155,8 +155,7 @@ class _Stream:
         error = failure()
         if error is not None:
             raise error
-        await self.writer.open()
-        generation.resume()
+        await self.writer.open()  # resumes the generation, unless the client does not read
 
     def _usage(self) -> Usage:
         if self._generation is None:  # an engine that answers while it takes the request

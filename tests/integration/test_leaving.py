@@ -162,12 +162,16 @@ def _num_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the kernel's own list
 
 
-async def test_what_was_never_written_to_a_stalled_client_is_not_counted() -> None:
-    """The engine may run ahead of a client that does not read; the bill does not."""
+@pytest.mark.parametrize("first_bytes", [1, 40_000])
+async def test_what_was_never_written_to_a_stalled_client_is_not_counted(first_bytes: int) -> None:
+    """The engine may run ahead of a client that does not read; the bill does not.
+
+    Neither where it stops in mid-stream, nor where it does not read the first event to its end.
+    """
     async with serving(
-        scripted_runner(), max_model_len=4096, limits={"write_buffer_bytes": 2048}
+        scripted_runner(), max_model_len=44_000, limits={"write_buffer_bytes": 2048}
     ) as served:
-        client = await _stalled_stream(served, max_tokens=3000)
+        client = await _stalled_stream(served, prompt="x" * first_bytes, echo=True, max_tokens=3000)
         model = served.server.models.find("test-model")
         await served.wait_until(lambda: model.engine.load().num_generated_tokens == 3000)
         client.transport.abort()
