@@ -151,7 +151,8 @@ class _Stream:
             async with asyncio.timeout(self._patience_s):
                 await self._has_begun.wait()
         except TimeoutError:
-            self._begin()
+            if not self._has_begun.is_set():  # or the first event came with the time's end
+                self._begin()
         error = failure()
         if error is not None:
             raise error
