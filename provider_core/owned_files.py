@@ -55,7 +55,7 @@ def open_owned_file(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | _NO_LINK_AND_NO_WAITING)
     try:
         _check(Path(path).name, os.fstat(descriptor), stat.S_IFREG)
-    except PermissionError:
+    except OSError:
         os.close(descriptor)
         raise
     return descriptor
