@@ -150,8 +150,9 @@ class EncoderPipeline:
     ) -> web.StreamResponse:
         gate = self._dispatcher.gate
         gate.check_billing()
-        call.begin_generation()
         num_tokens = sum(map(len, rows))
+        self._check_wanted(call, model.spec, num_prompt_tokens=num_tokens)
+        call.begin_generation()
         await gate.admit(
             call,
             model,

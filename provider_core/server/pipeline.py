@@ -190,8 +190,10 @@ class Pipeline:
         call.stream = fields.stream
         return model
 
-    def check_wanted(self, call: Call, spec: ModelSpec) -> None:
+    def check_wanted(self, call: Call, spec: ModelSpec, *, num_prompt_tokens: int = 0) -> None:
         """See whether a request wants this model of this provider.
+
+        Prices may depend on the number of its prompt tokens, 0 while they are not counted.
 
         Raises:
             NoEndpoints: Its preferences rule it out.
@@ -206,7 +208,8 @@ class Pipeline:
             )
         preferences = call.routing.preferences
         if preferences is not None:
-            check_preferences(preferences, spec, self.settings.provider, call.received_wall)
+            provider, unix_s = self.settings.provider, call.received_wall
+            check_preferences(preferences, spec, provider, unix_s, num_prompt_tokens)
 
     async def chat(
         self,
@@ -323,6 +326,7 @@ class Pipeline:
             sampling = _complete_sampling(model, fields, num_prompt_tokens)
             return _with_logprobs(model, sampling) if fields.best_of > fields.n else sampling
 
+        self.check_wanted(call, model.spec, num_prompt_tokens=sum(map(len, prompts)))
         return await self.dispatcher.prepare(
             call,
             model,

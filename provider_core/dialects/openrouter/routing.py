@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from provider_core.billing.money import price_list, prices_at
+from provider_core.billing.money import price_list, prices_at, prices_for
 from provider_core.dialects.validation import bad_value, validate
 from provider_core.errors import NoEndpoints, UnsupportedParameter
+from provider_core.prices import Prices
 from provider_core.settings import ProviderSettings
 from provider_core.types import ModelSpec
 
@@ -30,6 +31,13 @@ _FIELDS = frozenset(
 )
 _NEEDLESS_PLUGINS = {"response-healing"}  # what they mend does not break here
 _PER_MILLION = ("prompt", "completion")
+_BILLED_AS = {
+    "prompt": ("prompt", "input_cache_read"),
+    "completion": ("completion", "internal_reasoning"),
+    "request": ("request",),
+    "image": ("image",),
+}
+"""By what `max_price` may name: the prices that a bill may take of it."""
 _MILLION = 10**6
 _Price = Any  # a number or its decimal string; `_limits` checks it
 _MAX_PRICE_DIGITS = 64
@@ -175,7 +183,11 @@ def check_variant(spec: ModelSpec, name: str, variant: str | None) -> None:
 
 
 def check_preferences(
-    preferences: Preferences, spec: ModelSpec, provider: ProviderSettings, unix_s: float
+    preferences: Preferences,
+    spec: ModelSpec,
+    provider: ProviderSettings,
+    unix_s: float,
+    num_prompt_tokens: int = 0,
 ) -> None:
     """See whether this provider, with this model, is what the request wants.
 
@@ -184,6 +196,7 @@ def check_preferences(
         spec: Of the model.
         provider: Who we are.
         unix_s: When the request came in: prices may depend on it.
+        num_prompt_tokens: As will be billed; 0 while they are not known. Prices may depend on it.
 
     Raises:
         NoEndpoints: It is not; says which preference rules it out.
@@ -202,13 +215,19 @@ def check_preferences(
     quantization = spec.quantization or "unknown"
     if preferences.quantizations and quantization not in preferences.quantizations:
         raise _filtered("quantizations", f"the model runs in {quantization}", "quantization")
-    prices = prices_at(spec.prices, unix_s)
-    for name, limit in preferences.max_price.items():
-        price = getattr(prices, name) * (_MILLION if name in _PER_MILLION else 1)
-        if price > limit:
-            raise _filtered(
-                "max_price", f"the {name} price is {price.normalize():f} USD", "max_price"
-            )
+    _, prices = prices_for(prices_at(spec.prices, unix_s), num_prompt_tokens)
+    _check_prices(preferences.max_price, prices)
+
+
+def _check_prices(limits: Mapping[str, Decimal], prices: Prices) -> None:
+    for limited, limit in limits.items():
+        for name in _BILLED_AS[limited]:
+            price = getattr(prices, name) or Decimal(0)
+            price *= _MILLION if limited in _PER_MILLION else 1
+            if price > limit:
+                raise _filtered(
+                    "max_price", f"the {name} price is {price.normalize():f} USD", "max_price"
+                )
 
 
 def _check_slugs(preferences: Preferences, slug: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import openai
@@ -10,6 +11,7 @@ import pytest
 
 from provider_core.errors import StepFailed
 from provider_core.interfaces import ModelRunner
+from provider_core.prices import Prices, PriceTier
 from provider_core.testing import ScriptedRunner
 from provider_core.types import ModelSpec
 from tests.serving import EOS, KEY, VOCAB_SIZE, Serving, ids_of, make_model_dir, serving
@@ -196,3 +198,22 @@ async def test_preferences_that_are_met_change_nothing() -> None:
         status, _ = await ask(served, model="test-model", provider=provider)
 
     assert status == 200
+
+
+async def test_a_prompt_too_long_for_its_price_runs_nothing() -> None:
+    """The tier that would be billed is compared, once the prompt is counted; 404 as before."""
+    tier = PriceTier(min_prompt_tokens=60, prices=Prices(prompt=Decimal("0.000005")))
+    provider = {"max_price": {"prompt": 1}}
+    async with three_models() as served:
+        spec = served.server.models.find("test-model").spec
+        prices = Prices(prompt=Decimal("0.000001"), tiers=(tier,))
+        await served.server.models.load(
+            replace(spec, id="tiered", aliases=(), max_model_len=0, prices=prices)
+        )
+        short, _ = await ask(served, model="tiered", provider=provider)
+        long = [{"role": "user", "content": "hi" * 30}]
+        status, answer = await ask(served, model="tiered", provider=provider, messages=long)
+
+    assert (short, status) == (200, 404)
+    assert answer["error"]["availability"]["excluded_by"] == ["max_price"]
+    assert len(served.usage.events) == 1

@@ -1,6 +1,7 @@
 """OpenRouter's routing fields: read strictly, honoured where one provider can."""
 
 import re
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +18,7 @@ from provider_core.dialects.openrouter.routing import (
     split_variant,
 )
 from provider_core.errors import InvalidRequest, NoEndpoints, UnsupportedParameter
-from provider_core.prices import Prices, PriceWindow
+from provider_core.prices import Prices, PriceTier, PriceWindow
 from provider_core.settings import ProviderSettings
 from provider_core.types import ModelSpec
 
@@ -182,6 +183,34 @@ def test_the_price_of_the_hour_is_compared() -> None:
     check_preferences(cheap, SPEC, US, 0.0)
     with pytest.raises(NoEndpoints, match="prompt price is 1 USD"):
         check_preferences(cheap, SPEC, US, NOON_S)
+
+
+def test_the_price_of_the_prompt_s_length_is_compared() -> None:
+    """A tier begins at its least length; before the prompt is counted the base price stands."""
+    tier = PriceTier(min_prompt_tokens=1000, prices=Prices(prompt=Decimal("0.000005")))
+    spec = replace(SPEC, prices=Prices(prompt=Decimal("0.000001"), tiers=(tier,)))
+    cheap = preferences(max_price={"prompt": 1})
+    check_preferences(cheap, spec, US, NOON_S)
+    check_preferences(cheap, spec, US, NOON_S, 999)
+    with pytest.raises(NoEndpoints, match="prompt price is 5 USD"):
+        check_preferences(cheap, spec, US, NOON_S, 1000)
+
+
+@pytest.mark.parametrize(
+    ("limited", "billed_as", "prices"),
+    [
+        ("completion", "internal_reasoning", Prices(internal_reasoning=Decimal("0.000009"))),
+        ("prompt", "input_cache_read", Prices(input_cache_read=Decimal("0.000009"))),
+    ],
+)
+def test_every_price_that_a_bill_takes_is_compared(
+    limited: str, billed_as: str, prices: Prices
+) -> None:
+    """Tokens that cost more than their kind are not let in under the kind's limit."""
+    spec = replace(SPEC, prices=prices)
+    check_preferences(preferences(max_price={limited: 9}), spec, US, NOON_S)
+    with pytest.raises(NoEndpoints, match=f"{billed_as} price is 9 USD"):
+        check_preferences(preferences(max_price={limited: 8.9}), spec, US, NOON_S)
 
 
 def test_a_provider_that_keeps_prompts_is_not_asked_by_who_minds() -> None:
