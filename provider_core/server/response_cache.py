@@ -3,9 +3,11 @@
 What is kept are a generation's events, so that a repeated answer leaves through the same encoder
 as the first, under an id of its own. Nothing is kept of a failure or of half an answer, and nobody
 waits for another's answer. A model that is loaded anew repeats nothing of the one before, though
-both have one name. Off by default: answers stay in memory for as long as clients say.
+both have one name. Off by default: answers stay in memory for as long as clients say, and no
+longer.
 """
 
+import asyncio
 import hashlib
 import re
 import time
@@ -83,6 +85,8 @@ class StoredReply:
 class ResponseCache:
     """Answers by what was asked, the least recently used of them forgotten first.
 
+    One per server, on the loop's thread.
+
     Args:
         max_bytes: Of all answers together, about; 0 keeps none.
         clock: The time.
@@ -92,6 +96,7 @@ class ResponseCache:
         self._max_bytes = max_bytes
         self._clock = clock
         self._replies: OrderedDict[bytes, StoredReply] = OrderedDict()
+        self._timers: dict[bytes, asyncio.TimerHandle] = {}  # no answer outlives its time
         self._size = 0
 
     @property
@@ -126,15 +131,17 @@ class ResponseCache:
             return
         self._replies[key] = reply
         self._size += reply.size
+        left_s = reply.expires_s - self.now()
+        self._timers[key] = asyncio.get_running_loop().call_later(left_s, self.forget, key)
         while self._size > self._max_bytes:
-            _, oldest = self._replies.popitem(last=False)
-            self._size -= oldest.size
+            self.forget(next(iter(self._replies)))
 
     def forget(self, key: bytes) -> None:
         """Drop an answer, if there is one."""
         reply = self._replies.pop(key, None)
         if reply is not None:
             self._size -= reply.size
+            self._timers.pop(key).cancel()
 
     def slot(
         self, request: web.Request, body: Mapping[str, Any], *, api_key_id: str, route: str

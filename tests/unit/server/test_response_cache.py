@@ -1,5 +1,6 @@
 """The store of answers: bounded, forgetful, and read from headers with care."""
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
@@ -64,7 +65,7 @@ def test_headers_are_read_as_documented(
     assert read_options(headers) == options
 
 
-def test_the_least_recently_used_answer_goes_first() -> None:
+async def test_the_least_recently_used_answer_goes_first() -> None:
     """And the sum stays within the limit."""
     cache = ResponseCache(100, HandClock())
     cache.store(b"a", reply(40))
@@ -77,7 +78,7 @@ def test_the_least_recently_used_answer_goes_first() -> None:
     assert cache.size == 80
 
 
-def test_an_answer_that_is_too_large_is_not_kept() -> None:
+async def test_an_answer_that_is_too_large_is_not_kept() -> None:
     """Nor does it drive out the others; its own older one goes."""
     cache = ResponseCache(100, HandClock())
     cache.store(b"a", reply(40))
@@ -89,7 +90,7 @@ def test_an_answer_that_is_too_large_is_not_kept() -> None:
     assert cache.size == 40
 
 
-def test_an_answer_is_forgotten_when_its_time_is_over() -> None:
+async def test_an_answer_is_forgotten_when_its_time_is_over() -> None:
     """With its memory."""
     clock = HandClock()
     cache = ResponseCache(100, clock)
@@ -102,7 +103,33 @@ def test_an_answer_is_forgotten_when_its_time_is_over() -> None:
     assert cache.size == 0
 
 
-def test_a_repeated_answer_says_how_old_it_is() -> None:
+async def test_an_answer_is_forgotten_in_time_though_nobody_asks() -> None:
+    """A kept answer is a retained one: none stays longer than its client said, if it is not used."""
+    cache = ResponseCache(100)
+    cache.store(b"a", reply(40, expires_s=cache.now() + 3600))
+    cache.store(b"b", reply(40, expires_s=cache.now() + 0.01))
+    while cache.size > 40:  # noqa: ASYNC110 - a timer of the loop's
+        await asyncio.sleep(0)
+
+    assert cache.find(b"a") is not None
+    cache.store(b"a", reply(30, expires_s=cache.now()))
+    while cache.size:  # noqa: ASYNC110 - a timer of the loop's
+        await asyncio.sleep(0)
+
+
+async def test_the_time_of_an_answer_is_its_own() -> None:
+    """A later answer to the same question outlives the end of the one before."""
+    cache = ResponseCache(100)
+    cache.store(b"a", reply(40, expires_s=cache.now() + 0.01))
+    cache.store(b"a", reply(40, expires_s=cache.now() + 3600))
+    cache.store(b"b", reply(30, expires_s=cache.now() + 0.02))
+    while cache.size == 70:  # noqa: ASYNC110 - a timer of the loop's
+        await asyncio.sleep(0)
+
+    assert cache.find(b"a") is not None
+
+
+async def test_a_repeated_answer_says_how_old_it_is() -> None:
     """And how long it may still be repeated."""
     clock = HandClock()
     cache = ResponseCache(100, clock)
