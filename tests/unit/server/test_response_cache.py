@@ -104,7 +104,7 @@ async def test_an_answer_is_forgotten_when_its_time_is_over() -> None:
 
 
 async def test_an_answer_is_forgotten_in_time_though_nobody_asks() -> None:
-    """A kept answer is a retained one: none stays longer than its client said, if it is not used."""
+    """A kept answer is a retained one: none stays longer than its client said."""
     cache = ResponseCache(100)
     cache.store(b"a", reply(40, expires_s=cache.now() + 3600))
     cache.store(b"b", reply(40, expires_s=cache.now() + 0.01))
