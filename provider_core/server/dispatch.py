@@ -160,14 +160,14 @@ class Dispatcher:
             images=images,
         )
 
-    async def start(
+    def start(
         self,
         call: Call,
         prepared: Prepared,
         endpoint: Endpoint,
         on_event: Callable[[Event], bool | None],
     ) -> Run:
-        """Open the settlement, look at what the prompt shows, and submit every sequence.
+        """Open the settlement and submit every sequence, once what the prompt shows is seen.
 
         Args:
             call: The HTTP request.
@@ -176,7 +176,7 @@ class Dispatcher:
             on_event: Told of each event on the loop's thread; `False` says that the client is gone.
 
         Raises:
-            ProviderError: The engine takes nothing, or nothing can be seen; already settled.
+            ProviderError: The engine takes nothing; already settled.
         """
         run = Run(
             call,
@@ -194,7 +194,7 @@ class Dispatcher:
         )
         self.runs.add(run)
         try:
-            await run.start()
+            run.start()
         except BaseException as exc:
             run.settle(exc)
             raise

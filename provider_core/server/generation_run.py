@@ -1,11 +1,14 @@
 """One generation of a decoder, from submission to settlement."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from provider_core.billing.events import ClientFinishReason
 from provider_core.billing.settlement import Settlement
-from provider_core.errors import ProviderError
+from provider_core.errors import BackendError, ProviderError
 from provider_core.server.call import Call
 from provider_core.server.images import PromptImages
 from provider_core.server.looking import ImageLooker
@@ -15,6 +18,11 @@ from provider_core.text.events import Event, Finished
 from provider_core.text.generation import Generation
 from provider_core.text.output_reader import OutputFormat
 from provider_core.types import GenerationRequest, Usage, UsageRecord
+
+log = structlog.get_logger()
+
+Seen = tuple[tuple[int, memoryview], ...]
+"""See `GenerationRequest.prompt_embeddings`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,7 @@ class Run:
         self._on_settled = on_settled
         self.error: Exception | None = None
         self.finish: Finished | None = None
+        self._looking: asyncio.Task[Seen] | None = None
         self.generation = Generation(
             prepared.model.engine,
             prepared.model.tokenizer,
@@ -84,20 +93,38 @@ class Run:
         """What it has used, now."""
         return self.generation.usage
 
-    async def start(self) -> None:
-        """Look at what the prompt shows, and submit every sequence unless it was cut meanwhile.
+    def start(self) -> None:
+        """Submit every sequence; if the prompt shows something, when the model has looked at it.
+
+        Until then they count in the model's `num_looking`. A look that fails ends the generation
+        as `cut` does.
 
         Raises:
-            ProviderError: The engine takes nothing, or nothing can be seen.
+            ProviderError: The engine takes nothing.
         """
         prepared = self._prepared
-        embeddings = await self._looker.look(
-            prepared.model,
-            prepared.images,
-            num_sequences=len(prepared.requests),
-            deadline_s=self._call.deadline_s,
+        if not prepared.images.count:
+            self.generation.start()
+            return
+        prepared.model.num_looking += len(prepared.requests)
+        self._looking = asyncio.create_task(
+            self._looker.look(prepared.model, prepared.images, deadline_s=self._call.deadline_s)
         )
-        self.generation.start(embeddings)
+        self._looking.add_done_callback(self._submit)
+
+    def _submit(self, looking: asyncio.Task[Seen]) -> None:
+        self._prepared.model.num_looking -= len(self._prepared.requests)
+        if looking.cancelled():  # it is settled
+            return
+        try:
+            self.generation.start(looking.result())
+        except ProviderError as exc:
+            self.cut(exc)
+        except Exception as exc:
+            log.exception("look.failed", generation_id=self.generation_id)
+            failure = BackendError("the model failed to look at an image")
+            failure.__cause__ = exc
+            self.cut(failure)
 
     def _observe(self, event: Event) -> bool | None:
         if self._call.cache_slot is not None:
@@ -133,6 +160,8 @@ class Run:
             return record
         generation = self.generation
         generation.close()
+        if self._looking is not None:
+            self._looking.cancel()
         if generation.started_s is not None:
             self._settlement.mark_started(generation.started_s)
         if generation.first_token_s is not None:

@@ -20,14 +20,13 @@ class ImageLooker:
         self._turns = asyncio.Semaphore(1)
 
     async def look(
-        self, model: ServedModel, images: PromptImages, *, num_sequences: int, deadline_s: float
+        self, model: ServedModel, images: PromptImages, *, deadline_s: float
     ) -> tuple[tuple[int, memoryview], ...]:
         """What a model sees, for `GenerationRequest.prompt_embeddings`.
 
         Args:
             model: Which model.
             images: Of its prompt; their pictures are taken away.
-            num_sequences: How many wait for it.
             deadline_s: On the `time.monotonic` clock.
 
         Raises:
@@ -38,7 +37,6 @@ class ImageLooker:
         if encoder is None or not images.count:
             return ()
         seen = []
-        model.num_looking += num_sequences
         try:
             async with asyncio.timeout(deadline_s - monotonic()):
                 for place, length in images.spans:
@@ -48,8 +46,6 @@ class ImageLooker:
                     seen.append((place, np.ascontiguousarray(vectors, np.float32).data))
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed while the model saw the images") from None
-        finally:
-            model.num_looking -= num_sequences
         return tuple(seen)
 
     async def _take_turn(

@@ -61,15 +61,16 @@ async def stream_reply(
 ) -> web.StreamResponse:
     """Run a generation and stream it.
 
-    Headers leave with the first event, or after `sse_keepalive_s` of silence: a failure before
-    that has a status of its own. The usage record is on disk before the last bytes leave.
+    Headers leave with the first event, or after `sse_keepalive_s` of silence, in the queue or while
+    the model looks at images: a failure before that has a status of its own. The usage record is on
+    disk before the last bytes leave.
 
     Raises:
         ProviderError: The generation failed before its first event.
     """
     stream = _Stream(request, call, dispatcher.settings.limits, make_encoder, prepared)
     encoder = stream.encoder
-    run = await dispatcher.start(call, prepared, endpoint, stream.on_event)
+    run = dispatcher.start(call, prepared, endpoint, stream.on_event)
     try:
         await stream.open(run.generation, lambda: run.error)
         await run.wait()
@@ -202,7 +203,7 @@ async def whole_reply(
         ProviderError: The generation failed.
     """
     events: list[Event] = []
-    run = await dispatcher.start(call, prepared, endpoint, events.append)
+    run = dispatcher.start(call, prepared, endpoint, events.append)
     try:
         await run.wait()
         if run.error is not None:

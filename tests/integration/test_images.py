@@ -49,6 +49,7 @@ class SeeingRunner(ScriptedRunner):
         )
         self.fed: dict[int, list[float]] = {}  # by position
         self.num_looks = 0
+        self.is_broken = False
         self.num_unseen = 0  # columns, for which there is no vector
         self.num_looking = self.most_looking = 0
         self.may_end = threading.Event()  # a look
@@ -65,6 +66,8 @@ class SeeingRunner(ScriptedRunner):
         self.most_looking = max(self.most_looking, self.num_looking)
         self.may_end.wait()
         self.num_looking -= 1
+        if self.is_broken:
+            raise RuntimeError("an address in memory")
         return np.asarray(pixels.mean(axis=0), np.float32)
 
     def _note(self, batch: Batch) -> None:
@@ -73,11 +76,12 @@ class SeeingRunner(ScriptedRunner):
             self.fed |= {first + i: vector.tolist() for i, vector in enumerate(vectors)}
 
 
-def picture(colour: str, width: int = 2) -> dict[str, Any]:
-    """A content part with a picture of one colour."""
+def picture(colour: str, width: int = 2, height: int = 3, *, cut: int = 0) -> dict[str, Any]:
+    """A content part with a picture of one colour, whose file may lack its last bytes."""
     file = io.BytesIO()
-    Image.new("RGB", (width, 3), colour).save(file, "PNG")
-    url = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    Image.new("RGB", (width, height), colour).save(file, "PNG")
+    data = file.getvalue()
+    url = f"data:image/png;base64,{b64encode(data[: len(data) - cut]).decode()}"
     return {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
 
 
@@ -277,6 +281,47 @@ async def test_looks_count_for_the_queue(tmp_path: Path) -> None:
         assert (refused.status, (await first).status) == (429, 200)
 
 
+async def test_a_burst_of_looks_fills_the_queue_and_no_more(tmp_path: Path) -> None:
+    """Whoever is let in counts at once."""
+    async with seeing(tmp_path, limits={"queue_factor": 0}) as (served, runner):
+        num_slots = served.server.models.find_ready("test-model").engine.load().num_slots
+        runs = served.server.dispatcher.runs
+        runner.may_end.clear()
+        asked = [
+            asyncio.create_task(served.post(PATH, body(picture("red"))))
+            for _ in range(num_slots + 4)
+        ]
+        await served.wait_until(
+            lambda: len(runs) + sum(task.done() for task in asked) == len(asked)
+        )
+        runner.may_end.set()
+        statuses = [reply.status for reply in await asyncio.gather(*asked)]
+        assert (statuses.count(200), statuses.count(429)) == (num_slots, 4)
+
+
+@pytest.mark.parametrize(("num_unseen", "end"), [(0, b"[DONE]"), (1, b'"backend_error"')])
+async def test_a_stream_does_not_wait_in_silence_for_a_look(
+    tmp_path: Path, num_unseen: int, end: bytes
+) -> None:
+    """Its headers leave in time, and keep-alives; what fails afterwards is its last event."""
+    limits = {"sse_keepalive_s": 0.02}
+    async with seeing(tmp_path, limits=limits) as (served, runner), asyncio.timeout(20):
+        runner.num_unseen = num_unseen
+        runner.may_end.clear()
+        asked = body(picture("red"), stream=True)
+        async with served.session.post(served.url + PATH, json=asked) as reply:
+            assert reply.status == 200
+            await reply.content.readuntil(b"\n\n: ")  # the opening, then a comment
+            assert runner.num_looking == 1
+            runner.may_end.set()
+            said = await reply.content.read()
+        await served.settled()
+        assert end in said
+        [event] = served.usage.events
+        assert event["status"] == ("error" if num_unseen else "ok")
+    assert runner.num_looking == 0
+
+
 async def test_a_request_that_is_cut_during_a_look_does_not_run(tmp_path: Path) -> None:
     """As a drain does it: the engine never sees it."""
     async with seeing(tmp_path) as (served, runner):
@@ -301,14 +346,14 @@ async def test_a_look_that_takes_too_long_ends_at_the_deadline(tmp_path: Path) -
         images = PromptImages(pictures=deque([DecodedImage(pixels)] * 3), spans=[(0, 2)])
         looker = served.server.dispatcher.looker
         with pytest.raises(DeadlineExceeded):
-            await looker.look(model, images, num_sequences=3, deadline_s=monotonic())
+            await looker.look(model, images, deadline_s=monotonic())
         with pytest.raises(DeadlineExceeded):
-            await looker.look(model, images, num_sequences=3, deadline_s=monotonic() + 0.01)
+            await looker.look(model, images, deadline_s=monotonic() + 0.01)
         runner.may_end.set()
-        seen = await looker.look(model, images, num_sequences=3, deadline_s=monotonic() + 50)
+        seen = await looker.look(model, images, deadline_s=monotonic() + 50)
         assert [place for place, _ in seen] == [0]
         assert (runner.most_looking, model.num_looking, model.num_open) == (1, 0, 0)
-        assert not images.pictures
+        assert len(images.pictures) == 1  # of whoever got no turn
 
 
 async def test_a_model_that_sees_something_else_than_it_said_is_at_fault(tmp_path: Path) -> None:
@@ -317,3 +362,16 @@ async def test_a_model_that_sees_something_else_than_it_said_is_at_fault(tmp_pat
         runner.num_unseen = 1
         response = await served.post(PATH, body(picture("red")))
         assert (response.status, runner.fed) == (502, {})
+
+
+async def test_a_look_that_fails_is_the_models_fault(tmp_path: Path) -> None:
+    """Its client learns no more, and the next one is served."""
+    async with seeing(tmp_path) as (served, runner):
+        runner.is_broken = True
+        response = await served.post(PATH, body(picture("red")))
+        error = (await response.json())["error"]
+        assert (response.status, error["code"]) == (502, "backend_error")
+        assert "address" not in error["message"]
+        assert [event["status"] for event in served.usage.events] == ["error"]
+        runner.is_broken = False
+        assert (await served.post(PATH, body(picture("red")))).status == 200
