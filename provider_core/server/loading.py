@@ -41,6 +41,10 @@ class Loading:
     fetched: Future[tuple[ModelSpec, Path]] = field(default_factory=Future)
     backend: Future[Backend] = field(default_factory=Future)
 
+    def discard(self) -> None:
+        """Close the backend, now or once it is there; on a thread that runs no event loop."""
+        self.backend.add_done_callback(_close)
+
 
 class _FetchProgress:
     """Hears how far a model's files have come, for probes, the log and whoever waits.
@@ -120,7 +124,7 @@ class BackendLoader:
         begun, self._begun = self._begun, []
         for loading in begun:
             if loading.spec.id in gone:
-                _close(loading.backend.result())
+                loading.discard()
             else:
                 spec = changed.get(loading.spec.id, loading.spec)
                 self._begun.append(_with_facts(loading, spec))
@@ -212,12 +216,19 @@ class BackendLoader:
                 f"no plugin loads the model {spec.id!r} of {spec.source!r}{asked}; asked: {names}"
             )
         if isinstance(backend, ModelRunner | Encoder):
-            with self._lifecycle.phase("warm_up"):
-                backend.warm_up()
+            try:
+                with self._lifecycle.phase("warm_up"):
+                    backend.warm_up()
+            except BaseException:
+                backend.close()
+                raise
         return backend
 
 
-def _close(backend: Backend) -> None:
+def _close(loaded: Future[Backend]) -> None:
+    if loaded.exception() is not None:
+        return
+    backend = loaded.result()
     if isinstance(backend, Engine):
         asyncio.run(backend.close())
     else:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from traceback import clear_frames
 from uuid import uuid4
 
 import structlog
@@ -19,7 +20,6 @@ from provider_core.encoders import Encoder, EncoderTask
 from provider_core.engine.encoder_engine import EncoderEngine
 from provider_core.engine.engine import LLMEngine
 from provider_core.errors import (
-    ConfigurationError,
     InvalidRequest,
     ModelNotFound,
     PluginError,
@@ -36,7 +36,7 @@ from provider_core.interfaces import (
 from provider_core.lifecycle import Lifecycle
 from provider_core.plugins import PluginManager
 from provider_core.server.admission import PrefillRate
-from provider_core.server.loading import BackendLoader
+from provider_core.server.loading import BackendLoader, Loading
 from provider_core.settings import Settings
 from provider_core.text.chat_syntax import ChatSyntax, read_chat_syntax
 from provider_core.text.encoder_tokenizer import EncoderTokenizer, load_encoder_tokenizer
@@ -220,13 +220,22 @@ class Models:
         return spec, model_dir
 
     async def load(self, spec: ModelSpec) -> None:
-        """Fetch, load and warm a model, then list it.
+        """Fetch, load and warm a model, then list it. What cannot be served is closed.
 
         Raises:
             ConfigurationError: As `fetch`.
             PluginError: No plugin loads it.
         """
         loading = self._loader.load(spec)
+        try:
+            model = await self._serve(loading)
+        except BaseException as error:
+            await asyncio.to_thread(loading.discard)
+            clear_frames(error.__traceback__)  # in a cycle, it would keep the backend
+            raise
+        self._list(model)
+
+    async def _serve(self, loading: Loading) -> Served:
         spec, model_dir = await asyncio.wrap_future(loading.fetched)
         price_list(spec.prices)
         text = asyncio.gather(
@@ -235,33 +244,22 @@ class Models:
         )
         waited = asyncio.wrap_future(loading.backend)
         await asyncio.gather(text, waited, return_exceptions=True)
-        problem = text.exception()
         backend = waited.result()
         if isinstance(backend, Encoder):  # reads texts in another way, and no templates
-            self._list(await self._serve_encoder(spec, backend, model_dir))
-            return
-        if problem is not None:
-            raise problem
+            return await self._serve_encoder(spec, backend, model_dir)
         tokenizer, template = text.result()
-        engine = self._make_engine(spec, backend)
         if tokenizer is None:
-            await engine.close()
             raise PluginError(f"no plugin loads a tokenizer for the model {spec.id!r}")
-        try:
-            syntax = read_chat_syntax(spec, template, tokenizer)
-        except ConfigurationError:
-            await engine.close()
-            raise
-        self._list(
-            ServedModel(
-                spec=apply_runner_info(spec, engine.info),
-                engine=engine,
-                tokenizer=tokenizer,
-                chat_template=template,
-                decode_token=make_decode_token(tokenizer.token_bytes),
-                syntax=syntax,
-                image_encoder=backend if isinstance(backend, ImageEncoder) else None,
-            )
+        syntax = read_chat_syntax(spec, template, tokenizer)
+        engine = self._make_engine(spec, backend)  # last: it owns the backend, and has a thread
+        return ServedModel(
+            spec=apply_runner_info(spec, engine.info),
+            engine=engine,
+            tokenizer=tokenizer,
+            chat_template=template,
+            decode_token=make_decode_token(tokenizer.token_bytes),
+            syntax=syntax,
+            image_encoder=backend if isinstance(backend, ImageEncoder) else None,
         )
 
     def _list(self, model: Served) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,8 +15,9 @@ from provider_core.interfaces import ModelRunner
 from provider_core.plugins import PluginManager
 from provider_core.server.reload import ConfigurationFile, Reloader
 from provider_core.settings import load_settings
+from provider_core.testing import ScriptedRunner
 from provider_core.types import ModelSpec
-from tests.serving import Serving, make_model_dir, saying, serving
+from tests.serving import VOCAB_SIZE, Serving, make_model_dir, saying, serving
 
 
 def reloader_of(served: Serving, wanted: list[ModelSpec]) -> Reloader:
@@ -113,6 +116,50 @@ async def test_a_model_that_was_refused_is_not_tried_again_before_it_changes(
             await reloader.reload()
         assert [dict(spec.options) for spec in loaded] == [{"repaired": True}]
         assert [line["refused"] for line in logs if line["event"] == "config.reloaded"] == [[]]
+
+
+@pytest.mark.parametrize(
+    ("files", "fields"),
+    [
+        ({"tokenizer.json": '{"added_tokens": [], "model": 1}'}, {}),
+        ({}, {"reasoning_parser": "unknown"}),
+    ],
+    ids=["broken tokenizer", "unknown parser"],
+)
+async def test_a_model_that_was_loaded_in_vain_makes_room_for_the_old_one(
+    tmp_path: Path, files: dict[str, str], fields: dict[str, Any]
+) -> None:
+    """Two may not fit side by side: it is closed and forgotten before the old one loads again."""
+    folder = make_model_dir(tmp_path / "bad")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    first = ModelSpec(id="first", source=str(make_model_dir(tmp_path / "good")), max_num_seqs=2)
+    bad = replace(first, source=str(folder), **fields)
+    events = list[str]()
+    in_memory = WeakKeyDictionary[ModelRunner, str]()
+
+    class NotedRunner(ScriptedRunner):
+        def close(self) -> None:
+            events.append(f"close {in_memory[self]}")
+
+    def make_runner(spec: ModelSpec) -> ModelRunner:
+        name = Path(spec.source).name
+        assert "bad" not in in_memory.values()
+        events.append(f"load {name}")
+        runner = NotedRunner(
+            max_num_seqs=2, max_model_len=spec.max_model_len, vocab_size=VOCAB_SIZE
+        )
+        in_memory[runner] = name
+        return runner
+
+    wanted = [first]
+    async with serving(make_runner) as served:
+        await served.server.models.load(first)
+        reloader = reloader_of(served, wanted)
+        wanted[:] = [bad]
+        events.clear()
+        await reloader.reload()
+        assert events == ["close good", "load bad", "close bad", "load good"]
 
 
 async def test_what_changed_before_it_was_followed_is_heard(tmp_path: Path) -> None:

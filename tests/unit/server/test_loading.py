@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, current_thread
-from unittest.mock import create_autospec
+from unittest.mock import Mock, create_autospec
 
 import pytest
 
@@ -185,6 +185,30 @@ def test_the_folder_is_known_before_the_backend(
     assert isinstance(runner, WarmedRunner)
     assert runner.is_warm
     assert {"fetch_ms", "backend_ms", "warm_up_ms"} < lifecycle.timings_ms().keys()
+
+
+def test_what_is_discarded_is_closed_once_it_is_there(
+    loader: BackendLoader, backend: SlowBackend, spec: ModelSpec
+) -> None:
+    """Its thread cannot be stopped; what could not be loaded need not be closed."""
+    was_told = Event()
+    for each in (replace(spec, id="alien"), spec):
+        loading = loader.load(each)
+        loading.discard()
+    loading.backend.add_done_callback(lambda _: was_told.set())  # behind what discards it
+    backend.go_on.set()
+    assert was_told.wait(WAIT_S)
+    assert backend.runners["tiny"].is_closed
+
+
+def test_what_cannot_be_warmed_is_closed(
+    loader: BackendLoader, backend: SlowBackend, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are there by then, and nobody else knows of it."""
+    monkeypatch.setattr(WarmedRunner, "warm_up", Mock(side_effect=MemoryError))
+    backend.go_on.set()
+    assert isinstance(loader.load(spec).backend.exception(WAIT_S), MemoryError)
+    assert backend.runners["tiny"].is_closed
 
 
 class SlowFetcher:
