@@ -23,6 +23,7 @@ from provider_core.dialects.openai.tools import (
     parse_tools,
 )
 from provider_core.dialects.openai.unsupported import refuse_unsupported
+from provider_core.dialects.prefill import is_continued
 from provider_core.dialects.validation import bad_value, validate
 from provider_core.settings import LimitSettings
 from provider_core.types import Tool, ToolChoice
@@ -79,8 +80,7 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
     messages = parse_messages(fields.messages, limits.max_messages, images)
     tools, tool_choice = _tools(fields)
     has_functions = bool(fields.functions)
-    if len(messages) > 1 and _is_prefill(messages[-1]) and not messages[-1]["content"]:
-        messages.pop()  # continuing nothing is answering
+    is_prefilled = is_continued(messages)
     logprobs = None
     if fields.logprobs:
         logprobs = fields.top_logprobs or 0
@@ -93,7 +93,7 @@ def parse_chat(body: dict[str, Any], limits: LimitSettings) -> ParsedChat:
     return ParsedChat(
         messages=messages,
         images=tuple(images),
-        continue_final_message=_is_prefill(messages[-1]) and bool(messages[-1]["content"]),
+        continue_final_message=is_prefilled,
         sampling=pending_sampling(
             fields,
             prompt_param="messages",
@@ -210,7 +210,3 @@ def _cut_metadata(metadata: dict[str, Any]) -> dict[str, str]:
     return {
         key[:MAX_METADATA_KEY]: value[:MAX_METADATA_VALUE] for key, value in pairs[:MAX_METADATA]
     }
-
-
-def _is_prefill(message: Mapping[str, Any]) -> bool:
-    return message["role"] == "assistant" and "tool_calls" not in message

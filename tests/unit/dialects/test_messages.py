@@ -211,6 +211,14 @@ def test_a_trailing_assistant_message_is_continued() -> None:
     assert (empty.messages, empty.continue_final_message) == ([USER], False)
 
 
+def test_a_trailing_message_that_says_nothing_asks_for_an_answer() -> None:
+    """Also behind another one of the assistant, as in the other dialects: one rule for all."""
+    prefill = {"role": "assistant", "content": "Once"}
+    answered = chat(messages=[USER, prefill, {"role": "assistant", "content": ""}])
+    assert answered.continue_final_message is False
+    assert [message["content"] for message in answered.messages] == [USER["content"], "Once"]
+
+
 def test_the_limit_of_messages_is_a_setting() -> None:
     """The operator decides how long a conversation may be."""
     with pytest.raises(InvalidRequest):
