@@ -39,7 +39,7 @@ class EngineCore:
         max_kv_tokens: Tokens that running sequences may reserve together.
         speculates: Verify drafts of several ids when few sequences run, if the runner can.
         clock: For deadlines and durations.
-        on_urgent: Called when outputs should not wait for the end of the step.
+        on_urgent: Called when outputs should not wait for the end of the step; may be exchanged.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class EngineCore:
         self.prefill_s = 0.0  # of the steps that computed prompt tokens
         self.speculator = make_speculator(runner, self.scheduler, clock) if speculates else None
         self._clock = clock
-        self._on_urgent = on_urgent
+        self.on_urgent = on_urgent
         self._sequences: dict[str, Sequence] = {}  # by request id: waiting or running
         self._metadata: SamplingMetadata | None = None  # of the decode rows; None when they change
         self._earliest_deadline_s: float | None = None
@@ -133,7 +133,7 @@ class EngineCore:
     def _announce(self, sequence: Sequence, began_s: float) -> None:
         """Say that work on a sequence began, without waiting for the end of the step."""
         self._outbox.add(sequence, EngineOutput((), started_s=began_s))
-        self._on_urgent()
+        self.on_urgent()
 
     def _decode(self, scheduled: Scheduled) -> None:
         """Make the next id of every row, and take how long that lasts, sampling included."""
@@ -162,7 +162,7 @@ class EngineCore:
                 self.scheduler.budget.note_prefill(num_tokens, duration_s - decode_s)
                 is_complete = sequence.num_computed_tokens >= sequence.num_prompt_tokens
                 if is_complete and sequence.block_keys:
-                    self._on_urgent()  # the first token does not wait for the store
+                    self.on_urgent()  # the first token does not wait for the store
                     # A row now, maybe elsewhere; or it ended, and its slot was not used again.
                     slot = sequence.slot if sequence.slot >= 0 else slot
                     self._prefixes.save(slot, sequence.block_keys)

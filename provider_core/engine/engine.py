@@ -167,6 +167,7 @@ class LLMEngine:
             death = EngineDead("the engine's own code failed")
             death.__cause__ = error
         self._step_started_s = None
+        core.on_urgent = lambda: None  # in a cycle with us, the runner's memory would stay
         with ExitStack() as stack:  # each of these runs, in this reverse order, if others raise
             stack.callback(call_on_loop, self._loop, self._finish, death)
             stack.callback(core.runner.close)
