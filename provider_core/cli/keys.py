@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # imported by the commands themselves, so that help is quick
     from provider_core.access.keys import KeyStore
 
 _T = TypeVar("_T")
+_MAX_OVERLAP_H = 10 * 366 * 24
 
 app = typer.Typer(help="Make, show, replace and revoke API keys.", no_args_is_help=True)
 
@@ -54,7 +55,7 @@ def create(
         "label": label,
         "account_id": account,
         "scope": "management" if management else "inference",
-        "models": models,
+        "models": _names(models),
         "spend_limit": _amount(limit),
         "spend_reset": _reset(reset),
         "expires_at": _time(expires),
@@ -122,6 +123,8 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Give a key another secret, shown now and never again; the old one works on for a while."""
+    if not overlap <= _MAX_OVERLAP_H:  # nor NaN
+        _refuse(f"--overlap must be at most {_MAX_OVERLAP_H} hours")
 
     async def job(store: KeyStore) -> tuple[ApiKey, str]:
         key = await _find(store, key_id)
@@ -194,6 +197,15 @@ def _refuse(message: str) -> NoReturn:
     raise typer.BadParameter(message)
 
 
+def _names(text: str | None) -> str | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        _refuse("--models must be ids with a comma between them")
+    return ",".join(names)
+
+
 def _amount(text: str | None) -> str | None:
     from decimal import Decimal, InvalidOperation
 
@@ -222,13 +234,14 @@ def _time(text: str | None) -> str | None:
 
     if text is None:
         return None
-    if text.endswith("d") and text[:-1].isdigit():
-        return timestamp(time.time() + int(text[:-1]) * 86400)
+    days = text.removesuffix("d")
     try:
+        if days != text and days.isdigit():
+            return timestamp(time.time() + int(days) * 86400)
         ends = datetime.fromisoformat(text)
-    except ValueError:
-        _refuse("--expires must be days, such as 90d, or a time of ISO 8601")
-    return timestamp((ends if ends.tzinfo else ends.replace(tzinfo=UTC)).timestamp())
+        return timestamp((ends if ends.tzinfo else ends.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        _refuse("--expires must be days, such as 90d, or a time of ISO 8601, at the latest in 9999")
 
 
 def _facts(key: ApiKey) -> dict[str, Any]:

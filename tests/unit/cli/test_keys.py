@@ -88,7 +88,20 @@ def test_rotation_keeps_both_secrets_for_a_while(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--limit", "-1"), ("--limit", "much"), ("--limit", "NaN"), ("--reset", "hourly")],
+    [
+        ("--limit", "-1"),
+        ("--limit", "much"),
+        ("--limit", "NaN"),
+        ("--reset", "hourly"),
+        ("--models", ""),
+        ("--models", " "),
+        ("--models", "acme/a,,acme/b"),
+        ("--expires", "soon"),
+        ("--expires", "9999999d"),
+        ("--expires", "9" * 400 + "d"),
+        ("--expires", "\u00b2d"),
+        ("--expires", "9999-12-31T23:59:59-10:00"),
+    ],
 )
 def test_wrong_options_are_refused(folder: Path, option: str, value: str) -> None:
     """Before a key is made."""
@@ -109,6 +122,19 @@ def test_a_key_can_expire_after_days(folder: Path) -> None:
     """As schedules of rotation say."""
     made = run_json(folder, "create", "app", "--expires", "90d")
     assert made["created_at"] < made["expires_at"]
+
+
+def test_ids_of_models_may_be_written_with_spaces(folder: Path) -> None:
+    """As people write lists: each of them may be used."""
+    made = run_json(folder, "create", "app", "--models", "acme/a, acme/b ")
+    assert authenticate(folder, made["key"]).models == ("acme/a", "acme/b")
+
+
+@pytest.mark.parametrize("hours", ["-1", "nan", "inf", "1e300"])
+def test_an_overlap_that_has_no_end_is_refused(folder: Path, hours: str) -> None:
+    """The old secret is to end some day, and nothing is made before that is known."""
+    made = run_json(folder, "create", "app")
+    assert "overlap" in run(folder, "rotate", made["id"], "--overlap", hours, exit_code=2)
 
 
 def test_an_unknown_key_is_said_to_be(folder: Path) -> None:
