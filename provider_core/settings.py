@@ -89,6 +89,12 @@ class ImageSettings(Table):
     max_images: int = Field(8, ge=1, description="Most images of one request.")
     max_bytes: int = Field(10 * 2**20, ge=1024, description="Largest image file.")
     max_pixels: int = Field(2**24, ge=1, description="Most pixels of an image, width times height.")
+    max_request_pixels: int = Field(
+        64_000_000, ge=1, description="Most pixels of all images of one request."
+    )
+    memory_mib: int = Field(
+        512, ge=1, description="MiB of decoded images of all requests; more of them wait."
+    )
     timeout_s: float = Field(5, gt=0, description="Longest fetch of an image, redirects included.")
 
 
