@@ -20,5 +20,6 @@ class DecodedImage:
     @property
     def digest(self) -> bytes:
         """32 bytes over shape and pixels: equal digests are equal pictures."""
-        shape = np.array(self.pixels.shape, "<i8").tobytes()
-        return hashlib.sha256(shape + np.ascontiguousarray(self.pixels).tobytes()).digest()
+        digest = hashlib.sha256(np.array(self.pixels.shape, "<i8").data)
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.digest()

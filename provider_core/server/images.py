@@ -5,37 +5,62 @@ Nothing here takes a model's time: it looks at them once the request is let in.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.validation import bad_value
 from provider_core.errors import InvalidRequest, UnsupportedParameter
 from provider_core.images.picture import DecodedImage
 from provider_core.images.sources import DATA, read_data_url
+from provider_core.server.daemon_executor import DaemonExecutor
 from provider_core.server.image_fetch import ImageFetcher
+from provider_core.server.image_memory import ImageMemory
 from provider_core.server.models import ServedModel
 from provider_core.settings import ImageSettings
+
+_NUM_DECODERS = 2  # threads: decoding takes several times the memory of what it makes
+_PIXEL_BYTES = 3
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptImages:
-    """What a prompt shows beside its ids.
+    """What a prompt shows beside its ids. Close it.
 
     Attributes:
-        pictures: In order. Whoever looks at one takes it away: pixels are large.
+        pictures: In order. Whoever looks at one takes it away, and forgets it then: pixels are
+            large.
         spans: Of each, where its vectors begin in the prompt and how many there are.
         salt: Tells prompts of other images apart, whose ids are the same.
+        forget: Told of each picture that is not needed any more.
     """
 
     pictures: deque[DecodedImage] = field(default_factory=deque)
     spans: Sequence[tuple[int, int]] = ()
     salt: str = ""
+    forget: Callable[[DecodedImage], None] = lambda _: None
 
     @property
     def count(self) -> int:
         """How many images, looked at or not."""
         return len(self.spans)
+
+    def close(self) -> None:
+        """Forget what nobody has looked at. Idempotent."""
+        while self.pictures:
+            self.forget(self.pictures.popleft())
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageFile:
+    """A file as the client sent it, or as it was fetched."""
+
+    data: bytes
+    num_pixels: int
+    param: str
 
 
 class ImageReader:
@@ -43,12 +68,18 @@ class ImageReader:
 
     Args:
         settings: Limits.
+        wait_s: Longest wait for memory.
         fetcher: Gets what is not in the request itself.
     """
 
-    def __init__(self, settings: ImageSettings, fetcher: ImageFetcher | None = None) -> None:
+    def __init__(
+        self, settings: ImageSettings, *, wait_s: float, fetcher: ImageFetcher | None = None
+    ) -> None:
         self._settings = settings
         self._fetcher = fetcher or ImageFetcher(settings)
+        largest = _PIXEL_BYTES * settings.max_request_pixels  # one request always has room
+        self._memory = ImageMemory(max(settings.memory_mib * 2**20, largest), wait_s)
+        self._decoders = DaemonExecutor(_NUM_DECODERS, "image-decoding")
 
     def check(self, model: ServedModel, images: Sequence[ImageSource]) -> None:
         """Refuse what can be refused before anything is fetched.
@@ -83,8 +114,9 @@ class ImageReader:
             The ids, each placeholder repeated for every vector of its image, and the images.
 
         Raises:
-            InvalidRequest: An image cannot be had or read, or the template shows others than the
-                conversation has.
+            InvalidRequest: An image cannot be had or read, they are too large together, or the
+                template shows others than the conversation has.
+            Overloaded: Images of others take all memory that there is for them.
         """
         encoder = model.image_encoder
         if not images or encoder is None:
@@ -93,28 +125,41 @@ class ImageReader:
             raise InvalidRequest(
                 "this model's chat template does not show every image once", param="messages"
             )
-        pictures = await self._load_all(images)
-        lengths = [encoder.num_image_tokens(*picture.pixels.shape[:2]) for picture in pictures]
-        ids, spans = make_room(prompt_ids, encoder.image_token_id, lengths)
-        salt = await asyncio.to_thread(_salt_of, pictures)
-        return ids, PromptImages(pictures=deque(pictures), spans=spans, salt=salt)
+        pictures = await self._decode_all(await self._load_all(images))
+        try:
+            lengths = [encoder.num_image_tokens(*picture.pixels.shape[:2]) for picture in pictures]
+            ids, spans = make_room(prompt_ids, encoder.image_token_id, lengths)
+            salt = await asyncio.to_thread(_salt_of, pictures)
+        except BaseException:
+            for picture in pictures:
+                self._forget(picture)
+            raise
+        return ids, PromptImages(
+            pictures=deque(pictures), spans=spans, salt=salt, forget=self._forget
+        )
 
     async def close(self) -> None:
-        """Close all connections. Idempotent."""
+        """Close all connections, and decode nothing more. Idempotent."""
+        self._decoders.close()
         await self._fetcher.close()
 
-    async def _load_all(self, images: Sequence[ImageSource]) -> list[DecodedImage]:
-        """Load side by side; the first that fails ends the others."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                loading = [group.create_task(self._load(image)) for image in images]
-        except* InvalidRequest as failures:
-            raise failures.exceptions[0] from None
-        return [each.result() for each in loading]
+    async def _load_all(self, images: Sequence[ImageSource]) -> list[_ImageFile]:
+        """Load the files, and refuse what is too large before a pixel is decoded."""
+        files = await _side_by_side(map(self._load, images))
+        most = self._settings.max_request_pixels
+        num_pixels = sum(file.num_pixels for file in files)
+        if num_pixels > most:
+            raise InvalidRequest(
+                f"the images of a request must have at most {most} pixels together, "
+                f"not {num_pixels}",
+                param="messages",
+                code="invalid_image",
+            )
+        return files
 
-    async def _load(self, image: ImageSource) -> DecodedImage:
+    async def _load(self, image: ImageSource) -> _ImageFile:
         # Its library takes longer to import than a server that sees no image should wait.
-        from provider_core.images.decode import decode_image  # noqa: PLC0415
+        from provider_core.images.decode import count_pixels  # noqa: PLC0415
 
         settings = self._settings
         if image.url[: len(DATA)].lower() == DATA:
@@ -123,9 +168,44 @@ class ImageReader:
             )
         else:
             data = await self._fetcher.fetch(image.url, param=image.param)
-        return await asyncio.to_thread(
-            decode_image, data, max_pixels=settings.max_pixels, param=image.param
+        num_pixels = await asyncio.to_thread(
+            count_pixels, data, max_pixels=settings.max_pixels, param=image.param
         )
+        return _ImageFile(data, num_pixels, image.param)
+
+    async def _decode_all(self, files: Sequence[_ImageFile]) -> list[DecodedImage]:
+        """Decode once there is room for all: two requests with room for a part each would wait on.
+
+        Nobody can stop a thread: what it decodes for a client that left is beyond the memory, which
+        is one picture for each of `_NUM_DECODERS`.
+        """
+        num_bytes = _PIXEL_BYTES * sum(file.num_pixels for file in files)
+        await self._memory.take(num_bytes)
+        try:
+            return await _side_by_side(map(self._decode, files))
+        except BaseException:
+            self._memory.give_back(num_bytes)
+            raise
+
+    async def _decode(self, file: _ImageFile) -> DecodedImage:
+        from provider_core.images.decode import decode_image  # noqa: PLC0415 - as above
+
+        most = self._settings.max_pixels
+        decode = partial(decode_image, file.data, max_pixels=most, param=file.param)
+        return await asyncio.wrap_future(self._decoders.submit(decode))
+
+    def _forget(self, picture: DecodedImage) -> None:
+        self._memory.give_back(picture.pixels.nbytes)
+
+
+async def _side_by_side(all_work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Do some work at once; the first that fails ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in all_work]
+    except* InvalidRequest as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def make_room(

@@ -40,7 +40,7 @@ class ImageLooker:
         try:
             async with asyncio.timeout(deadline_s - monotonic()):
                 for place, length in images.spans:
-                    vectors = await self._take_turn(model, encoder, images.pictures.popleft())
+                    vectors = await self._take_turn(model, encoder, images)
                     if len(vectors) != length:
                         raise BackendError("the model sees another part of an image than it said")
                     seen.append((place, np.ascontiguousarray(vectors, np.float32).data))
@@ -49,17 +49,25 @@ class ImageLooker:
         return tuple(seen)
 
     async def _take_turn(
-        self, model: ServedModel, encoder: ImageEncoder, picture: DecodedImage
+        self, model: ServedModel, encoder: ImageEncoder, images: PromptImages
     ) -> npt.NDArray[np.float32]:
         await self._turns.acquire()
-        # Nobody can stop a thread: if the client leaves, the thread keeps its turn and its model.
-        return await asyncio.shield(asyncio.create_task(self._look(model, encoder, picture)))
+        picture = images.pictures.popleft()
+        # Nobody can stop a thread: if the client leaves, the thread keeps its turn, its picture and
+        # its model.
+        looking = asyncio.create_task(self._look(model, encoder, images, picture))
+        return await asyncio.shield(looking)
 
     async def _look(
-        self, model: ServedModel, encoder: ImageEncoder, picture: DecodedImage
+        self,
+        model: ServedModel,
+        encoder: ImageEncoder,
+        images: PromptImages,
+        picture: DecodedImage,
     ) -> npt.NDArray[np.float32]:
         try:
             with model.held():
                 return await asyncio.to_thread(encoder.encode_image, picture.pixels)
         finally:
+            images.forget(picture)
             self._turns.release()

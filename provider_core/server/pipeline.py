@@ -5,6 +5,7 @@ something that encodes the answer.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -66,7 +67,8 @@ class Pipeline:
     def __init__(self, dispatcher: Dispatcher, authenticate: Authenticator) -> None:
         self.dispatcher = dispatcher
         self._authenticate = authenticate
-        self._images = ImageReader(dispatcher.settings.images)
+        limits = dispatcher.settings.limits
+        self._images = ImageReader(dispatcher.settings.images, wait_s=limits.queue_wait_s)
         self._cache = ResponseCache(dispatcher.settings.response_cache.max_bytes)
         self._keys = IdempotencyKeys(dispatcher.settings.idempotency)
 
@@ -237,10 +239,13 @@ class Pipeline:
             prompt, prompt_ids, images = await self._write_prompt(
                 model, chat, compresses=call.routing.compresses
             )
-            sampling = _complete_sampling(model, chat, len(prompt_ids))
-            plan = await self.dispatcher.planner.plan(model, chat, prompt, sampling.max_tokens)
-            prepared = await self.prepare(call, model, chat, [prompt_ids], plan=plan, images=images)
-            return await self.reply(request, call, prepared, make_reply(model))
+            with closing(images):
+                sampling = _complete_sampling(model, chat, len(prompt_ids))
+                plan = await self.dispatcher.planner.plan(model, chat, prompt, sampling.max_tokens)
+                prepared = await self.prepare(
+                    call, model, chat, [prompt_ids], plan=plan, images=images
+                )
+                return await self.reply(request, call, prepared, make_reply(model))
 
     async def repeat(
         self,
@@ -265,7 +270,8 @@ class Pipeline:
         """
         model = self.find(call, chat)
         with model.held():
-            _, prompt_ids, _ = await self._write_prompt(model, chat)
+            _, prompt_ids, images = await self._write_prompt(model, chat)
+            images.close()
             return len(prompt_ids)
 
     async def _write_prompt(
