@@ -25,20 +25,24 @@ Dialect = Literal["openai", "openrouter", "anthropic", "google"]
 
 
 def dialect_of(request: web.Request) -> Dialect:
-    """The dialect that a request speaks, by its path.
+    """The dialect that a request speaks.
 
     Three dialects list models under one path; there a header says who asks.
     """
-    path = request.path
-    if path.startswith(("/v1/messages", "/api/v1/messages")):
-        return "anthropic"
-    if path.startswith(("/v1/models", "/api/v1/models")):
+    if request.path.startswith(("/v1/models", "/api/v1/models")):
         if "anthropic-version" in request.headers:
             return "anthropic"
         if "x-goog-api-key" in request.headers:
             return "google"
+    return dialect_of_route(request.method, request.path)
+
+
+def dialect_of_route(method: str, path: str) -> Dialect:
+    """The dialect of a route, as far as its method and its path say."""
+    if path.startswith(("/v1/messages", "/api/v1/messages")):
+        return "anthropic"
     if path.startswith("/v1beta/") or (
-        path.startswith("/v1/models/") and request.method == "POST"  # the others only list them
+        path.startswith("/v1/models/") and method == "POST"  # the others only list them
     ):
         return "google"
     return "openrouter" if path.startswith("/api/") else "openai"

@@ -17,12 +17,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import provider_core
+from provider_core.server.call import dialect_of_route
 from provider_core.server.operations import (
     BASES,
     ERRORS,
     OPERATIONS,
     Operation,
-    dialect_of_path,
     is_open,
 )
 from provider_core.settings import Settings
@@ -120,7 +120,7 @@ def openapi_document(app: web.Application, settings: Settings) -> dict[str, Any]
 
 def _operation(route: Route, settings: Settings) -> dict[str, Any]:
     operation = route.operation
-    dialect = dialect_of_path(route.path)
+    dialect = dialect_of_route(route.method, route.path)
     described: dict[str, Any] = {
         "operationId": f"{route.method.lower()}{re.sub(r'[^a-zA-Z0-9]+', '_', route.path)}",
         "summary": operation.summary,

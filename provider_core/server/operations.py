@@ -207,15 +207,6 @@ _LISTINGS = (
 _MODELS = ("/v1/models", "/v1beta/models")
 
 
-def dialect_of_path(path: str) -> str:
-    """Whose dialect a route speaks, as far as its path alone says."""
-    if path.startswith(("/v1/messages", "/api/v1/messages")):
-        return "anthropic"
-    if path.startswith("/v1beta/") or (path.startswith("/v1/models/") and ":" in path):
-        return "google"
-    return "openrouter" if path.startswith("/api/") else "openai"
-
-
 def is_open(path: str, settings: Settings) -> bool:
     """Whether a route needs no key."""
     access = settings.access
