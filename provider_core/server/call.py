@@ -98,11 +98,7 @@ class Call:
     def of(
         cls, request: web.Request, timeout_s: float, request_id_header: str = "X-Request-Id"
     ) -> "Call":
-        """Read the headers; never raises but for a deadline that is no number.
-
-        Raises:
-            InvalidRequest: `X-Request-Deadline-Ms` is not a positive integer.
-        """
+        """Read the headers. Never raises; see `set_deadline` for the client's own limit."""
         headers = request.headers
         resource = request.match_info.route.resource
         call = cls(
