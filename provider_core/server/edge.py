@@ -36,6 +36,7 @@ _CORS_EXPOSED_HEADERS = (
     "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
+_CORS_METHODS = "GET, POST, PATCH, DELETE, OPTIONS"  # of all routes together
 _CORS_HEADERS = "Authorization, *"  # the wildcard means all others, which SDKs add freely
 
 
@@ -166,7 +167,7 @@ class Edge:
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED_HEADERS
             if request.method == "OPTIONS":
-                headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+                headers["Access-Control-Allow-Methods"] = _CORS_METHODS
                 headers["Access-Control-Allow-Headers"] = _CORS_HEADERS
                 headers["Access-Control-Max-Age"] = "600"
 

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from provider_core.server.connection import connection_factory
 from provider_core.server.edge import Edge
+from provider_core.server.operations import OPERATIONS
 from provider_core.settings import ServerSettings, Settings
 from tests.threats.raw_http import answer, connected, get
 
@@ -106,3 +107,5 @@ async def test_browsers_may_send_and_read_what_clients_use(origin: str) -> None:
     assert reply.headers["access-control-allow-origin"] == origin
     assert reply.headers["access-control-allow-headers"] == "Authorization, *"
     assert "retry-after" in reply.headers["access-control-expose-headers"].lower()
+    allowed = reply.headers["access-control-allow-methods"].split(", ")
+    assert {operation.partition(" ")[0] for operation in OPERATIONS} | {"OPTIONS"} == set(allowed)
