@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 from provider_core.dialects.chat_request import ImageSource
 from provider_core.dialects.validation import bad_value
-from provider_core.errors import InvalidRequest, UnsupportedParameter
+from provider_core.errors import DeadlineExceeded, InvalidRequest, UnsupportedParameter
 from provider_core.images.picture import DecodedImage
 from provider_core.images.sources import DATA, read_data_url
 from provider_core.server.daemon_executor import DaemonExecutor
@@ -101,7 +102,12 @@ class ImageReader:
             raise bad_value("messages", f"must have at most {most} images, not {len(images)}")
 
     async def read(
-        self, model: ServedModel, images: Sequence[ImageSource], prompt_ids: tuple[int, ...]
+        self,
+        model: ServedModel,
+        images: Sequence[ImageSource],
+        prompt_ids: tuple[int, ...],
+        *,
+        deadline_s: float,
     ) -> tuple[tuple[int, ...], PromptImages]:
         """Make room for a conversation's images in its prompt.
 
@@ -109,6 +115,7 @@ class ImageReader:
             model: Which model.
             images: In the order of the conversation, checked by `check`.
             prompt_ids: As the chat template wrote them, with one placeholder for each image.
+            deadline_s: On the `time.monotonic` clock.
 
         Returns:
             The ids, each placeholder repeated for every vector of its image, and the images.
@@ -117,6 +124,7 @@ class ImageReader:
             InvalidRequest: An image cannot be had or read, they are too large together, or the
                 template shows others than the conversation has.
             Overloaded: Images of others take all memory that there is for them.
+            DeadlineExceeded: It takes too long.
         """
         encoder = model.image_encoder
         if not images or encoder is None:
@@ -125,7 +133,11 @@ class ImageReader:
             raise InvalidRequest(
                 "this model's chat template does not show every image once", param="messages"
             )
-        pictures = await self._decode_all(await self._load_all(images))
+        try:
+            async with asyncio.timeout(deadline_s - monotonic()):
+                pictures = await self._decode_all(await self._load_all(images))
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed while the images were read") from None
         try:
             lengths = [encoder.num_image_tokens(*picture.pixels.shape[:2]) for picture in pictures]
             ids, spans = make_room(prompt_ids, encoder.image_token_id, lengths)

@@ -237,7 +237,7 @@ class Pipeline:
             if repeated is not None:
                 return repeated
             prompt, prompt_ids, images = await self._write_prompt(
-                model, chat, compresses=call.routing.compresses
+                call, model, chat, compresses=call.routing.compresses
             )
             with closing(images):
                 sampling = _complete_sampling(model, chat, len(prompt_ids))
@@ -270,12 +270,12 @@ class Pipeline:
         """
         model = self.find(call, chat)
         with model.held():
-            _, prompt_ids, images = await self._write_prompt(model, chat)
+            _, prompt_ids, images = await self._write_prompt(call, model, chat)
             images.close()
             return len(prompt_ids)
 
     async def _write_prompt(
-        self, model: ServedModel, chat: ChatRequest, *, compresses: bool = False
+        self, call: Call, model: ServedModel, chat: ChatRequest, *, compresses: bool = False
     ) -> tuple[RenderedPrompt, tuple[int, ...], PromptImages]:
         """The prompt as text, as ids, and what it shows beside them."""
         self._images.check(model, chat.images)
@@ -285,7 +285,9 @@ class Pipeline:
             if not compresses or chat.images:  # an image belongs to its message
                 raise
             prompt, prompt_ids = await self._encode_without_middle(model, chat, error)
-        prompt_ids, images = await self._images.read(model, chat.images, prompt_ids)
+        prompt_ids, images = await self._images.read(
+            model, chat.images, prompt_ids, deadline_s=call.deadline_s
+        )
         return prompt, prompt_ids, images
 
     async def _encode(self, model: ServedModel, chat: ChatRequest) -> _Encoded:

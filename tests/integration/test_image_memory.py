@@ -52,6 +52,19 @@ async def test_pictures_wait_for_memory_until_others_were_looked_at(tmp_path: Pa
         assert len(served.usage.events) == 3
 
 
+async def test_nobody_waits_for_memory_beyond_the_deadline(tmp_path: Path) -> None:
+    """Which is an error of its own."""
+    async with seeing(tmp_path, images=ONE["images"]) as (served, runner):
+        runner.may_end.clear()
+        first = asyncio.create_task(served.post(PATH, body(picture("red", *LARGE))))
+        await served.wait_until(lambda: runner.num_looks == 1)
+        hurry = {"X-Request-Deadline-Ms": "50"}
+        late = await served.post(PATH, body(picture("blue", *LARGE)), headers=hurry)
+        runner.may_end.set()
+        assert (late.status, (await late.json())["error"]["code"]) == (504, "deadline_exceeded")
+        assert (await first).status == 200
+
+
 class Doorkeeper:
     """Lets nobody in who asks for one token."""
 
