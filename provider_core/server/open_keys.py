@@ -30,6 +30,11 @@ _MIN_CHARACTERS = 8  # of a key
 _URI = re.compile(r"[a-z][a-z0-9+-]*://")
 
 
+def is_uri(api_key: str) -> bool:
+    """Whether `PROVIDER_API_KEY` only names the key."""
+    return _URI.match(api_key) is not None
+
+
 def open_keys(settings: Settings, plugins: PluginManager) -> tuple[KeyStore, str | None]:
     """Open the data folder's keys, beside those of the settings and of `access.keys_file`.
 
@@ -74,7 +79,7 @@ def read_given_keys(settings: Settings, plugins: PluginManager) -> GivenKeys:
         for uris, key in read_keys(_read_document(source, plugins), str(source)):
             named += [(uri, key) for uri in uris]
     api_key = settings.api_key
-    if api_key is not None and _URI.match(api_key):
+    if api_key is not None and is_uri(api_key):
         named.append((api_key, FIXED))
     elif api_key is not None:
         given.secrets.append((api_key, FIXED))
@@ -98,7 +103,7 @@ async def following_given_keys(
     nobody out. One that is not there, or not in the file, is let in no more. A file that cannot be
     read leaves all keys as they are.
     """
-    names_uri = settings.api_key is not None and _URI.match(settings.api_key)
+    names_uri = settings.api_key is not None and is_uri(settings.api_key)
     if store is None or (settings.access.keys_file is None and not names_uri):
         yield
         return

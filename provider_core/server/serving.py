@@ -12,7 +12,7 @@ from provider_core.access.plugin import ApiKeyPlugin
 from provider_core.plugins import PluginManager
 from provider_core.server.app import Server
 from provider_core.server.defaults import TextDefaults
-from provider_core.server.open_keys import following_given_keys, open_keys
+from provider_core.server.open_keys import following_given_keys, is_uri, open_keys
 from provider_core.server.reload import ConfigurationFile, Reloader
 from provider_core.server.startup import Startup
 from provider_core.settings import Settings, suggested_platform
@@ -104,8 +104,9 @@ def _greet(settings: Settings, model_id: str, port: int, minted: str | None) -> 
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{port}"
     authorization = ""
+    names_key = settings.api_key is not None and is_uri(settings.api_key)
     if settings.access.require_key:
-        key = minted or ("$PROVIDER_API_KEY" if settings.api_key else "$KEY")
+        key = minted or ("$PROVIDER_API_KEY" if settings.api_key and not names_key else "$KEY")
         authorization = f' -H "Authorization: Bearer {key}"'
     body = f'{{"model": "{model_id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
     lines = [
@@ -115,7 +116,9 @@ def _greet(settings: Settings, model_id: str, port: int, minted: str | None) -> 
         f"    -H 'Content-Type: application/json' -d {shlex.quote(body)}",
         "",
     ]
-    if settings.access.require_key and not (minted or settings.api_key):
+    if settings.access.require_key and names_key:
+        lines += [f"  KEY is what {settings.api_key} holds.", ""]
+    elif settings.access.require_key and not (minted or settings.api_key):
         lines += [
             f"  KEY is the one shown at the first start; without it, remove {settings.data_dir}",
             "  and start again, or set PROVIDER_API_KEY.",

@@ -110,6 +110,8 @@ async def test_an_invocation_is_answered_and_billed_to_the_endpoint_s_key(
     bill = container.usage[0]
     assert (bill["generation_id"], bill["platform"]) == (body["id"], "sagemaker")
     assert bill["api_key_id"] == "key_fixed"
+    assert "KEY is what env://ENDPOINT_KEY holds" in container.stderr
+    assert KEY not in container.stderr
     assert bill["client_request_id"] == "inference-1"
 
 
