@@ -274,3 +274,14 @@ async def test_an_encoder_can_be_removed_and_changed(served: Serving) -> None:
     assert (await served.post(PATH, body())).status == 200
     await models.remove("test-model")
     assert (await served.post(PATH, body())).status == 404
+
+
+async def test_texts_too_long_for_their_price_are_not_read() -> None:
+    """`max_price` is held against the tier that all of them together would be billed at."""
+    tiers = [{"min_prompt_tokens": 20, "prompt": "0.000005", "completion": "0"}]
+    cheap = {"provider": {"max_price": {"prompt": 1}}}
+    async with serving(encoder(), max_model_len=64, pricing={"tiers": tiers}) as served:
+        one = await served.post(PATH, body("x" * 12, **cheap))
+        two = await served.post(PATH, body(["x" * 12, "y" * 12], **cheap))
+        assert [event["prompt_tokens"] for event in served.usage.events] == [12]
+    assert (one.status, two.status) == (200, 404)
