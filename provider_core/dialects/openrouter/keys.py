@@ -3,6 +3,7 @@
 Beside OpenRouter's fields a body may hold ours: the models and rates of a key, and its account.
 """
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -134,10 +135,16 @@ def _facts(wanted: _Changes) -> dict[str, Any]:
     if "limit_reset" in said:
         facts["spend_reset"] = wanted.limit_reset
     if "expires_at" in said:
-        ends = wanted.expires_at
-        facts["expires_at"] = None if ends is None else timestamp(ends.timestamp())
+        facts["expires_at"] = _time(wanted.expires_at)
     if "models" in said:
         if wanted.models == []:
             raise bad_value("models", "must not be empty; null means all")
         facts["models"] = None if wanted.models is None else ",".join(wanted.models)
     return facts
+
+
+def _time(ends: datetime | None) -> str | None:
+    try:
+        return None if ends is None else timestamp(ends.timestamp())
+    except (ValueError, OverflowError):  # its zone takes it beyond the calendar
+        raise bad_value("expires_at", "must be in the years 1 to 9999 of UTC") from None

@@ -162,6 +162,7 @@ async def test_a_key_may_be_bound_to_models(server: Serving) -> None:
         ({"name": "x", "limit": 10, "limit_reset": "hourly"}, "limit_reset"),
         ({"name": "x", "expires_at": "tomorrow"}, "expires_at"),
         ({"name": "x", "expires_at": "2099-01-01T00:00:00"}, "expires_at"),
+        ({"name": "x", "expires_at": "9999-12-31T23:59:59-10:00"}, "expires_at"),
         ({"name": "x", "models": []}, "models"),
         ({"name": "x", "requests_per_minute": 0}, "requests_per_minute"),
         ({"name": "x", "scope": "root"}, "scope"),
