@@ -62,6 +62,7 @@ EXIT_WORKER_FAILED = 71  # beside `EXIT_ENGINE_HUNG`: sysexits.h's EX_OSERR
 _DRAIN_POLL_S = 0.02
 _PROGRESS_S = 10.0  # between notes of how far generations have come
 _FLUSH_S = 3.0  # kept of the grace for settling, logging and closing
+_LAST_BYTES_S = _FLUSH_S / 4  # of it, for clients to read the end; aiohttp waits for it twice
 
 
 class Server:
@@ -110,13 +111,7 @@ class Server:
         process = _process_facts(settings)
         journal_dir = settings.journal.dir or settings.data_dir / "journal"
         self.journal = (
-            UsageJournal(
-                journal_dir,
-                settings.journal,
-                process,
-                sink,
-                disk=disk,
-            )
+            UsageJournal(journal_dir, settings.journal, process, sink, disk=disk)
             if settings.journal.enabled
             else None
         )
@@ -210,7 +205,7 @@ class Server:
         if self.journal is not None:
             self.credits.start(self._unread)
         runner = web.AppRunner(
-            self.make_app(), handler_cancellation=True, shutdown_timeout=_FLUSH_S
+            self.make_app(), handler_cancellation=True, shutdown_timeout=_LAST_BYTES_S
         )
         await runner.setup()
         self._runner = runner
@@ -222,7 +217,9 @@ class Server:
         await self._listeners.serve(factory)
         await self.in_process.open(factory)
         if self.settings.server.ops_port is not None:
-            self._ops_runner = web.AppRunner(Ops(self.settings, self.metrics).ops_app())
+            self._ops_runner = web.AppRunner(
+                Ops(self.settings, self.metrics).ops_app(), shutdown_timeout=_LAST_BYTES_S
+            )
             await self._ops_runner.setup()
             ops_socket = listen("127.0.0.1", self.settings.server.ops_port)
             await web.SockSite(self._ops_runner, ops_socket).start()
@@ -285,11 +282,17 @@ class Server:
             self.in_process.stop(left_s, self._hurry),
             self._linger(min(stop.drain_delay_s, left_s)),
         )
-        while self.dispatcher.runs and time.monotonic() < deadline and not self._hurry.is_set():  # noqa: ASYNC110 - once in a life
+        while self._is_busy() and time.monotonic() < deadline and not self._hurry.is_set():  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_DRAIN_POLL_S)
         for run in list(self.dispatcher.runs):
             run.cut(Unavailable("the server is shutting down", code="draining", retry_after_s=1))
         await self.close()
+
+    def _is_busy(self) -> bool:
+        """Whether something runs, or an answer waits for its client to read it."""
+        server = None if self._runner is None else self._runner.server
+        connections = () if server is None else server.connections
+        return bool(self.dispatcher.runs) or any(each.writing_paused for each in connections)
 
     async def _linger(self, delay_s: float) -> None:
         """Let requests in for a while, then close the port."""
@@ -299,7 +302,8 @@ class Server:
         await self._listeners.close()
 
     async def close(self) -> None:
-        """End everything; idempotent."""
+        """End everything, in `_FLUSH_S` unless something hangs; idempotent."""
+        until_s = time.monotonic() + _FLUSH_S
         while self._tasks:
             task = self._tasks.pop()
             task.cancel()
@@ -323,7 +327,7 @@ class Server:
         if self.keys is not None:
             await asyncio.to_thread(self.keys.close)
         try:
-            async with asyncio.timeout(_FLUSH_S):
+            async with asyncio.timeout(max(until_s - time.monotonic(), _LAST_BYTES_S)):
                 await self.models.close()
         except TimeoutError:  # a step that does not return, and the watchdog is gone already
             log.critical("engine.hung")

@@ -7,7 +7,9 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
+from unittest.mock import Mock, patch
 
 import aiohttp
 import pytest
@@ -212,6 +214,60 @@ async def test_a_client_that_reads_nothing_is_cut() -> None:
         assert served.usage.events[0]["status"] == "cancelled"
         client.transport.abort()
         await served.settled()
+
+
+async def test_a_client_that_reads_nothing_does_not_use_up_the_grace() -> None:
+    """It is cut early enough for the journal to be closed within it."""
+    grace_s = 3.2
+    async with serving(
+        scripted_runner(),
+        journal={"enabled": True},
+        server={"grace_s": grace_s},
+        limits={"write_buffer_bytes": 2048},
+    ) as served:
+        client = await _stalled_stream(served, prompt="x", max_tokens=2000)
+        engine = served.server.models.find("test-model").engine
+        await served.wait_until(lambda: engine.load().num_generated_tokens == 2000)
+        journal = served.server.journal
+        assert journal is not None
+        closed_s: list[float] = []
+        with patch.object(journal, "close", lambda _: closed_s.append(monotonic())):
+            began_s = monotonic()
+            await served.server.drain()
+        assert closed_s[0] - began_s < grace_s
+        journal.close(1.0)
+        client.transport.abort()
+        assert [event["status"] for event in served.usage.events if "status" in event] == ["error"]
+
+
+async def test_a_drain_waits_for_clients_to_read_what_is_ready() -> None:
+    """An answer is served when it is read, not when it is made."""
+    async with serving(
+        scripted_runner(), max_model_len=301_000, limits={"write_buffer_bytes": 2048}
+    ) as served:
+        client = await _stalled_stream(
+            served, prompt="x" * 300_000, echo=True, stream=False, max_tokens=1
+        )
+        await served.wait_until(lambda: bool(served.usage.events))
+        has_read = False
+        read_at_close: list[bool] = []
+        close = served.server.close
+
+        async def note_close() -> None:
+            read_at_close.append(has_read)
+            await close()
+
+        is_busy = Mock(wraps=served.server._is_busy)
+        with patch.multiple(served.server, close=note_close, _is_busy=is_busy):
+            draining = asyncio.create_task(served.server.drain())
+            await served.wait_until(lambda: is_busy.call_count > 1)
+            has_read = True
+            client.transport.resume_reading()
+            body = await client.reader.read()
+            await draining
+        client.transport.close()
+    assert body.count(b"x") >= 300_000
+    assert read_at_close == [True]
 
 
 @dataclass
