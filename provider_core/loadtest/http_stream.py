@@ -7,9 +7,17 @@ RFC 9112 gives the framing, the HTML standard (section 9.2) the events. Every Op
 server writes an event as one `data:` line; events of several `data:` lines are not joined.
 """
 
+import re
+
 from provider_core.errors import ProviderError
 
 MAX_HEAD_BYTES = 65_536
+MAX_CHUNK_LINE_BYTES = 4096
+
+# `int` alone takes signs, underscores and the digits of other scripts, too.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_STATUS_LINE = re.compile(r"HTTP/1\.[0-9] ([0-9]{3})(?: .*)?")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
 
 
 class BadResponse(ProviderError):
@@ -33,7 +41,7 @@ class ChunkedDecoder:
         """The body's next bytes.
 
         Raises:
-            BadResponse: A chunk's size is not a number.
+            BadResponse: A chunk's size is not a number, or its line does not end.
         """
         data = self._rest + data
         self._rest = b""
@@ -54,16 +62,18 @@ class ChunkedDecoder:
                 end = data.find(b"\r\n", at)
                 if end < 0:
                     self._rest = data[at:]
+                    if len(self._rest) > MAX_CHUNK_LINE_BYTES:
+                        raise BadResponse(f"no chunk size in {MAX_CHUNK_LINE_BYTES} bytes")
                     break
                 self._begin_chunk(data[at:end])
                 at = end + 2
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _begin_chunk(self, line: bytes) -> None:
-        try:
-            self._num_left = int(line.partition(b";")[0], 16)
-        except ValueError as error:
-            raise BadResponse(f"chunk size {line[:40]!r} is not a number") from error
+        match = _CHUNK_SIZE.fullmatch(line)
+        if match is None:
+            raise BadResponse(f"chunk size {line[:40]!r} is not a number")
+        self._num_left = int(match[1], 16)
         self.is_done = not self._num_left
 
 
@@ -134,24 +144,25 @@ class ResponseReader:
         if self._body is not None:
             return self._body.feed(data)
         self._head += data
-        head, blank, body = self._head.partition(b"\r\n\r\n")
-        if not blank:
-            if len(self._head) > MAX_HEAD_BYTES:
-                raise BadResponse(f"the head is longer than {MAX_HEAD_BYTES} bytes")
-            return b""
-        self._read_head(head)
-        if 100 <= self.status < 200:  # an interim answer; the real one follows
-            self.status, self._head = 0, b""
-            return self.feed(body)
-        self._body = self._make_decoder()
-        return self._body.feed(body)
+        while self._body is None:
+            head, blank, rest = self._head.partition(b"\r\n\r\n")
+            if not blank:
+                if len(self._head) > MAX_HEAD_BYTES:
+                    raise BadResponse(f"the head is longer than {MAX_HEAD_BYTES} bytes")
+                return b""
+            self._read_head(head)
+            if 100 <= self.status < 200:  # an interim answer; the real one follows
+                self.status, self._head = 0, rest
+            else:
+                self._body = self._make_decoder()
+        return self._body.feed(rest)
 
     def _read_head(self, head: bytes) -> None:
         first, *lines = head.decode("latin-1").split("\r\n")
-        version, _, rest = first.partition(" ")
-        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+        match = _STATUS_LINE.fullmatch(first)
+        if match is None:
             raise BadResponse(f"{first[:60]!r} is no HTTP status line")
-        self.status = int(rest[:3])
+        self.status = int(match[1])
         pairs = (line.partition(":") for line in lines)
         self.headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
 
@@ -159,6 +170,6 @@ class ResponseReader:
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             return ChunkedDecoder()
         length = self.headers.get("content-length")
-        if length is not None and not length.isdigit():
-            raise BadResponse(f"content length {length!r} is not a number")
+        if length is not None and _NUMBER.fullmatch(length) is None:
+            raise BadResponse(f"content length {length[:40]!r} is not a number")
         return LengthDecoder(None if length is None else int(length))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_core.loadtest.http_stream import (
+    MAX_CHUNK_LINE_BYTES,
     MAX_HEAD_BYTES,
     BadResponse,
     ChunkedDecoder,
@@ -81,8 +82,10 @@ def test_an_interim_answer_is_passed_over() -> None:
     [
         b"SSH-2.0-OpenSSH\r\n\r\n",
         b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 \xb2\xb2\xb2\r\n\r\n",
         HEAD + b"Content-Length: -1\r\n\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        HEAD + b"Content-Length: \xb2\r\n\r\n",
+        HEAD + b"Content-Length: %s\r\n\r\n" % (b"9" * 5000),
         b"H" * (MAX_HEAD_BYTES + 1),
     ],
 )
@@ -90,6 +93,35 @@ def test_what_is_no_answer_is_refused(answer: bytes) -> None:
     """A port may belong to anything."""
     with pytest.raises(BadResponse):
         ResponseReader().feed(answer)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"xyz", b"", b";ext", b"-5", b"+5", b" 5", b"0x5", b"5_0", b"5 5", b"f" * 16, b"-0"],
+)
+def test_a_chunk_size_is_hexadecimal_digits(line: bytes) -> None:
+    """No sign, no prefix: a chunk of fewer than no bytes would never have been read."""
+    with pytest.raises(BadResponse, match="is not a number"):
+        ChunkedDecoder().feed(line + b"\r\nabcde\r\n0\r\n\r\n")
+
+
+def test_space_may_follow_a_chunk_size() -> None:
+    """Some servers pad it, in either case of its digits."""
+    assert ChunkedDecoder().feed(b"A  \r\n0123456789\r\n00 ;x=\xff\r\n\r\n") == b"0123456789"
+
+
+def test_a_chunk_size_without_end_is_refused() -> None:
+    """It would be kept for ever."""
+    decoder = ChunkedDecoder()
+    with pytest.raises(BadResponse, match="no chunk size in"):
+        decoder.feed(b"5;" + b"x" * MAX_CHUNK_LINE_BYTES)
+
+
+def test_any_number_of_interim_answers_is_passed_over() -> None:
+    """In one read."""
+    reader, payloads = read_in_pieces(b"HTTP/1.1 100 Continue\r\n\r\n" * 1500 + SIZED, [])
+
+    assert (reader.status, payloads) == (200, PAYLOADS)
 
 
 def test_nothing_follows_the_last_chunk() -> None:
