@@ -100,7 +100,8 @@ class OnnxRuntimeSettings(BaseSettings):
         None, description="Where; default: `.provider-cache` in the model's folder."
     )
     verify_cache: bool = Field(
-        default=False, description="Compare every byte of what is kept before it is used."
+        default=True,
+        description="Compare every byte of what is kept while it is loaded, not 64 pages only.",
     )
     int4_block_size: BlockSize = Field(
         128, description="Weights that share a scale, where int4 is derived: 32 is slower, finer."

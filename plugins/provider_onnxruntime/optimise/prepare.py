@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def _open_cached(
     Raises:
         OSError: None can be made.
     """
-    cache = GraphCache(cache_folder(decoder, settings), is_thorough=settings.verify_cache)
+    cache = GraphCache(cache_folder(decoder, settings))
     key = make_key(
         {
             "code": [hash_file(path) for path in CODE],
@@ -120,10 +121,9 @@ def _open_cached(
     )
     try:
         if path := cache.find(key):
-            return _open_entry(decoder, settings, path)
+            return _open_found(decoder, settings, cache, key, path)
     except (InvalidEntry, ConfigurationError) as error:
         log.warning("cache.rebuilt", model=decoder.folder.name, reason=str(error))
-        cache.discard(key)
 
     def make(folder: Path) -> None:
         # With onnx, whose import takes longer than a start from the cache.
@@ -147,7 +147,30 @@ def _open_cached(
             raise OSError(str(error)) from error
         shutil.rmtree(rewritten)
 
-    return _open_entry(decoder, settings, cache.build(key, make))
+    def check(graph: Path) -> None:
+        try:
+            _open_entry(decoder, settings, graph)
+        except ConfigurationError as error:
+            raise InvalidEntry(str(error)) from error
+
+    path = cache.build(key, make, check)
+    try:
+        return _open_entry(decoder, settings, path)
+    except ConfigurationError as error:
+        raise OSError(str(error)) from error
+
+
+def _open_found(
+    decoder: DecoderFile, settings: OnnxRuntimeSettings, cache: GraphCache, key: str, path: Path
+) -> OpenedDecoder:
+    """Open an entry while its weights are compared, which is over sooner."""
+    if not settings.verify_cache:
+        return _open_entry(decoder, settings, path)
+    with ThreadPoolExecutor(1) as beside:
+        comparison = beside.submit(cache.compare, key)
+        opened = _open_entry(decoder, settings, path)
+        comparison.result()
+    return opened
 
 
 def _open_entry(decoder: DecoderFile, settings: OnnxRuntimeSettings, path: Path) -> OpenedDecoder:

@@ -125,6 +125,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "an empty manifest": lambda entry: (entry / MANIFEST).write_bytes(b""),
     "a manifest that is no JSON": lambda entry: (entry / MANIFEST).write_bytes(b"\xff{"),
     "a manifest that is a list": lambda entry: (entry / MANIFEST).write_text("[]"),
+    "a deep manifest": lambda entry: (entry / MANIFEST).write_text("[" * 60_000),
     "a huge manifest": lambda entry: os.truncate(entry / MANIFEST, 2**20),
     "a manifest without files": change_manifest(lambda it: it.pop("files")),
     "a manifest with a list of files": change_manifest(lambda it: it.update(files=[GRAPH])),
@@ -196,12 +197,32 @@ def test_files_of_root_are_used(cache: GraphCache, monkeypatch: pytest.MonkeyPat
             cache.find(KEY)
 
 
-def test_a_thorough_check_compares_every_byte(cache: GraphCache, entry: Path) -> None:
-    """Samples may miss one flipped bit among gigabytes."""
+def test_every_byte_is_compared(cache: GraphCache, entry: Path) -> None:
+    """Samples may miss one flipped bit among gigabytes; who builds then looks at all of them."""
+    cache.compare(KEY)
     flip(entry / DATA, 4096 + 5)
     assert cache.find(KEY) == entry / GRAPH
-    with pytest.raises(InvalidEntry):
-        GraphCache(entry.parent, is_thorough=True).find(KEY)
+    with pytest.raises(InvalidEntry, match=DATA):
+        cache.compare(KEY)
+    cache.build(KEY, write_files)
+    cache.compare(KEY)
+
+
+def test_an_entry_that_cannot_be_used_is_replaced_under_the_lock(cache: GraphCache) -> None:
+    """Whatever its manifest says, and but once: the next server leaves what it finds."""
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        write_files(folder)
+        made.append(folder)
+
+    def refuse(graph: Path) -> None:
+        raise InvalidEntry("no runtime reads it")
+
+    cache.build(KEY, make, refuse)
+    assert len(made) == 1
+    cache.build(KEY, make, lambda _: None)
+    assert len(made) == 1
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:

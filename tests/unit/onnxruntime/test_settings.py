@@ -22,7 +22,7 @@ VARIABLES: dict[str, tuple[str, object]] = {
     "flash_attention": ("true", True),
     "cache": ("false", False),
     "cache_dir": ("kept", Path("kept")),
-    "verify_cache": ("1", True),
+    "verify_cache": ("0", False),
     "int4_block_size": ("32", 32),
     "hybrid_max_int4_rows": ("8", 8),
     "pooling": ("cls", "cls"),
