@@ -10,6 +10,8 @@ Clock = Callable[[], float]
 """Seconds that only grow, such as `time.perf_counter`."""
 
 DONE = b"[DONE]"
+MAX_TOKENS = 1 << 24
+"""Beyond any prompt and answer; a server that counts more of them does not count."""
 
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "tool_calls", "refusal")
 
@@ -84,18 +86,32 @@ class Reply:
         if event.get("usage") is not None:
             self._take_usage(event["usage"])
         elif "tokens_predicted" in event and event.get("stop"):
-            self.output_tokens = event["tokens_predicted"]
-            self.prompt_tokens = event.get("tokens_evaluated")
+            self.output_tokens = _count(event["tokens_predicted"])
+            self.prompt_tokens = _count(event.get("tokens_evaluated"))
             self.is_finished = True
             self.ended_s = now_s
         if event.get("error"):
             self.fail("error_event", error_message(event))
 
     def _take_usage(self, usage: dict[str, Any]) -> None:  # JSON of any server
-        self.output_tokens = usage.get("completion_tokens")
-        self.prompt_tokens = usage.get("prompt_tokens")
+        self.output_tokens = _count(usage.get("completion_tokens"))
+        self.prompt_tokens = _count(usage.get("prompt_tokens"))
         details = usage.get("prompt_tokens_details") or {}
-        self.cached_tokens = details.get("cached_tokens") or 0
+        self.cached_tokens = _count(details.get("cached_tokens")) or 0
+
+
+def _count(value: Any) -> int | None:  # JSON of any server
+    """A number of tokens, `None` if the server gives none; some write it with a decimal point.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and 0 <= value <= MAX_TOKENS and value == int(value):
+        return int(value)
+    raise ValueError("not a number of tokens")
 
 
 def _holds_output(event: dict[str, Any]) -> bool:  # JSON of any server

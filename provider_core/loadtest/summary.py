@@ -28,11 +28,11 @@ LATENCIES = ("ttft", "itl", "tpot", "e2e")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 
 
-def inter_token_latencies(reply: Reply) -> npt.NDArray[np.float64]:
-    """Seconds between consecutive tokens, one less than there are tokens."""
-    gaps = np.diff(np.asarray(reply.arrivals_s, dtype=np.float64))
-    num_together = max(0, reply.num_tokens - 1 - len(gaps))
-    return np.concatenate([gaps, np.zeros(num_together)])
+def inter_token_latencies(replies: Sequence[Reply]) -> "Distribution":
+    """Between consecutive tokens: of each answer that has output, one less than its tokens."""
+    gaps = [np.diff(np.asarray(reply.arrivals_s, dtype=np.float64)) for reply in replies]
+    num_together = sum(max(0, reply.num_tokens - len(reply.arrivals_s)) for reply in replies)
+    return Distribution.of(np.concatenate(gaps) if gaps else (), num_zeros=num_together)
 
 
 def time_per_output_token(reply: Reply) -> float:
@@ -84,10 +84,9 @@ class Slo:
         """Whether an answer is whole and within every limit."""
         if reply.error is not None or not reply.arrivals_s:
             return False
-        gaps = inter_token_latencies(reply)
         measured = {
             "ttft": reply.ttft_s,
-            "itl": float(np.percentile(gaps, 95)) if len(gaps) else 0.0,
+            "itl": inter_token_latencies([reply]).p95,
             "tpot": time_per_output_token(reply),
             "e2e": reply.total_s,
         }
@@ -112,14 +111,25 @@ class Distribution:
     curve: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, samples: Sequence[float] | npt.NDArray[np.float64]) -> "Distribution":
-        """Of any number of samples; percentiles are interpolated linearly."""
-        if not len(samples):
+    def of(
+        cls, samples: Sequence[float] | npt.NDArray[np.float64], *, num_zeros: int = 0
+    ) -> "Distribution":
+        """Of any number of samples; percentiles are interpolated linearly.
+
+        Args:
+            samples: Not negative.
+            num_zeros: Further samples of 0, as many as a server says, so that they are not stored.
+        """
+        count = num_zeros + len(samples)
+        if not count:
             return cls()
-        curve = np.percentile(samples, np.arange(101)).tolist()
+        ranks = np.arange(num_zeros - 1, count)  # of the last zero, then of each sample
+        values = np.concatenate([[0.0], np.sort(samples)])
+        curve = np.interp(np.linspace(0, count - 1, 101), ranks, values)
+        curve = np.maximum.accumulate(curve).tolist()  # rounding may turn it down by a bit
         return cls(
-            count=len(samples),
-            mean=float(np.mean(samples)),
+            count=count,
+            mean=float(np.sum(samples)) / count,
             **{f"p{p}": curve[p] for p in PERCENTILES},
             curve=tuple(curve),
         )
@@ -199,7 +209,6 @@ def summarise(
     errors = Counter(
         reply.error or "no_output" for reply in replies if reply.error or not reply.arrivals_s
     )
-    gaps = [inter_token_latencies(reply) for reply in ok]
     num_good = sum(slo.is_met(reply) for reply in ok) if slo else 0
     return Summary(
         wall_s=wall_s,
@@ -215,7 +224,7 @@ def summarise(
         goodput_per_s=num_good / wall_s if slo and wall_s else None,
         num_events=sum(len(reply.arrivals_s) for reply in replies),
         ttft=Distribution.of([reply.ttft_s for reply in ok]),
-        itl=Distribution.of(np.concatenate(gaps) if gaps else ()),
+        itl=inter_token_latencies(ok),
         tpot=Distribution.of([time_per_output_token(r) for r in ok if r.num_tokens > 1]),
         e2e=Distribution.of([reply.total_s for reply in ok]),
         lag=Distribution.of([reply.lag_s for reply in replies]),

@@ -1,10 +1,12 @@
 """What events count as text, and whose token count stands."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from provider_core.loadtest.replies import DONE, Reply
+from provider_core.loadtest.replies import DONE, MAX_TOKENS, Reply
 
 
 def reply_of(*events: object) -> Reply:
@@ -102,6 +104,29 @@ def test_an_error_in_the_stream_is_a_failure_in_the_servers_words() -> None:
     reply = reply_of(delta(content="a"), {"error": {"message": "step failed"}})
 
     assert (reply.error, reply.detail) == ("error_event", "step failed")
+
+
+@pytest.mark.parametrize("count", ["5", 5.5, -1, [5], True, MAX_TOKENS + 1, 1e300])
+@pytest.mark.parametrize(
+    "event",
+    [
+        lambda count: {"usage": {"completion_tokens": count}},
+        lambda count: {"usage": {"prompt_tokens": count}},
+        lambda count: {"usage": {"prompt_tokens_details": {"cached_tokens": count}}},
+        lambda count: {"stop": True, "tokens_predicted": count},
+        lambda count: {"stop": True, "tokens_predicted": 1, "tokens_evaluated": count},
+    ],
+)
+def test_a_count_that_is_none_is_a_failure(event: Callable[[Any], object], count: object) -> None:
+    """Nothing can be computed with it; the other answers' figures stand."""
+    assert reply_of(delta(content="a"), event(count), DONE).error == "bad_event"
+
+
+def test_a_count_may_have_a_decimal_point() -> None:
+    """Some gateways write every number so."""
+    reply = reply_of(delta(content="ab"), {"usage": {"completion_tokens": 8.0}}, DONE)
+
+    assert (reply.error, reply.num_tokens, type(reply.num_tokens)) == (None, 8, int)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_latencies_of_one_token_an_event() -> None:
     one = reply(1.5, 1.75, 2.25, sent_s=1.0)
 
     assert one.ttft_s == 0.5
-    assert inter_token_latencies(one).tolist() == [0.25, 0.5]
+    assert inter_token_latencies([one]).curve[::100] == (0.25, 0.5)
     assert time_per_output_token(one) == 0.375
 
 
@@ -41,10 +41,17 @@ def test_tokens_of_one_event_are_no_time_apart() -> None:
     """Seven tokens in three events: six gaps, and their sum is the time from first to last."""
     one = reply(1.0, 2.0, 4.0, output_tokens=7)
 
-    gaps = inter_token_latencies(one)
+    gaps = inter_token_latencies([one])
 
-    assert sorted(gaps.tolist()) == [0.0, 0.0, 0.0, 0.0, 1.0, 2.0]
-    assert gaps.mean() == time_per_output_token(one)
+    assert (gaps.count, gaps.curve[60], gaps.curve[80], gaps.curve[100]) == (6, 0.0, 1.0, 2.0)
+    assert gaps.mean == time_per_output_token(one)
+
+
+def test_a_count_of_tokens_takes_no_memory() -> None:
+    """Whatever a server claims came with one event."""
+    gaps = inter_token_latencies([reply(1.0, 3.0, output_tokens=10**15)])
+
+    assert (gaps.count, gaps.p99, gaps.curve[100]) == (10**15 - 1, 0.0, 2.0)
 
 
 def test_a_single_token_has_no_gap() -> None:
@@ -54,13 +61,15 @@ def test_a_single_token_has_no_gap() -> None:
     assert (summary.itl.count, summary.tpot.count, summary.ttft.count) == (0, 0, 1)
 
 
-@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=60))
-def test_percentiles_are_numpys(samples: list[float]) -> None:
+@given(st.lists(st.floats(0, 1e3), max_size=60), st.integers(0, 30))
+def test_percentiles_are_numpys(samples: list[float], num_zeros: int) -> None:
     """Interpolated linearly, as the field's tools do."""
-    found = Distribution.of(samples)
+    found = Distribution.of(samples, num_zeros=num_zeros)
+    everything = [*samples, *[0.0] * num_zeros] or [0.0]
 
+    assert math.isclose(found.mean, np.mean(everything), abs_tol=1e-12)
     for percentile in PERCENTILES:
-        expected = float(np.percentile(samples, percentile))
+        expected = float(np.percentile(everything, percentile))
         assert math.isclose(getattr(found, f"p{percentile}"), expected, abs_tol=1e-12)
     assert found.curve == tuple(sorted(found.curve))
 
