@@ -120,8 +120,7 @@ def _greet(settings: Settings, model_id: str, port: int, minted: str | None) -> 
         lines += [f"  KEY is what {settings.api_key} holds.", ""]
     elif settings.access.require_key and not (minted or settings.api_key):
         lines += [
-            f"  KEY is the one shown at the first start; without it, remove {settings.data_dir}",
-            "  and start again, or set PROVIDER_API_KEY.",
+            "  KEY is the one shown at the first start; `provider keys create NAME` makes another.",
             "",
         ]
     _tell("\n".join(lines))
