@@ -16,18 +16,18 @@ install-dev: $(VENV)/.dev
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[onnxruntime]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[onnxruntime]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $(VENV)/.serve $@
 
 serve: install
-	$(BIN)/provider serve $(SERVE_ARGS)
+	@$(BIN)/provider serve $(SERVE_ARGS)
 
 test: install-dev
 	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
