@@ -257,7 +257,7 @@ class Server:
             **self.lifecycle.timings_ms(),
         )
         grammars = self.dispatcher.planner.grammars
-        self._tasks.append(asyncio.create_task(grammars.prepare_when_idle(self.models)))
+        self._tasks.append(asyncio.create_task(grammars.follow(self.models)))
 
     def stop(self) -> None:
         """Ask the server to drain and end, as a signal does; the second time, to do so at once."""

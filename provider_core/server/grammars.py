@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from provider_core import hookspecs
 from provider_core.errors import InvalidRequest, Overloaded, UnsupportedParameter
-from provider_core.interfaces import Tokenizer
 from provider_core.plugins import PluginManager
 from provider_core.server.daemon_executor import DaemonExecutor
 from provider_core.server.models import Models, ServedModel
@@ -26,7 +25,7 @@ _FIRST_TIMEOUT_S = 30.0  # for a model's first, which reads its vocabulary
 _IDLE_S = 1.0
 _ANY_OBJECT = Constraint(kind="json_object")
 
-_Key = tuple[str, Constraint]
+_Key = tuple[bytes, Constraint]  # the model's `load_id`
 _T = TypeVar("_T")
 
 
@@ -45,9 +44,9 @@ class GrammarCompiler:
         self._max_bytes = limits.grammar_cache_mib * 2**20
         # Daemons: what has no end in time does not keep the process from its own.
         self._executor = DaemonExecutor(_NUM_THREADS, "grammar-compiler")
-        self._kept: OrderedDict[_Key, tuple[Tokenizer, Grammar]] = OrderedDict()
-        self._known: dict[str, Tokenizer] = {}  # for which something was compiled, by model
-        self._running: dict[tuple[_Key, int], asyncio.Task[Grammar]] = {}  # by tokenizer, too
+        self._kept: OrderedDict[_Key, Grammar] = OrderedDict()
+        self._known: set[bytes] = set()  # `load_id` of models for which something was compiled
+        self._running: dict[_Key, asyncio.Task[Grammar]] = {}
 
     async def compile(self, model: ServedModel, constraint: Constraint) -> Grammar:
         """The grammar of a constraint.
@@ -59,18 +58,16 @@ class GrammarCompiler:
         """
         if "grammar" in model.spec.unsupported_params:
             raise _unenforced(model, constraint)
-        key = (model.spec.id, constraint)
+        key = (model.load_id, constraint)
         kept = self._kept.get(key)
-        if kept is not None and kept[0] is model.tokenizer:
+        if kept is not None:
             self._kept.move_to_end(key)
-            self._trim()
-            return kept[1]
-        running = (key, id(model.tokenizer))  # which the task holds
-        task = self._running.get(running)
+            return kept
+        task = self._running.get(key)
         if task is None:
             task = asyncio.create_task(self._compile(model, constraint))
-            self._running[running] = task
-            task.add_done_callback(lambda done: self._forget(running, done))
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(task)  # others may wait for it, too
 
     def check_allowed(self, constraint: Constraint) -> None:
@@ -105,28 +102,34 @@ class GrammarCompiler:
 
         With 150,000 ids that holds the interpreter lock for some 0.35 s, which all streams feel.
         """
-        if self._known.get(model.spec.id) is model.tokenizer:
+        if model.load_id in self._known:
             return
         with suppress(Exception):  # a plugin may raise anything; a request will be told
             await self.compile(model, _ANY_OBJECT)
-        self._known[model.spec.id] = model.tokenizer
+        self._known.add(model.load_id)
 
-    async def prepare_when_idle(self, models: Models) -> None:
-        """Prepare all models, while no request has been open for a second. Until cancelled.
+    async def follow(self, models: Models) -> None:
+        """Look every second what can be prepared and what is to be forgotten. Until cancelled.
 
-        Models that are loaded later are prepared, too.
+        Models are prepared while no request has been open for a second. What was compiled for
+        one that has gone is forgotten, and so is what has grown too much in use.
         """
         while True:
             await asyncio.sleep(_IDLE_S)
-            for model in models:
-                if not _is_idle(models):
-                    break
-                if isinstance(model, ServedModel):
-                    await self.prepare(model)
+            self._forget_gone({model.load_id for model in models.in_memory})
+            self._trim()
+            await self._prepare_idle(models)
 
     def close(self) -> None:
         """Compile no more. Idempotent."""
         self._executor.close()
+
+    async def _prepare_idle(self, models: Models) -> None:
+        for model in models:
+            if not _is_idle(models):
+                break
+            if isinstance(model, ServedModel):
+                await self.prepare(model)
 
     async def _compile(self, model: ServedModel, constraint: Constraint) -> Grammar:
         work = self._executor.submit(
@@ -137,13 +140,14 @@ class GrammarCompiler:
                 constraint=constraint,
             )
         )
-        is_first = self._known.get(model.spec.id) is not model.tokenizer
+        is_first = model.load_id not in self._known
         timeout_s = max(self._timeout_s, _FIRST_TIMEOUT_S) if is_first else self._timeout_s
         grammar = await self._in_time(work, timeout_s, constraint.param)
         if grammar is None:
             raise _unenforced(model, constraint)
-        self._known[model.spec.id] = model.tokenizer
-        self._keep((model.spec.id, constraint), model.tokenizer, grammar)
+        self._known.add(model.load_id)
+        self._kept[model.load_id, constraint] = grammar
+        self._trim()
         return grammar
 
     async def _in_time(self, work: Future[_T], timeout_s: float, param: str) -> _T:
@@ -160,20 +164,24 @@ class GrammarCompiler:
                 code="schema_too_complex",
             ) from None
 
-    def _keep(self, key: _Key, tokenizer: Tokenizer, grammar: Grammar) -> None:
-        """Remember a grammar."""
-        self._kept[key] = (tokenizer, grammar)
-        self._kept.move_to_end(key)
-        self._trim()
-
     def _trim(self) -> None:
-        """Forget grammars that were not used for longest; all of them grow while they are used."""
-        num_bytes = sum(_size(key, grammar) for key, (_, grammar) in self._kept.items())
-        while num_bytes > self._max_bytes:
-            key, (_, grammar) = self._kept.popitem(last=False)
-            num_bytes -= _size(key, grammar)
+        """Forget grammars that were not used for longest; all of them grow while they are used.
 
-    def _forget(self, key: tuple[_Key, int], task: asyncio.Task[Grammar]) -> None:
+        It looks at each: too long for every request that finds its grammar.
+        """
+        num_bytes = sum(_size(key, grammar) for key, grammar in self._kept.items())
+        while num_bytes > self._max_bytes:
+            num_bytes -= _size(*self._kept.popitem(last=False))
+
+    def _forget_gone(self, in_memory: set[bytes]) -> None:
+        """Forget what was compiled for models that are in memory no more."""
+        if self._known <= in_memory:
+            return
+        self._known &= in_memory
+        for key in [key for key in self._kept if key[0] not in in_memory]:
+            del self._kept[key]
+
+    def _forget(self, key: _Key, task: asyncio.Task[Grammar]) -> None:
         del self._running[key]
         if not task.cancelled():
             task.exception()  # whoever waits has it; nobody may be left
