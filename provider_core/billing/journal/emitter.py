@@ -143,10 +143,10 @@ class Emitter:
                     self._next_heartbeat_s = self._clock.monotonic() + _HEARTBEAT_S
                     is_done = self._write(self._heartbeat(is_last)) and is_done
             except OSError as error:  # the journal cannot be read; nothing is lost by waiting
-                log.error("journal.unreadable", error=error)  # noqa: TRY400 - no bug of ours
                 is_done = False
                 if self._blocked_since_s is None:
                     self._blocked_since_s = self._clock.monotonic()
+                    log.error("journal.unreadable", error=error)  # noqa: TRY400 - no bug of ours
         if self._fd >= 0:
             os.close(self._fd)
         self.owes_nothing = is_done and not self._waiting and has_paid
