@@ -23,6 +23,7 @@ from provider_core.server.call import Call
 from provider_core.server.encoder_run import EncoderRun
 from provider_core.server.models import ServedEncoder
 from provider_core.server.pipeline import Pipeline
+from provider_core.server.sending import send_whole
 from provider_core.types import Usage
 
 Floats = npt.NDArray[np.float32]
@@ -162,23 +163,13 @@ class EncoderPipeline:
             max_tokens=0,
         )
         run = EncoderRun(self._dispatcher, call, model, rows, endpoint)
-        try:
+
+        async def make_body() -> bytes:
             values = await run.wait()
             record = run.settle()
-            body = await _join(encode(values, record.usage, format_money(record.cost)))
-            await run.until_durable()
-            response = web.Response(body=body, content_type="application/json")
-            await response.prepare(request)
-            await response.write_eof()
-            run.conclude(is_sent=True)
-            if call.claim is not None:
-                call.claim.keep(record.generation_id, body)
-        except BaseException as exc:
-            run.settle(exc)
-            raise
-        finally:
-            run.conclude(is_sent=False)
-        return response
+            return await _join(encode(values, record.usage, format_money(record.cost)))
+
+        return await send_whole(request, call, run, make_body)
 
 
 def cut_vectors(vectors: Floats, size: int, info: EncoderInfo) -> Floats:

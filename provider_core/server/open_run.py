@@ -29,6 +29,14 @@ class OpenRun(Protocol):
         """End it and give its one usage line to the ledger; the first call decides."""
         ...
 
+    async def until_durable(self) -> None:
+        """Wait for the usage line to be on disk, before the end of the answer leaves."""
+        ...
+
+    def conclude(self, *, is_sent: bool) -> None:
+        """Say whether the end of the answer was handed to the transport. The first call counts."""
+        ...
+
 
 def outcome_of(cause: BaseException | None) -> tuple[Status, int, str | None]:
     """Status, HTTP status and error code of an ending."""

@@ -11,6 +11,7 @@ from provider_core.server.call import Call
 from provider_core.server.dispatch import Dispatcher
 from provider_core.server.models import ServedModel
 from provider_core.server.response_cache import StoredReply
+from provider_core.server.sending import send_whole
 from provider_core.server.sse import stream_headers
 from provider_core.server.streaming import StreamEncoder
 from provider_core.text.events import Event
@@ -60,18 +61,16 @@ async def replay(
         reply: Encodes it as this client asks.
     """
     run = _Replayed(dispatcher, call, model, stored, reply.endpoint)
+
+    async def make_body() -> bytes:
+        return reply.whole(list(stored.events), Usage(), _FREE)
+
+    if not call.stream:
+        return await send_whole(request, call, run, make_body)
     try:
         run.settle()
         await run.until_durable()
-        if call.stream:
-            response = await _stream(request, call, stored, reply)
-        else:
-            body = reply.whole(list(stored.events), Usage(), _FREE)
-            response = web.Response(body=body, content_type="application/json")
-            await response.prepare(request)
-            await response.write_eof()
-            if call.claim is not None:
-                call.claim.keep(run.generation_id, body)
+        response = await _stream(request, call, stored, reply)
         run.conclude(is_sent=True)
     finally:
         run.conclude(is_sent=False)

@@ -11,6 +11,7 @@ from provider_core.billing.money import format_money
 from provider_core.server.call import Call
 from provider_core.server.dispatch import Dispatcher
 from provider_core.server.generation_run import Prepared
+from provider_core.server.sending import send_whole
 from provider_core.server.sse import SseWriter, stream_headers
 from provider_core.settings import LimitSettings
 from provider_core.text.events import Event, Finished
@@ -204,22 +205,12 @@ async def whole_reply(
     """
     events: list[Event] = []
     run = dispatcher.start(call, prepared, endpoint, events.append)
-    try:
+
+    async def make_body() -> bytes:
         await run.wait()
         if run.error is not None:
-            raise run.error  # noqa: TRY301 - one place settles whatever went wrong
+            raise run.error
         record = run.settle()
-        body = encode(events, record.usage, format_money(record.cost))
-        await run.until_durable()
-        response = web.Response(body=body, content_type="application/json")
-        await response.prepare(request)
-        await response.write_eof()
-        run.conclude(is_sent=True)
-        if call.claim is not None:
-            call.claim.keep(record.generation_id, body)
-    except BaseException as exc:
-        run.settle(exc)
-        raise
-    finally:
-        run.conclude(is_sent=False)
-    return response
+        return encode(events, record.usage, format_money(record.cost))
+
+    return await send_whole(request, call, run, make_body)
