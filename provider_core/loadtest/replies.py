@@ -86,21 +86,21 @@ class Reply:
         if event.get("usage") is not None:
             self._take_usage(event["usage"])
         elif "tokens_predicted" in event and event.get("stop"):
-            self.output_tokens = _count(event["tokens_predicted"])
-            self.prompt_tokens = _count(event.get("tokens_evaluated"))
+            self.output_tokens = token_count(event["tokens_predicted"])
+            self.prompt_tokens = token_count(event.get("tokens_evaluated"))
             self.is_finished = True
             self.ended_s = now_s
         if event.get("error"):
             self.fail("error_event", error_message(event))
 
     def _take_usage(self, usage: dict[str, Any]) -> None:  # JSON of any server
-        self.output_tokens = _count(usage.get("completion_tokens"))
-        self.prompt_tokens = _count(usage.get("prompt_tokens"))
+        self.output_tokens = token_count(usage.get("completion_tokens"))
+        self.prompt_tokens = token_count(usage.get("prompt_tokens"))
         details = usage.get("prompt_tokens_details") or {}
-        self.cached_tokens = _count(details.get("cached_tokens")) or 0
+        self.cached_tokens = token_count(details.get("cached_tokens")) or 0
 
 
-def _count(value: Any) -> int | None:  # JSON of any server
+def token_count(value: Any) -> int | None:  # JSON of any server
     """A number of tokens, `None` if the server gives none; some write it with a decimal point.
 
     Raises:

@@ -3,17 +3,19 @@
 Everything is drawn from a seed, so that two servers get the same requests.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import orjson
 
 from provider_core.errors import ConfigurationError
+from provider_core.loadtest.replies import MAX_TOKENS, token_count
 
 PromptKind = Literal["ids", "text"]
 
@@ -48,7 +50,7 @@ class Length:
         """Read `128` or `128±32`, which may be written `128+-32` or `128~32`.
 
         Raises:
-            ConfigurationError: It is neither, or reaches below 1.
+            ConfigurationError: It is neither, reaches below 1, or is beyond any prompt.
         """
         match = _LENGTH.fullmatch(text.strip())
         if match is None:
@@ -56,6 +58,8 @@ class Length:
         length = cls(int(match[1]), int(match[2] or 0))
         if length.mean - length.spread < 1:
             raise ConfigurationError(f"{text!r} reaches below one token")
+        if length.mean > MAX_TOKENS:
+            raise ConfigurationError(f"{text!r} is over {MAX_TOKENS} tokens")
         return length
 
     def __str__(self) -> str:
@@ -177,7 +181,7 @@ def read_trace(path: Path, workload: Workload, seed: int) -> tuple[Request, ...]
         if line.strip():
             try:
                 requests.append(_read_line(line, workload, (seed, number)))
-            except (KeyError, TypeError, ValueError) as error:
+            except (ConfigurationError, ValueError) as error:
                 raise ConfigurationError(f"{path}, line {number}: {error}") from error
     if not requests:
         raise ConfigurationError(f"the trace {path} holds no request")
@@ -194,23 +198,67 @@ def _read_line(line: bytes, workload: Workload, seed: tuple[int, int]) -> Reques
     """One request of a trace.
 
     Raises:
-        ValueError: It is not an object, or holds no prompt.
+        ConfigurationError: It is not an object, holds no prompt, or a field is not what it must be.
+        ValueError: It is not JSON.
     """
     fields = orjson.loads(line)
-    if not isinstance(fields, dict):
-        raise TypeError("not a JSON object")
+    if not _is_object(fields):
+        raise ConfigurationError("not a JSON object")
     random = np.random.default_rng(seed)
-    max_tokens = int(fields.get("max_tokens") or workload.output_tokens.draw(random))
-    at_s = None if fields.get("timestamp") is None else float(fields["timestamp"])
-    extra = dict(fields.get("body") or {})
-    chat = fields.get("messages")
+    max_tokens = _tokens(fields, "max_tokens") or workload.output_tokens.draw(random)
+    at_s = _field(fields, "timestamp", "a number of seconds", _is_time)
+    extra = _field(fields, "body", "a JSON object", _is_object) or {}
+    chat = _field(fields, "messages", "a list of JSON objects", _is_chat)
+    prompt = _field(fields, "prompt", "text or a list of token ids", _is_prompt)
+    num_tokens = _tokens(fields, "prompt_tokens")
     if chat is not None:
-        text = "\n".join(str(message["content"]) for message in chat)
-        return Request(prompt=text, max_tokens=max_tokens, at_s=at_s, extra=extra, chat=chat)
-    prompt = fields.get("prompt")
-    if prompt is None:
-        if "prompt_tokens" not in fields:
-            raise ValueError("neither messages, prompt nor prompt_tokens")
-        lengths = replace(workload, prompt_tokens=Length(int(fields["prompt_tokens"])), trace=())
+        prompt = "\n".join(str(message.get("content") or "") for message in chat)
+    elif prompt is None:
+        if num_tokens is None:
+            raise ConfigurationError("neither messages, prompt nor prompt_tokens")
+        lengths = replace(workload, prompt_tokens=Length(num_tokens), trace=())
         prompt = next(lengths.draw(seed)).prompt
-    return Request(prompt=prompt, max_tokens=max_tokens, at_s=at_s, extra=extra)
+    return Request(prompt=prompt, max_tokens=max_tokens, at_s=at_s, extra=extra, chat=chat)
+
+
+def _field(
+    fields: Mapping[str, Any], name: str, meaning: str, is_valid: Callable[[Any], bool]
+) -> Any:  # JSON, checked by `is_valid`
+    """A field of a trace's line, `None` if it is missing or null.
+
+    Raises:
+        ConfigurationError: It is not valid.
+    """
+    value = fields.get(name)
+    if value is not None and not is_valid(value):
+        raise ConfigurationError(f"{name} is {value!r:.60}, not {meaning}")
+    return value
+
+
+def _tokens(fields: Mapping[str, Any], name: str) -> int | None:
+    return token_count(_field(fields, name, f"a number of tokens up to {MAX_TOKENS}", _is_size))
+
+
+def _is_size(value: Any) -> bool:
+    try:
+        return token_count(value) != 0
+    except ValueError:
+        return False
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in {int, float} and math.isfinite(value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_chat(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_object, value))
+
+
+def _is_prompt(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(type(id_) is int and id_ >= 0 for id_ in value)
+    return isinstance(value, str)

@@ -1,6 +1,7 @@
 """Prompts and lengths are as planned, and the same for the same seed."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def test_a_length_may_spread(text: str) -> None:
     assert Length.parse(text) == Length(128, 32)
 
 
-@pytest.mark.parametrize("text", ["", "x", "0", "-3", "10±10", "1.5"])
+@pytest.mark.parametrize("text", ["", "x", "0", "-3", "10±10", "1.5", "100000000000"])
 def test_what_is_no_length_is_refused(text: str) -> None:
-    """Nor may one reach below a token."""
+    """Nor may one reach below a token, or beyond what can be made."""
     with pytest.raises(ConfigurationError):
         Length.parse(text)
 
@@ -134,6 +135,55 @@ def test_a_broken_trace_is_refused_with_its_line(
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match=message):
         read_trace(write(tmp_path, *lines), PLAIN, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("max_tokens", [0, -5, 2.7, 1e30, "7", [1], True]),
+        ("prompt_tokens", [0, -3, 1e308, 100_000_000_000, "12"]),
+        ("timestamp", ["12", True, [1]]),
+        ("prompt", [5, {"a": 1}, [], ["a"], [1.5], [-1], [True]]),
+        ("messages", [[], "hello", [1], {"role": "user", "content": "x"}]),
+        ("body", ["str", [1]]),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_refused_by_name(
+    tmp_path: Path, field: str, values: list[object]
+) -> None:
+    """It is neither cut, nor replaced, nor sent."""
+    for value in values:
+        path = write(tmp_path, {"prompt": "a"}, {"messages": [{}], field: value})
+        with pytest.raises(ConfigurationError, match=rf"trace.jsonl, line 2: {field} is "):
+            read_trace(path, PLAIN, 0)
+
+
+def test_a_null_field_is_left_out(tmp_path: Path) -> None:
+    """As writers of tables have it; a count may have a decimal point."""
+    nulls = dict.fromkeys(["messages", "prompt", "max_tokens", "timestamp", "body"])
+    (request,) = read_trace(write(tmp_path, {**nulls, "prompt_tokens": 9.0}), PLAIN, 0)
+
+    assert (len(request.prompt), request.max_tokens, request.at_s) == (9, 64, None)
+
+
+def test_a_turn_may_hold_calls_and_no_text(tmp_path: Path) -> None:
+    """It is sent as it is."""
+    chat = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [{"id": "a"}]},
+        {"role": "assistant", "content": None},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+    ]
+    (request,) = read_trace(write(tmp_path, {"messages": chat}), PLAIN, 0)
+
+    assert (request.messages, request.prompt) == (chat, "hi\n\n\n1")
+
+
+def test_a_prompt_shorter_than_the_shared_start_is_refused_with_its_line(tmp_path: Path) -> None:
+    """Every prompt begins with it."""
+    workload = replace(PLAIN, shared_prefix_tokens=16)
+    with pytest.raises(ConfigurationError, match="line 1: a prompt of 16 tokens cannot begin"):
+        read_trace(write(tmp_path, {"prompt_tokens": 16}), workload, 0)
 
 
 def test_a_trace_that_is_not_there_is_named(tmp_path: Path) -> None:
