@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # registers bfloat16 with numpy, as safetensors needs
+import ml_dtypes  # noqa: F401 (registers bfloat16 with numpy, as safetensors needs)
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
@@ -20,7 +20,8 @@ SINGLE_FILE = "model.safetensors"
 TEXT_PREFIXES = {"model.language_model.": "model.", "language_model.": ""}
 """Of the text decoder's tensors in a multimodal checkpoint, and in a checkpoint of text alone."""
 LAYER = re.compile(r"model\.layers\.(\d+)\.")
-FLOAT_TYPES = frozenset({"float32", "float16", ml_dtypes.bfloat16.__name__})
+FLOAT_TYPES = ("F32", "F16", "BF16")
+"""Safetensors' names of the types that weights are read from; some others numpy does not have."""
 
 
 class Checkpoint:
@@ -59,22 +60,25 @@ class Checkpoint:
             shape: What the configuration says it must be.
 
         Raises:
-            ConfigurationError: It is missing, has another shape, is not floating point, or holds
-                what is no finite number.
+            ConfigurationError: It is missing, has another shape, is stored in another type than
+                `FLOAT_TYPES`, or holds what is no finite number.
         """
         if name not in self._places:
             raise ConfigurationError(f"{self.folder} has no tensor {name}")
         path, stored_name = self._places[name]
         with _open(path) as file:
-            tensor: npt.NDArray[Any] = file.get_tensor(
-                stored_name
-            )  # its dtype is the file's to say
-        if tensor.shape != shape:
-            raise ConfigurationError(
-                f"tensor {name} has shape {list(tensor.shape)}, config.json implies {list(shape)}"
-            )
-        if tensor.dtype.name not in FLOAT_TYPES:
-            raise ConfigurationError(f"tensor {name} is {tensor.dtype}, not floating point")
+            stored = file.get_slice(stored_name)
+            stored_shape, dtype = stored.get_shape(), stored.get_dtype()
+            if stored_shape != list(shape):
+                raise ConfigurationError(
+                    f"tensor {name} has shape {stored_shape}, config.json implies {list(shape)}"
+                )
+            if dtype not in FLOAT_TYPES:
+                raise ConfigurationError(
+                    f"tensor {name} is stored as {dtype}, not as one of {', '.join(FLOAT_TYPES)}; "
+                    "of a quantised checkpoint, export the one that it was made from"
+                )
+            tensor: npt.NDArray[Any] = file.get_tensor(stored_name)  # of one of these types
         weight = tensor.astype(np.float32, copy=False)
         if not np.isfinite([weight.min(), weight.max()]).all():  # a NaN is both
             raise ConfigurationError(f"tensor {name} holds infinities or what is not a number")

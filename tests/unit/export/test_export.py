@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,27 @@ def test_a_missing_shard_is_named(source: Path, tmp_path: Path) -> None:
     (source / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ConfigurationError, match=r"source has no part-2\.safetensors, which"):
         export_decoder(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored_as"),
+    [
+        (ml_dtypes.float8_e4m3fn, "F8_E4M3"),
+        (ml_dtypes.float8_e5m2, "F8_E5M2"),
+        (np.float64, "F64"),
+        (np.int8, "I8"),
+    ],
+)
+def test_weights_of_another_type_are_refused(
+    source: Path, tmp_path: Path, dtype: type, stored_as: str
+) -> None:
+    """By the tensor's name and type, also where numpy has no such type."""
+    tensors = load_file(source / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file(tensors | {name: tensors[name].astype(dtype)}, source / "model.safetensors")
+    with pytest.raises(ConfigurationError, match=rf"{re.escape(name)} is stored as {stored_as}, "):
+        export_decoder(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
