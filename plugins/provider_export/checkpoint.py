@@ -101,7 +101,7 @@ def _locate_tensors(folder: Path) -> dict[str, Path]:
         return _names_in(single)
     try:
         shards = set(json.loads(index_file.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"{index_file} is not an index of shards") from error
     file_of: dict[str, Path] = {}
     for shard in sorted(shards):

@@ -107,8 +107,8 @@ def read_config(folder: Path, max_model_len: int | None = None) -> DecoderConfig
         raw = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise ConfigurationError(f"{folder} has no {CONFIG_FILE}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not JSON") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigurationError(f"{path} is not JSON, or nested too deeply") from error
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{path} holds no JSON object")
     try:
@@ -121,10 +121,18 @@ def write_config(source: Path, out: Path, max_model_len: int) -> None:
     """Write the source's `config.json` into another folder, with the length it was exported for.
 
     Servers take the longest text they admit from there; nested configurations may not say it.
+
+    Raises:
+        ConfigurationError: It is nested too deeply.
     """
-    raw = json.loads((source / CONFIG_FILE).read_bytes())
-    (raw.get("text_config") or raw)["max_position_embeddings"] = max_model_len
-    (out / CONFIG_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    path = source / CONFIG_FILE
+    try:
+        raw = json.loads(path.read_bytes())
+        (raw.get("text_config") or raw)["max_position_embeddings"] = max_model_len
+        text = json.dumps(raw, indent=2)
+    except RecursionError as error:  # writing may take more of the stack than reading took
+        raise ConfigurationError(f"{path} is nested too deeply") from error
+    (out / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def parse_config(raw: Mapping[str, Any], max_model_len: int | None = None) -> DecoderConfig:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provider_core import ConfigurationError
-from provider_export.decoder_config import DecoderConfig, parse_config, read_config
+from provider_export.decoder_config import DecoderConfig, parse_config, read_config, write_config
 from tests.tiny_checkpoints import FAMILIES
 
 
@@ -213,6 +213,25 @@ def test_a_malformed_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ConfigurationError, match=r"config\.json"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000])
+def test_json_nested_too_deeply_is_named(tmp_path: Path, content: str) -> None:
+    """A list or an object."""
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"config\.json .*nested too deeply$"):
+        read_config(tmp_path)
+
+
+def test_what_nests_too_deeply_is_not_written(tmp_path: Path) -> None:
+    """Some versions of Python read more levels than they write."""
+    config = json.dumps(tiny_config("llama", further="nested"))
+    (tmp_path / "config.json").write_text(config.replace('"nested"', "[" * 3000 + "]" * 3000))
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(ConfigurationError, match=r"config\.json is nested too deeply$"):
+        write_config(tmp_path, out, 64)
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["[]", "7", "null"])

@@ -137,6 +137,14 @@ def test_shards_elsewhere_are_refused(source: Path, tmp_path: Path, shard: objec
         export_decoder(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize("index", ["[" * 100_000, "[]", '{"weight_map": [1]}', "{"])
+def test_an_index_that_is_none_is_named(source: Path, tmp_path: Path, index: str) -> None:
+    """JSON of another kind, nested too deeply, or none."""
+    (source / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ConfigurationError, match=r"index\.json is not an index of shards"):
+        export_decoder(source, tmp_path / "out")
+
+
 def test_a_missing_shard_is_named(source: Path, tmp_path: Path) -> None:
     """Not as a file of another kind."""
     index = {"weight_map": {"model.norm.weight": "part-2.safetensors"}}
