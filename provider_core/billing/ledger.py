@@ -176,11 +176,16 @@ class UsageLedger:
         )
         return [activity_of(row) for row in rows]
 
-    def close(self) -> None:
-        """Write what is left and close, after the journal. Idempotent; blocks."""
+    def close(self, *, has_all: bool = True) -> None:
+        """Write what is left and close, after the journal. Idempotent; blocks.
+
+        Args:
+            has_all: Every event that the journal has of this boot was recorded.
+        """
         if self._is_closed:
             return
         self._is_closed = True
+        self._has_lost = self._has_lost or not has_all
         for job in (self._flush, self._mark_own, self._close):
             self._submit(job)
         self._executor.shutdown()

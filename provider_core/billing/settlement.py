@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 from typing import cast
 
@@ -67,8 +68,9 @@ class Ledger:
         process: Facts every line repeats.
         on_settled: Told of each record once, after its line is with the sink; must not raise.
         journal: Takes the lines in the sink's place and brings them to the disk.
-        on_event: Told of every event, adjustments too, after its line was given away; must not
-            raise.
+        on_event: Told of every event, adjustments too, in the order of `seq`. With a journal that
+            is on a thread of the journal's, when the line is on disk or has failed to get there:
+            a crash before leaves no charge without its bill. Must not block nor raise.
         logs_open: Write a line for each admission; with a journal, that does.
     """
 
@@ -79,7 +81,7 @@ class Ledger:
         process: ProcessFacts,
         on_settled: Callable[[UsageRecord], None] | None = None,
         journal: UsageJournal | None = None,
-        on_event: Callable[[Mapping[str, object]], None] | None = None,
+        on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
         *,
         logs_open: bool = False,
     ) -> None:
@@ -197,8 +199,6 @@ class Ledger:
     def settle(self, facts: GenerationFacts, timeline: Timeline, outcome: Outcome) -> UsageRecord:
         """Write the line of a generation and tell who wants to know; for its `Settlement`."""
         record = self._emit(facts, timeline, outcome)
-        if self._on_event is not None:
-            self._on_event(record.event)
         if self._on_settled is not None:
             self._on_settled(record)
         return record
@@ -233,9 +233,8 @@ class Ledger:
             )
             self._totals.adjustments += 1
             self._totals.cost -= record.cost
-            self._journal.commit(self._last_seq, encode_event(adjustment))
-        if self._on_event is not None:
-            self._on_event(adjustment)
+            line = encode_event(adjustment)
+            self._journal.commit(self._last_seq, line, partial(self._on_event, adjustment))
 
     def _emit(self, facts: GenerationFacts, timeline: Timeline, outcome: Outcome) -> UsageRecord:
         """Number, build and hand over one event: the single place a usage line comes from."""
@@ -261,8 +260,9 @@ class Ledger:
             )
             if journal is None:
                 self._sink.emit(line)
+                self._on_event(event)
             else:
-                journal.commit(self._last_seq, line)
+                journal.commit(self._last_seq, line, partial(self._on_event, event))
         return UsageRecord(
             generation_id=facts.generation_id,
             request_id=facts.request_id,

@@ -197,6 +197,7 @@ class Server:
         Raises:
             ConfigurationError: The journal cannot be kept, or the address not be bound.
         """
+        self._loop = loop = asyncio.get_running_loop()
         if self.journal is not None:
             with self.lifecycle.phase("journal"):
                 await asyncio.to_thread(self.journal.start, self.ledger.totals)
@@ -212,7 +213,7 @@ class Server:
         server = runner.server
         if server is None:
             raise ConfigurationError("the server has no protocol factory")
-        factory = connection_factory(server, self.settings.limits, asyncio.get_running_loop())
+        factory = connection_factory(server, self.settings.limits, loop)
         port = self._listeners.open()
         await self._listeners.serve(factory)
         await self.in_process.open(factory)
@@ -321,7 +322,8 @@ class Server:
         if self.journal is not None:  # every run is settled by now
             await asyncio.to_thread(self.journal.close, _FLUSH_S / 2)
         if self.usage_ledger is not None:
-            await asyncio.to_thread(self.usage_ledger.close)
+            has_all = self.journal is None or self.journal.has_decided_all
+            await asyncio.to_thread(self.usage_ledger.close, has_all=has_all)
         await self.credits.close()
         await self.dispatcher.quotas.close()
         if self.keys is not None:
@@ -342,10 +344,11 @@ class Server:
             response.force_close()
 
     def _record(self, event: Mapping[str, object]) -> None:
-        """Give a usage event to whoever counts them."""
-        if self.usage_ledger is not None:
-            self.usage_ledger.record(event)
-        self.credits.record(event)
+        """Give a usage event to whoever counts them, before its answer ends; on any thread."""
+        with suppress(RuntimeError):  # the loop has ended; the next start reads the journal
+            if self.usage_ledger is not None:
+                self._loop.call_soon_threadsafe(self.usage_ledger.record, event)
+            self._loop.call_soon_threadsafe(self.credits.record, event)
 
     async def _note_progress(self, journal: UsageJournal) -> None:
         """Let the journal know of long generations, so that a crash does not hide what they did."""

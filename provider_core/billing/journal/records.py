@@ -4,7 +4,7 @@
 rec   content                                                        on disk before going on
 ====  =============================================================  ==========================
 `H`   first of a file: `version`, `boot_id`, `last_seq`              yes
-`O`   a generation was admitted: all that its bill needs             no, survives kill -9 only
+`O`   a generation was admitted: all that its bill needs             no, written some ms later
 `P`   progress of a long one: `generation_id` and counts             no
 `F`   a usage event, `seq` in its `body`                             yes
 `D`   what became of an answer that was billed first: `seq`          no

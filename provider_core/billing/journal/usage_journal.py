@@ -90,6 +90,11 @@ class UsageJournal:
         """Whether what is settled now is not to be billed."""
         return self._settings.on_failure == "serve_unbilled" and not self.is_whole
 
+    @property
+    def has_decided_all(self) -> bool:
+        """Whether of every event given is known that it is on disk, or failed to get there."""
+        return not self._writer.has_died and self._writer.decided_seq >= self._last_seq
+
     def figures(self) -> dict[str, float]:
         """How it is, for metrics: 1 or 0 for whole or not, and what waits for the log."""
         emitter = self._emitter
@@ -148,10 +153,10 @@ class UsageJournal:
         """Note how far a long generation has come."""
         self._writer.note(records.progress(generation_id, usage))
 
-    def commit(self, seq: int, line: bytes) -> None:
-        """Bring a usage event to the disk; each `seq` is one more than the one before."""
+    def commit(self, seq: int, line: bytes, decided: Callable[[], None] = lambda: None) -> None:
+        """Bring a usage event to the disk; see `JournalWriter.commit`."""
         self._last_seq = seq
-        self._writer.commit(seq, line)
+        self._writer.commit(seq, line, decided)
 
     async def until_decided(self, seq: int) -> None:
         """Until an event is on disk, or could not be brought there."""

@@ -43,6 +43,7 @@ class _Append:
     frame: bytes
     seq: int = 0  # of a bill that somebody waits for
     line: bytes = b""
+    decided: Callable[[], None] = lambda: None
     done: threading.Event | None = None
 
     @property
@@ -114,10 +115,15 @@ class JournalWriter:
         self._has_room = True
         self._looked_s = 0.0
         self._writing_since_s: float | None = None
-        self._decided_seq = 0  # up to here bills are on disk, or have failed to get there
+        self._decided_seq = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+
+    @property
+    def decided_seq(self) -> int:
+        """Up to here bills are on disk, or have failed to get there."""
+        return self._decided_seq
 
     @property
     def problem(self) -> str | None:
@@ -145,14 +151,16 @@ class JournalWriter:
         """Append a record that nobody waits for. Never blocks."""
         self._appends.put(_Append(encode_frame(payload)))
 
-    def commit(self, seq: int, line: bytes) -> None:
+    def commit(self, seq: int, line: bytes, decided: Callable[[], None] = lambda: None) -> None:
         """Append a usage event; `until_decided` waits for it. Never blocks.
 
         Args:
             seq: Of the event; each is one more than the one before.
             line: With its newline.
+            decided: Called on the writer's thread, in the order of `seq`, once the event is on
+                disk or has failed to get there, before whoever waits; must not block nor raise.
         """
-        self._appends.put(_Append(encode_frame(records.final(line)), seq, line))
+        self._appends.put(_Append(encode_frame(records.final(line)), seq, line, decided))
 
     async def until_decided(self, seq: int) -> None:
         """Until an event is on disk, or could not be brought there."""
@@ -244,6 +252,8 @@ class JournalWriter:
             self._keep_undurable(group)
         decided_seq = max(append.seq for append in group)
         if decided_seq:
+            for append in group:
+                append.decided()
             self._last_seq = self._decided_seq = decided_seq
             self._disk.reach("after sync")
             self._tell_waiters()
