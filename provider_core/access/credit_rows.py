@@ -94,13 +94,16 @@ def release(db: sqlite3.Connection, generation_id: str) -> None:
 
 
 def charge(db: sqlite3.Connection, event: Mapping[str, Any], now_s: float) -> None:
-    """Replace a request's reservation by what it cost; once for each event."""
+    """Replace a request's reservation by what it cost; once for each event.
+
+    A bill that is known with another cost is put right: the journal is the truth.
+    """
     is_final = event["event"] == "usage.final"
     if is_final:
         release(db, event["generation_id"])
     usd = Decimal(event["cost"] if is_final else event["cost_delta"])
     at = datetime.fromisoformat(event["timestamp"]).replace(tzinfo=UTC)
-    if not usd or at.timestamp() < now_s - _RETENTION_S:
+    if at.timestamp() < now_s - _RETENTION_S:
         return
     movement = Movement(
         event_id=event["event_id"],
@@ -111,13 +114,15 @@ def charge(db: sqlite3.Connection, event: Mapping[str, Any], now_s: float) -> No
         usd=-usd,
         note=event.get("model"),
     )
-    if not _insert(db, movement):
+    is_new = usd and _insert(db, movement)
+    due = usd if is_new else _correct(db, movement)
+    if not due:
         return
     for day in (_ALL_DAYS, _billed_at(db, event, at).date().isoformat()):
-        _add_spending(db, event["api_key_id"], day, usd)
+        _add_spending(db, event["api_key_id"], day, due)
     row = db.execute("SELECT used FROM accounts WHERE id = ?", (event["account_id"],)).fetchone()
     if row is not None:
-        used = _text(_EXACT.add(Decimal(row[0]), usd))
+        used = _text(_EXACT.add(Decimal(row[0]), due))
         db.execute("UPDATE accounts SET used = ? WHERE id = ?", (used, event["account_id"]))
 
 
@@ -228,6 +233,16 @@ def _insert(db: sqlite3.Connection, movement: Movement) -> bool:
     )
 
 
+def _correct(db: sqlite3.Connection, movement: Movement) -> Decimal:
+    """Give a known bill the cost that this one says; what it lacked."""
+    of_this = (movement.event_id,)
+    row = db.execute("SELECT usd FROM movements WHERE event_id = ?", of_this).fetchone()
+    if row is None or movement.kind != "charge":
+        return Decimal(0)
+    db.execute("UPDATE movements SET usd = ? WHERE event_id = ?", (_text(movement.usd), *of_this))
+    return _EXACT.subtract(Decimal(row[0]), movement.usd)
+
+
 def _refuse_other(db: sqlite3.Connection, movement: Movement) -> None:
     row = db.execute(
         "SELECT account_id, usd FROM movements WHERE event_id = ?", (movement.event_id,)
@@ -242,9 +257,8 @@ def _refuse_other(db: sqlite3.Connection, movement: Movement) -> None:
 
 def _billed_at(db: sqlite3.Connection, event: Mapping[str, Any], at: datetime) -> datetime:
     """When an event's request was billed: what is given back the day after widens no other day."""
-    row = db.execute(
-        "SELECT at_s FROM movements WHERE event_id = ?", (event.get("refers_to"),)
-    ).fetchone()
+    bill = event.get("refers_to") or event["event_id"]
+    row = db.execute("SELECT at_s FROM movements WHERE event_id = ?", (bill,)).fetchone()
     return at if row is None else datetime.fromtimestamp(row[0], UTC)
 
 

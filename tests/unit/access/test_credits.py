@@ -176,6 +176,25 @@ async def test_an_adjustment_gives_back(store: CreditStore) -> None:
     assert sorted(kinds) == [("adjustment", "0.25"), ("charge", "-0.25"), ("credit", "1")]
 
 
+@pytest.mark.parametrize("cost", ["0", "0.10", "0.30"])
+async def test_a_bill_that_is_known_with_another_cost_is_put_right(
+    store: CreditStore, cost: str
+) -> None:
+    """On the day of the charge, once: a recovery may say `interrupted` of what was charged."""
+    owner = limited("1", "daily")
+    await add(store, "1")
+    store.record(final("gen-1", "0.25", api_key_id="key_l"))
+    for _ in range(2):
+        store.record(final("gen-1", cost, day="2027-01-16", api_key_id="key_l"))
+        found = await store.balance("acme")
+        assert found is not None
+        assert found.used == Decimal(cost)
+    left = Decimal(1) - Decimal(cost)
+    with pytest.raises(InsufficientCredits):
+        await reserve(store, "gen-2", f"{left + Decimal('0.01')}", owner)
+    assert await reserve(store, "gen-3", f"{left}", owner)
+
+
 async def test_a_free_event_gives_the_reservation_back(store: CreditStore) -> None:
     """A cancelled request costs nothing."""
     await add(store, "1")
