@@ -11,12 +11,11 @@ import structlog
 from provider_core.errors import ProviderError
 from provider_core.lifecycle import Lifecycle
 from provider_core.observability.logs import start_logging
-from provider_core.server.startup import Startup
+from provider_core.server.startup import EXIT_CANNOT_START, Startup
 from provider_core.settings import Settings, ignored_variables
 
 log = structlog.get_logger()
 
-EXIT_CANNOT_START = 2
 _OTHER_DESCRIPTORS = 256  # models, logs, the loop's own
 
 

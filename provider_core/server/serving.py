@@ -9,12 +9,13 @@ import structlog
 
 from provider_core.access.keys import KeyStore
 from provider_core.access.plugin import ApiKeyPlugin
+from provider_core.errors import ProviderError
 from provider_core.plugins import PluginManager
 from provider_core.server.app import Server
 from provider_core.server.defaults import TextDefaults
 from provider_core.server.open_keys import following_given_keys, is_uri, open_keys
 from provider_core.server.reload import ConfigurationFile, Reloader
-from provider_core.server.startup import Startup
+from provider_core.server.startup import EXIT_CANNOT_START, EXIT_CRASHED, Startup
 from provider_core.settings import Settings, suggested_platform
 
 log = structlog.get_logger()
@@ -65,6 +66,9 @@ async def serve_until_stopped(startup: Startup) -> int:
         async with reloader.watching(), following_given_keys(keys, settings, plugins):
             await server.stopping.wait()
         await server.drain()
+    except Exception as error:
+        server.exit_code = EXIT_CANNOT_START if isinstance(error, ProviderError) else EXIT_CRASHED
+        raise
     finally:
         await server.close()
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -16,6 +16,9 @@ from provider_core.server.listeners import Listeners
 from provider_core.server.loading import BackendLoader
 from provider_core.settings import Settings
 
+EXIT_CANNOT_START = 2
+EXIT_CRASHED = 1  # Python's own, with a traceback
+
 
 class Startup:
     """A process that listens, and loads its first model.

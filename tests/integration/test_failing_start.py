@@ -81,6 +81,8 @@ def test_a_failure_does_not_wait_for_a_model(site: Path) -> None:
     assert failure.startswith("provider: ")
     assert str(journal) in failure
     assert '"event":"server.failed"' in out
+    (stopped,) = [line for line in out.splitlines() if '"event":"server.stopped"' in line]
+    assert '"exit_code":2' in stopped
 
 
 def test_a_port_that_is_taken_is_found_before_anything_is_loaded(
