@@ -39,6 +39,7 @@ class Lifecycle:
         self._monotonic = clock.monotonic if clock is not None else time.monotonic
         self.started_s = started_s if started_s is not None else self._monotonic()
         self._phases_s: dict[str, float] = {}
+        self._start_s: float | None = None  # how long it took, once it is over
         self._observers: list[Observer] = []
         self.state = State.STARTING
         self.reason = "starting"
@@ -69,6 +70,8 @@ class Lifecycle:
         if state < self.state or (state, reason) == (self.state, self.reason):
             return False
         self.state, self.reason = state, reason
+        if state is State.READY and self._start_s is None:
+            self._start_s = self.age_s
         for observer in tuple(self._observers):
             observer(state, reason)
         return True
@@ -80,7 +83,10 @@ class Lifecycle:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a part of the start, `load` for instance; the same name twice adds up."""
+        """Time a part of the start, `load` for instance; the same name twice adds up.
+
+        What is loaded once the start is over is no part of it, and is not counted.
+        """
         started_s = self._monotonic()
         try:
             yield
@@ -94,11 +100,17 @@ class Lifecycle:
 
     def add_phase(self, name: str, duration_s: float) -> None:
         """Count time that was measured elsewhere, such as imports before this object existed."""
-        self._phases_s[name] = self._phases_s.get(name, 0.0) + duration_s
+        if self._start_s is None:
+            self._phases_s[name] = self._phases_s.get(name, 0.0) + duration_s
 
     def timings_ms(self) -> dict[str, float]:
-        """Milliseconds by `<phase>_ms` in the order they began, and `total_ms` since the start."""
-        phases_s = {**self._phases_s, "total": self.age_s}
+        """What the start took, or has taken so far.
+
+        Returns:
+            Milliseconds by `<phase>_ms` in the order they ended, and `total_ms`.
+        """
+        total_s = self.age_s if self._start_s is None else self._start_s
+        phases_s = {**self._phases_s, "total": total_s}
         return {f"{name}_ms": round(1e3 * duration_s, 1) for name, duration_s in phases_s.items()}
 
 

@@ -110,6 +110,22 @@ def test_phases_are_timed_in_order() -> None:
     ]
 
 
+def test_the_timings_are_those_of_the_start() -> None:
+    """They stand still once it is over, whatever is loaded or said later."""
+    clock = StoppedClock()
+    lifecycle = Lifecycle(clock=clock)
+    with lifecycle.phase("load"):
+        clock.now_s += 2
+    lifecycle.advance(State.READY, "ready")
+    for state, reason in ((State.READY, "still ready"), (State.DRAINING, "stopping")):
+        with lifecycle.phase("load"), lifecycle.phase("fetch"):
+            clock.now_s += 60
+        lifecycle.advance(state, reason)
+
+    assert lifecycle.timings_ms() == {"load_ms": 2000.0, "total_ms": 2000.0}
+    assert lifecycle.age_s == 122.0
+
+
 def test_a_phase_that_fails_is_timed_too() -> None:
     """The time a failed load took is not lost."""
     clock = StoppedClock()
