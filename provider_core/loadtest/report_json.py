@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from provider_core.loadtest.caveats import caveats
 from provider_core.loadtest.report import (
     Figure,
     PointResult,
@@ -40,6 +41,7 @@ def _document(report: Report) -> dict[str, Any]:  # JSON
         "max_noise": report.max_noise,
         "noise_allowed": report.is_noise_allowed,
         "refusal": report.refusal,
+        "caveats": list(caveats(report)),
         "points": [_point(report, result) for result in report.points],
     }
 

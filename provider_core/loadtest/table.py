@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from provider_core.loadtest.caveats import caveats, tokens_per_answer
 from provider_core.loadtest.report import (
     Figure,
     PointResult,
@@ -68,7 +69,8 @@ def _words(result: PointResult) -> list[str]:
 
 
 def _throughput(report: Report) -> Table:
-    numbers = ["tok/s", "best", "prompt tok/s", "req/s", "ok", "failed", "MB", "CPUs"]
+    numbers = ["tok/s", "best", "prompt tok/s", "req/s", "ok", "failed", "tok/answer"]
+    numbers += ["MB", "CPUs"]
     optional = {}
     if any(result.point.rate is not None for result in report.points):
         optional["sent/s"] = "offered_per_s"
@@ -84,6 +86,8 @@ def _throughput(report: Report) -> Table:
         row.append(f"{found['requests_per_s'].median:.2f}")
         row += [_number(found.get(name)) for name in optional.values()]
         row += [str(sum(turn.summary.num_ok for turn in rounds)), _errors(rounds)]
+        mean = tokens_per_answer(rounds)
+        row.append("-" if mean is None else f"{mean:.1f}")
         resident = [turn.resident_bytes for turn in rounds if turn.resident_bytes]
         row.append(f"{max(resident) / 1e6:.0f}" if resident else "-")
         used = [turn.machine.server for turn in rounds if turn.machine is not None]
@@ -148,6 +152,7 @@ def notes(report: Report) -> Iterator[str]:
         )
     if any(report.rounds()):
         yield _quietness(report)
+    yield from (f"Warning: {caveat}." for caveat in caveats(report))
     num_events = sum(turn.summary.num_events for turn in report.rounds())
     if num_events:
         cpu_s = sum(turn.generator_cpu_s for turn in report.rounds())

@@ -60,9 +60,13 @@ def made_point(
     concurrency: int | None = 1,
     rate: float | None = None,
     prompt_tokens: str = "128",
+    output_tokens: str = "64",
 ) -> PointResult:
     """Rounds under one load."""
     point = Point(
-        concurrency=concurrency, rate=rate, prompt_tokens=prompt_tokens, output_tokens="64"
+        concurrency=concurrency,
+        rate=rate,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
     )
     return PointResult(point, list(rounds))

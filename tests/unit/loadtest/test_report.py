@@ -112,7 +112,7 @@ def test_the_json_document_keeps_its_names() -> None:
     assert document["schema"] == "provider-bench/1"
     assert set(document) == {
         "schema", "started", "host", "targets", "settings", "interrupted", "quiet", "max_noise",
-        "noise_allowed", "refusal", "points",
+        "noise_allowed", "refusal", "caveats", "points",
     }  # fmt: skip
     assert set(document["targets"][0]) == {"label", "url", "path", "model", "pid"}
     assert set(point) == {
