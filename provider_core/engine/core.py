@@ -64,6 +64,7 @@ class EngineCore:
             max_kv_tokens=max_kv_tokens,
             prefix_cache=self._prefixes.cache,
             mixes=self._execution.mixes,
+            now_s=clock.monotonic,
         )
         self.num_steps = 0
         self.num_prompt_tokens = 0  # computed

@@ -3,7 +3,8 @@
 A step is at most one decode batch over all running rows, then prefill batches of one row each
 until the step's budget of prompt tokens is spent. Where the runner mixes phases, a step that
 decodes is a single call, with one prefill batch beside the decode. The budget is what keeps the
-running rows' inter-token latency (`step_budget`); keys are served evenly (`waiting_queue`).
+running rows' inter-token latency (`step_budget`); keys are served evenly (`waiting_queue`), and
+none holds all slots where others are about (`slot_shares`).
 
 A long prompt is cut at the budget and goes on in the next step. It does not hold up who came
 after it: the first in line is sure of half the budget, or of every other step where a step takes
@@ -11,8 +12,9 @@ one prompt, and the other half is the shortest prompt's, if that is much shorter
 may be half computed at a time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from collections.abc import Sequence as Seq
+from time import monotonic
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from provider_core.engine.kv_cache import SlotPool, plan_moves
 from provider_core.engine.prefix_cache import PrefixCache
 from provider_core.engine.scheduled import Move, Scheduled, can_be_mixed, move, prefill_batch
 from provider_core.engine.sequence import Sequence
+from provider_core.engine.slot_shares import SlotShares
 from provider_core.engine.step_budget import StepBudget
 from provider_core.engine.waiting_queue import GENERATED_TOKEN_WEIGHT, WaitingQueue
 from provider_core.interfaces import Batch
@@ -46,6 +49,7 @@ class Scheduler:
         max_kv_tokens: Tokens that running sequences may reserve together.
         prefix_cache: Of the runner's block store, if it has one.
         mixes: The runner takes a prefill beside a decode.
+        now_s: A clock that only grows.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Scheduler:
         max_kv_tokens: int,
         prefix_cache: PrefixCache | None = None,
         mixes: bool = False,
+        now_s: Callable[[], float] = monotonic,
     ) -> None:
         self.waiting = WaitingQueue()
         self.rows: list[Sequence] = []  # decoding; the index is the slot
@@ -65,6 +70,7 @@ class Scheduler:
         self.prefix_cache = prefix_cache
         self._mixes = mixes
         self._pool = SlotPool(num_slots=max_num_seqs, max_kv_tokens=max_kv_tokens)
+        self._shares = SlotShares(max_num_seqs, now_s)
         self._logits_chunk = max(MIN_CHUNK, _MAX_PROMPT_LOGITS // vocab_size)
         self._num_left = 0  # prompt tokens this step may still compute
         self._num_promised = 0  # of them, those that only the first in line may have
@@ -106,6 +112,7 @@ class Scheduler:
             sequence.block_keys = cache.keys(request.prompt_token_ids, request.cache_salt)
             num_cached = cache.count(_usable_keys(sequence, cache))
             sequence.num_expected_tokens = num_cached * cache.block_size
+        self._shares.ask(request.fairness_key)
         self.waiting.append(sequence)
 
     def start_step(self) -> None:
@@ -229,6 +236,7 @@ class Scheduler:
         freed = []
         for sequence in sequences:
             self._pool.give_back(sequence.num_reserved_tokens)
+            self._shares.give_back(sequence.request.fairness_key)
             self._charge_generated(sequence)
             if sequence in self.prefilling:
                 self.prefilling.remove(sequence)
@@ -267,7 +275,8 @@ class Scheduler:
     def _first_in_line(self) -> Sequence | None:
         """The oldest of the half computed prompts, or who is next of those that wait."""
         if not self.prefilling:
-            return self._admit(self.waiting.first())
+            barred = self._barred(overtakes=False)
+            return self._admit(self.waiting.first(large=self._shares.large, barred=barred))
         if self._is_full:
             # A prompt that completes must be behind the rows, and no slot is free to clear that
             # one: whoever holds it goes first.
@@ -284,12 +293,24 @@ class Scheduler:
             limit = begun.num_missing_tokens - 1
         else:
             begun = None
-        waiting = self.waiting.shortest(limit)
+        barred = self._barred(overtakes=True)
+        waiting = self.waiting.shortest(limit, large=self._shares.large, barred=barred)
         if waiting is not None and (
             len(self.prefilling) < MAX_PREFILLING or waiting.num_missing_tokens <= num_spare
         ):
             return self._admit(waiting) or begun
         return begun
+
+    def _barred(self, *, overtakes: bool) -> Container[str]:
+        """Keys that may not enter: those with a slot, if the last is kept for one that has none.
+
+        Between keys that wait their order decides, but who overtakes leaves the slot to them too.
+        """
+        if self._pool.num_used != self._pool.num_slots - 1:
+            return ()
+        absent = self._shares.absent()
+        is_kept = any(overtakes or not self.waiting.has_key(key) for key in absent)
+        return self._shares.held if is_kept else ()
 
     def _admit(self, sequence: Sequence | None) -> Sequence | None:
         """Let a waiting sequence in if there is room for it; its slot is found when it runs."""
@@ -300,6 +321,7 @@ class Scheduler:
         else:
             self.waiting.take_turn(sequence)
         self._pool.take(sequence.num_reserved_tokens)
+        self._shares.take(sequence.request.fairness_key)
         self.prefilling.append(sequence)
         return sequence
 

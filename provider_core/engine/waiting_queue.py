@@ -7,7 +7,12 @@ first, and a key that comes back from idleness starts where the others are, not 
 Where the others are moves on with all that is served, shared among the keys that ask for it, as
 in weighted fair queueing. So an endless stream of keys that were never seen cannot hold up one
 that was, and one that was served much while nobody else asked is not long held to it.
+
+Tokens that are served say nothing of slots that are held: keys that hold many (`SlotShares`) are
+given to `first` and `shortest`. They wait behind the others, as if they had been served more.
 """
+
+from collections.abc import Callable, Container
 
 from provider_core.engine.sequence import Sequence
 
@@ -15,7 +20,10 @@ GENERATED_TOKEN_WEIGHT = 2
 """A generated token counts as so many prompt tokens, as in the paper: it costs more to compute."""
 
 OVERTAKING_TOKENS = 4096
-"""A key may be served so much more than the one in turn by prompts that overtake."""
+"""A key may be served so much more than the one in turn by prompts that overtake.
+
+Those that go before a key with many slots may be, too.
+"""
 
 _MAX_COUNTERS = 1024  # with more, those that no longer matter are dropped
 
@@ -45,21 +53,38 @@ class WaitingQueue:
         self._by_key[key][sequence.request.request_id] = sequence
         self._length += 1
 
-    def first(self) -> Sequence | None:
-        """The oldest of the key that was served least, or `None` if nobody waits."""
-        if not self._length:
-            return None
-        key = min(self._by_key, key=self._served.__getitem__)
-        return next(iter(self._by_key[key].values()))
+    def has_key(self, key: str) -> bool:
+        """Whether a sequence of that key waits."""
+        return key in self._by_key
 
-    def shortest(self, max_tokens: int) -> Sequence | None:
-        """The prompt with least to compute, up to that, of keys not served far too much."""
+    def first(self, *, large: Container[str] = (), barred: Container[str] = ()) -> Sequence | None:
+        """The oldest of the key that was served least, or `None` if nobody waits.
+
+        Args:
+            large: Keys that others go before, if those were not served far more.
+            barred: Keys that are left out.
+        """
+        rank = self._rank(large)
+        key = min((key for key in self._by_key if key not in barred), key=rank, default=None)
+        return None if key is None else next(iter(self._by_key[key].values()))
+
+    def shortest(
+        self, max_tokens: int, *, large: Container[str] = (), barred: Container[str] = ()
+    ) -> Sequence | None:
+        """The prompt with least to compute, up to that, of keys not served far too much.
+
+        Args:
+            max_tokens: Most that it may have to compute.
+            large: Keys that overtake only whom nobody served less.
+            barred: Keys that are left out.
+        """
         if not self._length:
             return None
+        rank = self._rank(large)
         limit = min(self._served[key] for key in self._by_key) + OVERTAKING_TOKENS
         found = None
         for key, sequences in self._by_key.items():
-            if self._served[key] > limit:
+            if key in barred or rank(key) > limit:
                 continue
             for sequence in sequences.values():
                 if sequence.num_missing_tokens <= max_tokens:
@@ -94,6 +119,11 @@ class WaitingQueue:
         key = sequence.request.fairness_key
         self._served[key] = self._served.get(key, self._floor) + num_tokens
         self._floor += num_tokens / (1 + len(self._by_key))
+
+    def _rank(self, large: Container[str]) -> Callable[[str], float]:
+        """What keys are ordered by: served tokens, and some more if they hold many slots."""
+        served = self._served
+        return lambda key: served[key] + (OVERTAKING_TOKENS if key in large else 0)
 
     def forget(self) -> None:
         """Forget who was served how much: nothing waits and nothing runs."""

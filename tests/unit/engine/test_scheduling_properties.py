@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from provider_core.engine.core import EngineCore
 from provider_core.engine.sequence import make_sequence
+from provider_core.engine.slot_shares import LATELY_S
 from provider_core.engine.step_budget import MIN_TOKENS
 from provider_core.engine.waiting_queue import GENERATED_TOKEN_WEIGHT, OVERTAKING_TOKENS
 from provider_core.interfaces import Batch
@@ -65,6 +66,7 @@ class Machine:
         self.add("warm-up", length=3, max_tokens=3)
         while self.core.scheduler.has_work:  # from here on it knows what things cost
             self.core.step()
+        self.clock.now_s += 2 * LATELY_S  # and nobody comes back whom no test has sent
 
     def add(self, name: str, *, length: int, max_tokens: int, key: str = "") -> None:
         """Submit a sequence that runs to its limit."""

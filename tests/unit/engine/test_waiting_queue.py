@@ -123,6 +123,32 @@ def test_overtaking_has_a_limit_between_keys() -> None:
     assert queue.shortest(2500) is None
 
 
+def test_a_key_with_many_slots_goes_behind_others_within_a_limit() -> None:
+    """Before whom was served far more, and past whom was served no less."""
+    queue = WaitingQueue()
+    [large] = _fill(queue, "l", key="large", length=10)
+    [other] = _fill(queue, "o", key="other", length=50)
+    assert queue.first() is queue.first(barred={"other"}) is large
+    assert queue.first(large={"large"}) is other
+    assert queue.shortest(20, large={"large"}) is large
+    assert queue.shortest(20, large={"large"}, barred={"large"}) is None
+    queue.charge(other, OVERTAKING_TOKENS)
+    assert queue.first(large={"large"}) is large
+    queue.charge(large, 1)
+    assert queue.first(large={"large"}) is other
+    assert queue.first(barred={"large", "other"}) is None
+
+
+def test_a_key_with_many_slots_overtakes_nobody_who_was_served_less() -> None:
+    """Short as its prompts are."""
+    queue = WaitingQueue()
+    [large] = _fill(queue, "l", key="large", length=10)
+    _fill(queue, "o", key="other", length=50)
+    queue.charge(large, 1)
+    assert queue.shortest(20) is large
+    assert queue.shortest(20, large={"large"}) is None
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 500)), min_size=2, max_size=60))
 def test_keys_that_wait_stay_within_one_request_of_each_other(
     arrivals: list[tuple[str, int]],
