@@ -5,22 +5,27 @@ it needs no interpreter lock, the main thread imports the server.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
+import structlog
+
 from provider_core import hookspecs
 from provider_core.catalog import complete_spec, diff
 from provider_core.encoders import Encoder
-from provider_core.errors import ConfigurationError, PluginError
+from provider_core.errors import ConfigurationError, PluginError, ProviderError
 from provider_core.interfaces import Engine, ModelRunner
 from provider_core.lifecycle import Lifecycle, State
 from provider_core.plugins import PluginManager
 from provider_core.settings import Settings
 from provider_core.sources.progress import LoggedProgress, percent
 from provider_core.types import ModelSpec
+
+log = structlog.get_logger()
 
 Backend = ModelRunner | Engine | Encoder
 """What `load_model` gives, in whichever socket it fits."""
@@ -152,7 +157,7 @@ class BackendLoader:
         self, spec: ModelSpec, on_small_files: Callable[[Path], None]
     ) -> tuple[ModelSpec, Path]:
         progress = _FetchProgress(spec.id, self._lifecycle, on_small_files)
-        with self._lifecycle.phase("fetch"):
+        with self._phase("fetch", spec):
             model_dir = self._plugins.first(
                 hookspecs.fetch_model,
                 uri=spec.source,
@@ -196,13 +201,31 @@ class BackendLoader:
         """Let `/readyz` say what the start waits for; once it is over, nothing waits."""
         self._lifecycle.advance(State.STARTING, text)
 
+    @contextmanager
+    def _phase(self, name: str, spec: ModelSpec) -> Iterator[None]:
+        """Time a phase, in which a plugin and its runtime may raise whatever they like.
+
+        Raises:
+            PluginError: They did; one line, and the traceback is in the log.
+        """
+        try:
+            with self._lifecycle.phase(name):
+                yield
+        except ProviderError:
+            raise
+        except Exception as error:
+            log.exception("plugin.raised", model=spec.id, phase=name)
+            by = f" of backend {spec.backend}" if spec.backend else ""
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+            raise PluginError(f"model {spec.id!r}{by}: {name} failed: {reason}") from error
+
     def _load(self, spec: ModelSpec, model_dir: Path) -> Backend:
         """Ask the plugins, and run what the first request must not pay for.
 
         Raises:
-            PluginError: No plugin loads it.
+            PluginError: No plugin loads it, or the one that does fails.
         """
-        with self._lifecycle.phase("backend"):
+        with self._phase("backend", spec):
             backend = self._plugins.first(
                 hookspecs.load_model,
                 model=spec,
@@ -217,7 +240,7 @@ class BackendLoader:
             )
         if isinstance(backend, ModelRunner | Encoder):
             try:
-                with self._lifecycle.phase("warm_up"):
+                with self._phase("warm_up", spec):
                     backend.warm_up()
             except BaseException:
                 backend.close()

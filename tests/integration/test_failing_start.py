@@ -1,5 +1,6 @@
 """A start that fails while a model still loads: one message, the exit code, and no waiting."""
 
+import json
 import os
 import signal
 import socket
@@ -28,6 +29,14 @@ def load_model(model):
     print("{LOADING}", file=sys.stderr, flush=True)
     threading.Event().wait()
 '''
+BROKEN_BACKEND = """
+from provider_core import hookimpl
+
+
+@hookimpl
+def load_model():
+    raise OverflowError("no room\\nfor it")
+"""
 
 
 @pytest.fixture
@@ -83,6 +92,20 @@ def test_a_failure_does_not_wait_for_a_model(site: Path) -> None:
     assert '"event":"server.failed"' in out
     (stopped,) = [line for line in out.splitlines() if '"event":"server.stopped"' in line]
     assert '"exit_code":2' in stopped
+
+
+def test_a_backend_that_raises_is_one_line(site: Path) -> None:
+    """Whatever it is that it raises; where, is in the log."""
+    (site / "slow_backend.py").write_text(BROKEN_BACKEND)
+    with start(site, 0) as process:
+        out, err = process.communicate(timeout=50)
+    assert process.returncode == 2
+    assert err == "provider: model 'model': backend failed: OverflowError: no room for it\n"
+    events = [json.loads(line) for line in out.splitlines()]
+    (raised,) = (event for event in events if event["event"] == "plugin.raised")
+    assert (raised["phase"], raised["exception_type"]) == ("backend", "OverflowError")
+    assert "slow_backend.py" in raised["exception"]
+    assert events[-1]["event"] == "server.failed"
 
 
 def test_a_port_that_is_taken_is_found_before_anything_is_loaded(

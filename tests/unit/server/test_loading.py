@@ -9,6 +9,7 @@ from threading import Event, current_thread
 from unittest.mock import Mock, create_autospec
 
 import pytest
+from structlog.testing import capture_logs
 
 from provider_core import ModelRunner, ModelSpec, hookimpl
 from provider_core.errors import ConfigurationError, PluginError
@@ -207,8 +208,38 @@ def test_what_cannot_be_warmed_is_closed(
     """Its weights are there by then, and nobody else knows of it."""
     monkeypatch.setattr(WarmedRunner, "warm_up", Mock(side_effect=MemoryError))
     backend.go_on.set()
-    assert isinstance(loader.load(spec).backend.exception(WAIT_S), MemoryError)
+    with pytest.raises(PluginError, match=r"^model 'tiny': warm_up failed: MemoryError$"):
+        loader.load(spec).backend.result(WAIT_S)
     assert backend.runners["tiny"].is_closed
+
+
+def test_what_a_backend_raises_becomes_one_line(
+    loader: BackendLoader,
+    backend: SlowBackend,
+    spec: ModelSpec,
+    lifecycle: Lifecycle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It names the model and its backend; the log has the traceback, and the phase its time."""
+    monkeypatch.setattr(WarmedRunner, "__init__", Mock(side_effect=RuntimeError("no\n device")))
+    backend.go_on.set()
+    with (
+        capture_logs() as logs,
+        pytest.raises(
+            PluginError, match=r"of backend slow: backend failed: RuntimeError: no device$"
+        ),
+    ):
+        loader.load(replace(spec, backend="slow")).backend.result(WAIT_S)
+    assert logs == [
+        {
+            "event": "plugin.raised",
+            "log_level": "error",
+            "exc_info": True,
+            "model": "tiny",
+            "phase": "backend",
+        }
+    ]
+    assert "backend_ms" in lifecycle.timings_ms()
 
 
 class SlowFetcher:
@@ -264,12 +295,16 @@ def test_weights_that_do_not_come_are_said_where_they_are_awaited(
 ) -> None:
     """What was known before stays known."""
     loader, fetcher = fetching
-    fetcher.problem = ConfigurationError("gone")
     fetcher.go_on.set()
-    loading = loader.load(replace(spec, source=f"slow://{spec.source}"))
-    assert loading.fetched.result(WAIT_S)[0].max_model_len == 64
-    with pytest.raises(ConfigurationError, match="gone"):
-        loading.backend.result(WAIT_S)
+    for problem, kind, message in (
+        (ConfigurationError("gone"), ConfigurationError, "^gone$"),
+        (EOFError("cut"), PluginError, "^model 'tiny': fetch failed: EOFError: cut$"),
+    ):
+        fetcher.problem = problem
+        loading = loader.load(replace(spec, source=f"slow://{spec.source}"))
+        assert loading.fetched.result(WAIT_S)[0].max_model_len == 64
+        with pytest.raises(kind, match=message):
+            loading.backend.result(WAIT_S)
 
 
 def test_limits_that_do_not_fit_are_said_before_the_weights_come(
