@@ -52,7 +52,10 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
         log.error("server.failed", error=error.message)  # noqa: TRY400 - the message says it all
         print(f"provider: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - for a person
     finally:
-        writer.close()
+        if startup is None:
+            writer.close()
+        else:
+            startup.close_log()
     if startup is not None and startup.loader.is_busy:
         os._exit(code)  # the interpreter must not be torn down under a runtime at work
     return code

@@ -65,6 +65,7 @@ async def serve_until_stopped(startup: Startup) -> int:
         reloader = Reloader(server.models, file.read_specs, settings.config, reload, startup.specs)
         async with reloader.watching(), following_given_keys(keys, settings, plugins):
             await server.stopping.wait()
+            startup.note_stop()
         await server.drain()
     except Exception as error:
         server.exit_code = EXIT_CANNOT_START if isinstance(error, ProviderError) else EXIT_CRASHED
@@ -82,6 +83,7 @@ async def _load_or_exit(server: Server, startup: Startup) -> None:
     stopping = asyncio.create_task(server.stopping.wait())
     await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
+        startup.note_stop()
         log.info("server.stopped", exit_code=server.exit_code)
         if server.journal is not None:
             server.journal.close(timeout_s=1)

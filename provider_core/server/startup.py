@@ -5,6 +5,7 @@ The socket opens first, and the first model begins to load before the server is 
 """
 
 import os
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -18,6 +19,9 @@ from provider_core.settings import Settings
 
 EXIT_CANNOT_START = 2
 EXIT_CRASHED = 1  # Python's own, with a traceback
+
+_LAST_LINES_S = 5.0  # for the log's reader to read the end
+_END_S = 0.5  # of the grace, kept for the interpreter's end
 
 
 class Startup:
@@ -57,6 +61,7 @@ class Startup:
         self.lifecycle = lifecycle
         self.writer = writer
         self.listeners = Listeners(settings)
+        self._stopping_s: float | None = None
         if settings.server.checkpoint_url is None:
             self._listen()
         with lifecycle.phase("plugins"):
@@ -86,9 +91,21 @@ class Startup:
         self.listeners = Listeners(self.settings)
         self._listen()
 
+    def note_stop(self) -> None:
+        """Begin to count the grace: the process was told to end."""
+        self._stopping_s = time.monotonic()
+
+    def close_log(self) -> None:
+        """Write the log's last lines, if its reader takes them within what is left of the grace."""
+        left_s = _LAST_LINES_S
+        if self._stopping_s is not None:
+            ends_s = self._stopping_s + self.settings.server.grace_s - _END_S
+            left_s = min(left_s, max(ends_s - time.monotonic(), _END_S))
+        self.writer.close(left_s)
+
     def exit_now(self, code: int) -> NoReturn:
         """End the process without waiting for a thread that hangs."""
-        self.writer.close()
+        self.close_log()
         os._exit(code)
 
     def _listen(self) -> None:

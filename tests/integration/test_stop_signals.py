@@ -42,8 +42,24 @@ for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
 raise SystemExit(code)
 """
 
+CLOSING_NOTED = """
+from provider_core.observability.line_writer import LineWriter
 
-def serve(folder: Path, code: str, *further_paths: Path, plugins: str) -> tuple[int, str]:
+close = LineWriter.close
+
+
+def note(writer, timeout_s=5.0):
+    writer.write(b"closing within %g\\n" % timeout_s)
+    return close(writer, timeout_s)
+
+
+LineWriter.close = note
+"""
+
+
+def serve(
+    folder: Path, code: str, *further_paths: Path, plugins: str, **variables: str
+) -> tuple[int, str]:
     """Serve the model in the package; the exit code, and what is on stdout."""
     done = subprocess.run(
         [sys.executable, "-c", code, "serve", "--port", "0", "--data-dir", str(folder / "data")],
@@ -52,6 +68,7 @@ def serve(folder: Path, code: str, *further_paths: Path, plugins: str) -> tuple[
             "PYTHONPATH": ":".join(map(str, (*further_paths, ROOT, ROOT / "plugins"))),
             "PROVIDER_PLUGINS": plugins,
             "PROVIDER_API_KEY": "sk-stop-signals",
+            **variables,
         },
         capture_output=True,
         text=True,
@@ -81,3 +98,16 @@ def test_a_signal_behind_the_loop_changes_no_exit_code(tmp_path: Path) -> None:
     code, out = serve(tmp_path, STOPPED_TWICE, plugins="starter,onnxruntime")
     assert code == 0
     assert '"server.stopped"' in out
+
+
+def test_the_last_lines_wait_for_their_reader_within_the_grace(tmp_path: Path) -> None:
+    """Less than the seconds that they would have otherwise."""
+    code, out = serve(
+        tmp_path,
+        CLOSING_NOTED + STOPPED_TWICE,
+        plugins="starter,onnxruntime",
+        PROVIDER_SERVER__GRACE_S="4",
+    )
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if line.startswith("closing")]
+    assert 0 < float(line.split()[-1]) < 4
