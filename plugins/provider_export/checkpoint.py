@@ -69,14 +69,14 @@ class Checkpoint:
         with _open(path) as file:
             stored = file.get_slice(stored_name)
             stored_shape, dtype = stored.get_shape(), stored.get_dtype()
-            if stored_shape != list(shape):
-                raise ConfigurationError(
-                    f"tensor {name} has shape {stored_shape}, config.json implies {list(shape)}"
-                )
             if dtype not in FLOAT_TYPES:
                 raise ConfigurationError(
                     f"tensor {name} is stored as {dtype}, not as one of {', '.join(FLOAT_TYPES)}; "
                     "of a quantised checkpoint, export the one that it was made from"
+                )
+            if stored_shape != list(shape):
+                raise ConfigurationError(
+                    f"tensor {name} has shape {stored_shape}, config.json implies {list(shape)}"
                 )
             tensor: npt.NDArray[Any] = file.get_tensor(stored_name)  # of one of these types
         weight = tensor.astype(np.float32, copy=False)

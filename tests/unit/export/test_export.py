@@ -160,15 +160,17 @@ def test_a_missing_shard_is_named(source: Path, tmp_path: Path) -> None:
         (ml_dtypes.float8_e5m2, "F8_E5M2"),
         (np.float64, "F64"),
         (np.int8, "I8"),
+        (np.uint32, "U32"),
     ],
 )
 def test_weights_of_another_type_are_refused(
     source: Path, tmp_path: Path, dtype: type, stored_as: str
 ) -> None:
-    """By the tensor's name and type, also where numpy has no such type."""
+    """By the tensor's name and type, also where numpy lacks it, or several share a number."""
     tensors = load_file(source / "model.safetensors")
     name = "model.layers.1.mlp.up_proj.weight"
-    save_file(tensors | {name: tensors[name].astype(dtype)}, source / "model.safetensors")
+    packed = tensors[name].astype(dtype)[:, :8].copy()
+    save_file(tensors | {name: packed}, source / "model.safetensors")
     with pytest.raises(ConfigurationError, match=rf"{re.escape(name)} is stored as {stored_as}, "):
         export_decoder(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
