@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from provider_core.loadtest.caveats import caveats
 from provider_core.loadtest.report import Point, PointResult, Report, Round, figures
 from provider_core.loadtest.summary import Distribution
 from provider_core.loadtest.svg import COLOURS, Chart, Series
@@ -199,6 +200,9 @@ def _timelines(report: Report) -> Iterator[Chart]:
 
 def _warning(report: Report) -> str:
     """What must stay with a chart that is cut out of its report."""
+    warnings = []
     if report.loudest is not None and report.loudest.noise > report.max_noise:
-        return "Measured on a machine that was not quiet."
-    return ""
+        warnings.append("Measured on a machine that was not quiet.")
+    if any(caveats(report)):
+        warnings.append("Not all was answered as asked for.")
+    return " ".join(warnings)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from provider_core.loadtest.caveats import caveats, tokens_per_answer
+from provider_core.loadtest.charts import charts
 from provider_core.loadtest.replies import Reply
 from provider_core.loadtest.report import Report, Round
 from provider_core.loadtest.report_json import report_json
@@ -53,6 +54,7 @@ def test_caveats_are_in_every_form() -> None:
 
     assert [row[column] for row in throughput.rows] == ["2.0", "64.0"]
     assert [note for note in notes(report) if note.startswith("Warning: A at c=1, 128 in, 64 out:")]
+    assert {chart.note for chart in charts(report)} == {"Not all was answered as asked for."}
     assert json.loads(report_json(report))["caveats"] == list(caveats(report))
 
 
