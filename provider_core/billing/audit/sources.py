@@ -118,6 +118,9 @@ def read_segment(path: Path) -> Iterator[Item]:
             number += payload.data.count(b"\n") - 1
             continue
         record = records.decode(payload)
+        if record is None:
+            yield Item("unreadable", where, {})
+            continue
         match record["rec"]:
             case "F":
                 line = payload[payload.index(b'"body":') + 7 : -1] + b"\n"

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import structlog
 
 from provider_core.billing.journal import records
 from provider_core.billing.journal.disk import Disk
-from provider_core.billing.journal.frames import decode_frame, read_frames
+from provider_core.billing.journal.frames import Damage
 from provider_core.billing.journal.records import Record
 from provider_core.billing.journal.writer import Shared
 from provider_core.interfaces import Clock, UsageWriter
@@ -155,7 +156,7 @@ class Emitter:
         """Write the bills that no disk would take."""
         lines = self._shared.undurable
         while lines:
-            body = records.decode(lines[0])
+            body: Record = orjson.loads(lines[0])
             if not self._write_event(body):
                 return False
             self._undurable.add(body["seq"])
@@ -207,10 +208,10 @@ class Emitter:
         emitted: list[int] = []
         num_taken = 0
         for frame in frames:
-            payload = decode_frame(frame)
-            if payload is None:
+            record = records.decode_line(frame)
+            if record is None:
                 log.error("journal.corrupt", bytes=len(frame))
-            elif not self._take_record(records.decode(payload), emitted):
+            elif not self._take_record(record, emitted):
                 break
             num_taken += 1
         if emitted:
@@ -300,8 +301,6 @@ class Emitter:
 def _finals(paths: Iterable[Path]) -> Iterator[Record]:
     """Every event in some files, damage left out."""
     for path in paths:
-        for payload in read_frames(path):
-            if isinstance(payload, bytes):
-                record = records.decode(payload)
-                if record["rec"] == "F":
-                    yield record["body"]
+        for record in records.read_records(path):
+            if not isinstance(record, Damage) and record["rec"] == "F":
+                yield record["body"]

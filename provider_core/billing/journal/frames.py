@@ -9,12 +9,14 @@ line. Whatever does not match its checksum is damage: at the end of a file the t
 a crash cut, elsewhere a fault of the disk.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from zlib import crc32
 
 _PREFIX_BYTES = 9
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,23 @@ def read_frames(path: Path) -> Iterator[bytes | Damage]:
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
-        yield from split_frames(file)
+        yield from split_frames(file, decode_frame)
 
 
-def split_frames(lines: Iterable[bytes]) -> Iterator[bytes | Damage]:
-    """Tell frames from damage in the lines of a file, newlines included."""
+def split_frames(
+    lines: Iterable[bytes], decode: Callable[[bytes], T | None]
+) -> Iterator[T | Damage]:
+    """Tell frames from damage in the lines of a file, newlines included.
+
+    Args:
+        lines: Of the file.
+        decode: Makes something of one line; `None` if it is damaged.
+    """
     offset = 0
     damaged: list[bytes] = []
     damaged_at = 0
     for line in lines:
-        payload = decode_frame(line)
+        payload = decode(line)
         if payload is None:
             damaged_at = damaged_at if damaged else offset
             damaged.append(line)

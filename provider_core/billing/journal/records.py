@@ -13,13 +13,16 @@ rec   content                                                        on disk bef
 ====  =============================================================  ==========================
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from provider_core.billing.events import Delivery, GenerationFacts
+from provider_core.billing.journal.frames import Damage, decode_frame, split_frames
 from provider_core.billing.money import price_list
 from provider_core.interfaces import RunnerInfo
 from provider_core.json_lines import encode_line
@@ -153,10 +156,36 @@ def closed() -> bytes:
     return _encode({"rec": "X"})
 
 
-def decode(payload: bytes) -> Record:
-    """Read a payload whose checksum was right."""
-    record: Record = orjson.loads(payload)
-    return record
+def decode(payload: bytes) -> Record | None:
+    """Read a payload whose checksum was right; `None` if it is no record.
+
+    Escapes of lone surrogates, which earlier versions wrote of some headers, become `?`.
+    """
+    try:
+        try:
+            record = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            text = json.dumps(json.loads(payload), ensure_ascii=False)
+            record = orjson.loads(text.encode(errors="replace"))
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "rec" in record else None
+
+
+def read_records(path: Path) -> Iterator[Record | Damage]:
+    """Read a file that nobody writes any more: records and what lies between them.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        yield from split_frames(file, decode_line)
+
+
+def decode_line(line: bytes) -> Record | None:
+    """Read one line of a file, newline included; `None` if it is damaged."""
+    payload = decode_frame(line)
+    return None if payload is None else decode(payload)
 
 
 def _encode(fields: Mapping[str, object]) -> bytes:

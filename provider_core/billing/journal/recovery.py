@@ -26,7 +26,7 @@ from provider_core.billing.events import (
 from provider_core.billing.journal import records
 from provider_core.billing.journal.disk import Disk
 from provider_core.billing.journal.emitter import Owed
-from provider_core.billing.journal.frames import Damage, encode_frame, read_frames
+from provider_core.billing.journal.frames import Damage, encode_frame
 from provider_core.billing.journal.records import Record
 from provider_core.billing.journal.segment import (
     Segment,
@@ -183,14 +183,14 @@ class Recovery:
 
     def _read(self, path: Path, boot: _Boot) -> None:
         """Read one file, and keep aside what a disk has damaged amid it."""
-        for payload in read_frames(path):
-            if isinstance(payload, Damage):
-                if not payload.is_tail:
-                    aside = path.with_suffix(f".{payload.offset}.corrupt")
-                    aside.write_bytes(payload.data)
-                    log.error("journal.corrupt", bytes=len(payload.data), kept=aside.name)
+        for record in records.read_records(path):
+            if isinstance(record, Damage):
+                if not record.is_tail:
+                    aside = path.with_suffix(f".{record.offset}.corrupt")
+                    aside.write_bytes(record.data)
+                    log.error("journal.corrupt", bytes=len(record.data), kept=aside.name)
             else:
-                boot.read(records.decode(payload))
+                boot.read(record)
 
     def _interrupted(self, boot_id: str, boot: _Boot) -> Iterable[bytes]:
         """Bills of generations that a crash ended: R8, not billable."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from provider_core.billing.journal import records
-from provider_core.billing.journal.frames import read_frames
+from provider_core.billing.journal.frames import Damage
 from provider_core.billing.journal.segment import segments_by_boot
 
 _BATCH = 500  # events of one transaction; others come in between
@@ -38,8 +38,6 @@ def unread_events(journal_dir: Path, known: Mapping[str, int], *, but_boot: str)
 
 def _events_of(path: Path) -> Iterator[Mapping[str, object]]:
     """Every usage event of a journal's file, damage left out."""
-    for payload in read_frames(path):
-        if isinstance(payload, bytes):
-            record = records.decode(payload)
-            if record["rec"] == "F":
-                yield record["body"]
+    for record in records.read_records(path):
+        if not isinstance(record, Damage) and record["rec"] == "F":
+            yield record["body"]

@@ -57,7 +57,7 @@ def recovery(folder: Path) -> Recovery:
 
 def read(data: bytes) -> list[bytes | Damage]:
     """What a file of these bytes would hold."""
-    return list(split_frames(data.splitlines(keepends=True)))
+    return list(split_frames(data.splitlines(keepends=True), frames.decode_frame))
 
 
 def test_b8_a_torn_tail_costs_the_torn_frame_only(crashed: Path) -> None:
