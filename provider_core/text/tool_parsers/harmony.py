@@ -17,7 +17,7 @@ _START, _CHANNEL, _MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
 _END, _CALL, _RETURN = "<|end|>", "<|call|>", "<|return|>"
 _TEXT_ENDS = Markers([_START, _CHANNEL, _END, _CALL, _RETURN])
 _HEADER_ENDS = Markers([_MESSAGE])
-_RECIPIENT = re.compile(r"\bto=functions\.([\w-]+)")
+_RECIPIENT = re.compile(r"\bto=functions\.([\w.:-]+)")
 _ANALYSIS = re.compile(r"\banalysis\b")
 _NEXT = f"{_END}{_START}assistant"
 

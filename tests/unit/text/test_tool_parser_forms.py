@@ -214,6 +214,10 @@ TO_WEATHER = "<|channel|>commentary to=functions.get_weather <|constrain|>json<|
         (f"{TO_WEATHER}{WEATHER}<|call|>", call("get_weather", WEATHER)),
         (f"{TO_WEATHER}{WEATHER}", call("get_weather", WEATHER)),
         (
+            f"{TO_WEATHER.replace('get_weather', 'maps.find-it:near')}{WEATHER}<|call|>",
+            call("maps.find-it:near", WEATHER),
+        ),
+        (
             f"<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{WEATHER}",
             call("f", WEATHER),
         ),
