@@ -196,6 +196,7 @@ class UpstreamEngine:
             ):
                 if response.status != 200:
                     raise _refusal(response)
+                self._is_unreachable = False
                 return await self._relay(request, response.content, on_output)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             self._note_unreachable()
@@ -286,16 +287,20 @@ class UpstreamEngine:
         return self._session
 
     def _note_unreachable(self) -> None:
-        """Be unhealthy until the upstream lists its models again."""
+        """Be unhealthy until the upstream completes, or lists its models, again."""
         self._is_unreachable = True
         if self._probe is None and not self._is_closed:
             self._probe = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
+        url = self._settings.url("models")
+        limit = aiohttp.ClientTimeout(total=self._settings.connect_timeout_s)
         while self._is_unreachable:
             await asyncio.sleep(PROBE_S)
             try:
-                async with self._connected().get(self._settings.url("models")) as response:
+                async with self._connected().get(
+                    url, timeout=limit, allow_redirects=False
+                ) as response:
                     if response.status == 200:
                         self._is_unreachable = False
             except (aiohttp.ClientError, TimeoutError):

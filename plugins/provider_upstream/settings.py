@@ -30,7 +30,11 @@ class UpstreamSettings(BaseSettings):
     start_timeout_s: float = Field(
         600.0, ge=0, description="How long its own start is waited for, in seconds."
     )
-    connect_timeout_s: float = Field(5.0, gt=0, description="For a connection to it, in seconds.")
+    connect_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        description="For a connection to it, and for the answer to a probe, in seconds.",
+    )
     read_timeout_s: float = Field(
         300.0, gt=0, description="Longest silence within an answer, in seconds."
     )

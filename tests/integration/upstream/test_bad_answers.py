@@ -9,9 +9,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from provider_core import BackendError, ConfigurationError, SamplingParams
+from provider_core import BackendError, ConfigurationError, SamplingParams, Unavailable
 from provider_core.testing import Recorder, submit
 from provider_upstream import discovery
+from provider_upstream import engine as upstream_engine
 from provider_upstream.discovery import Upstream, find_upstream
 from provider_upstream.engine import UpstreamEngine
 from provider_upstream.piece_encoder import PieceEncoder, read_piece_encoder
@@ -40,18 +41,21 @@ class Answers:
     """A server that says what it is told to.
 
     Attributes:
-        models: Statuses of the next lists of models; 200 after them.
+        models: Statuses of the next lists of models, `None` for no answer ever; 200 after them.
         completions: The next completions: a status, or a body; the last one again and again.
     """
 
     def __init__(self) -> None:
-        self.models: list[int] = []
+        self.models: list[int | None] = []
         self.completions: list[int | bytes | None] = [TOKEN]
         self.url = ""
 
     async def list_models(self, _: web.Request) -> web.Response:
         """Answer with a status or the one model."""
-        return web.json_response(MODELS, status=self.models.pop(0) if self.models else 200)
+        status = self.models.pop(0) if self.models else 200
+        if status is None:
+            await asyncio.Event().wait()
+        return web.json_response(MODELS, status=status or 200)
 
     async def complete(self, request: web.Request) -> web.Response:
         """Answer with a status, or a body, or break off."""
@@ -130,16 +134,21 @@ async def test_what_will_not_pass_ends_the_start_at_once(
         await find(answers, encoder)
 
 
-async def complete(answers: Answers, encoder: PieceEncoder, body: bytes) -> Recorder:
-    """One sequence, of two prompt ids, over such an answer."""
-    answers.completions = [body]
-    engine = UpstreamEngine(
+def make_engine(answers: Answers, encoder: PieceEncoder, **settings: Any) -> UpstreamEngine:
+    """One that forwards to these answers."""
+    return UpstreamEngine(
         Upstream(model="m", software="test", max_model_len=None, gives_ids=True),
-        UpstreamSettings(base_url=answers.url),
+        UpstreamSettings(base_url=answers.url, **settings),
         encoder,
         max_num_seqs=2,
         max_model_len=64,
     )
+
+
+async def complete(answers: Answers, encoder: PieceEncoder, body: bytes) -> Recorder:
+    """One sequence, of two prompt ids, over such an answer."""
+    answers.completions = [body]
+    engine = make_engine(answers, encoder)
     try:
         sampling = SamplingParams(max_tokens=3, temperature=0.0)
         recorder = submit(engine, "one", [1, 2], sampling, eos_token_ids=frozenset({9}))
@@ -199,3 +208,37 @@ async def test_an_empty_chunk_may_follow(answers: Answers, encoder: PieceEncoder
     body = event(token_ids=[5]) + event(token_ids=[9], finish_reason="stop") + event() + DONE
 
     assert (await complete(answers, encoder, body)).token_ids == [5, 9]
+
+
+async def test_a_probe_without_an_answer_is_sent_again(
+    answers: Answers, encoder: PieceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A silence within an answer may be far longer than that of a list of models."""
+    monkeypatch.setattr(upstream_engine, "PROBE_S", 0.0)
+    answers.models = [None, 503]
+    engine = make_engine(answers, encoder, connect_timeout_s=0.05)
+    try:
+        engine._note_unreachable()
+        with pytest.raises(Unavailable):
+            engine.check_health()
+        assert engine._probe is not None
+        await asyncio.wait_for(engine._probe, timeout=10)
+        engine.check_health()
+        assert answers.models == []
+    finally:
+        await engine.close()
+
+
+async def test_a_completion_ends_what_a_probe_would_have(
+    answers: Answers, encoder: PieceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever completes can be reached."""
+    monkeypatch.setattr(upstream_engine, "PROBE_S", 3600.0)
+    engine = make_engine(answers, encoder)
+    try:
+        engine._note_unreachable()
+        sampling = SamplingParams(max_tokens=1, temperature=0.0)
+        await submit(engine, "one", [1, 2], sampling).result(timeout_s=10)
+        engine.check_health()
+    finally:
+        await engine.close()
