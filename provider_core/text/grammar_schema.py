@@ -58,6 +58,7 @@ _UNENFORCED = frozenset(
 )
 _LEAST_STEP = 1e-9
 _LEAST_RELATIVE_STEP = 1e-12
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")  # of RFC 6901; no list is longer
 _UNWRITABLE = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")  # without \u escapes
 
 
@@ -274,7 +275,7 @@ class _Walk:
             name = _unescape(token)
             if isinstance(found, dict):
                 found = found.get(name)
-            elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            elif isinstance(found, list) and _INDEX.fullmatch(name) and int(name) < len(found):
                 found = found[int(name)]
             else:
                 return None

@@ -255,11 +255,14 @@ def test_s3_recursion_that_ends_is_served() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["http://169.254.169.254/latest", "file:///etc/passwd", "other.json", "#anchor", "#/$defs/no"],
+    [
+        *("http://169.254.169.254/latest", "file:///etc/passwd", "other.json", "#anchor"),
+        *("#/$defs/no", "#/anyOf/1", pytest.param(f"#/anyOf/{'9' * 5000}", id="huge")),
+    ],
 )
 def test_s4_references_leave_the_schema_never(target: str) -> None:
     """Nothing is fetched: what is not in the schema is not there."""
-    error = _refusal({"properties": {"a": {"$ref": target}}})
+    error = _refusal({"anyOf": [{}], "properties": {"a": {"$ref": target}}})
     assert (error.code, error.param) == ("invalid_schema", "schema/properties/a/$ref")
 
 
