@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import pytest
 import typer
 from safetensors.numpy import load_file, save_file
@@ -169,7 +170,7 @@ def test_weights_of_another_type_are_refused(
     """By the tensor's name and type, also where numpy lacks it, or several share a number."""
     tensors = load_file(source / "model.safetensors")
     name = "model.layers.1.mlp.up_proj.weight"
-    packed = tensors[name].astype(dtype)[:, :8].copy()
+    packed: npt.NDArray[Any] = tensors[name].astype(dtype)[:, :8].copy()
     save_file(tensors | {name: packed}, source / "model.safetensors")
     with pytest.raises(ConfigurationError, match=rf"{re.escape(name)} is stored as {stored_as}, "):
         export_decoder(source, tmp_path / "out")
