@@ -19,7 +19,7 @@ from provider_core.loadtest.replies import MAX_TOKENS, token_count
 
 PromptKind = Literal["ids", "text"]
 
-_LENGTH = re.compile(r"(\d+)(?:(?:±|\+-|~)(\d+))?")
+_LENGTH = re.compile(r"(\d{1,18})(?:(?:±|\+-|~)(\d{1,18}))?")
 
 # Short, common, and one token each in most vocabularies of natural English.
 _COMMON_WORDS = (
