@@ -34,7 +34,7 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
     writer = start_logging(settings.logging)
     for variable in ignored_variables():
         log.warning("setting.ignored", setting=variable)
-    _allow_descriptors(settings.limits.max_connections + _OTHER_DESCRIPTORS)
+    settings, read_settings = _fit_connections(settings, read_settings)
     startup: Startup | None = None
     code = EXIT_CANNOT_START
     try:
@@ -61,9 +61,34 @@ def run(settings: Settings, lifecycle: Lifecycle, read_settings: Callable[[], Se
     return code
 
 
-def _allow_descriptors(wanted: int) -> None:
-    """Raise the soft limit of open files as far as the hard one lets us."""
+def _fit_connections(
+    settings: Settings, read_settings: Callable[[], Settings]
+) -> tuple[Settings, Callable[[], Settings]]:
+    """Take no more connections than may have a descriptor; beyond them the system resets any."""
+    wanted = settings.limits.max_connections
+    most = _allow_connections(wanted)
+    if most == wanted:
+        return settings, read_settings
+    log.warning("connections.capped", max_connections=most, wanted=wanted)
+
+    def fit(settings: Settings) -> Settings:
+        fitting = {"max_connections": min(settings.limits.max_connections, most)}
+        return settings.model_copy(update={"limits": settings.limits.model_copy(update=fitting)})
+
+    return fit(settings), lambda: fit(read_settings())
+
+
+def _allow_connections(wanted: int) -> int:
+    """Raise the soft limit of open files as far as the hard one lets us.
+
+    Returns:
+        How many connections there may be; where files are few, every other one is something else.
+    """
+    num_files = wanted + _OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if soft == resource.RLIM_INFINITY or soft >= num_files:
+        return wanted
+    if hard != resource.RLIM_INFINITY:
+        num_files = min(num_files, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (num_files, hard))
+    return min(wanted, num_files - min(_OTHER_DESCRIPTORS, num_files // 2))
