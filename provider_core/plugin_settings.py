@@ -5,6 +5,7 @@ everywhere, and a mistake is one line: the setting's name and what is wrong, nev
 may be a secret.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -14,6 +15,14 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 from provider_core.errors import ConfigurationError
 
 S = TypeVar("S", bound=BaseSettings)
+
+# What Kubernetes sets in the containers around a service: after its name, with an address for each
+# port, and with the parts of that address.
+_SERVICE_LINK = re.compile(
+    r"\w*?_(SERVICE_(HOST|PORT(_\w+)?)=.*"
+    r"|PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://\S+:\d+"
+    r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
+)
 
 
 def read_plugin_settings(kind: type[S]) -> S:
@@ -54,11 +63,15 @@ def _prefix(kind: type[BaseSettings]) -> str:
 
 
 def _refuse_unknown_variables(kind: type[BaseSettings], what: str) -> None:
+    """Refuse what has the prefix and is no field, but for the links of a service called so."""
     prefix = _prefix(kind).lower()
-    known = {f"{prefix}{name}" for name in kind.model_fields}
-    for variable in map(str.lower, EnvSettingsSource(kind).env_vars):
-        if variable.startswith(prefix) and variable not in known:
-            raise ConfigurationError(f"{variable.upper()} is no variable of this {what}")
+    known = {f"{prefix}{field}" for field in kind.model_fields}
+    for name, value in EnvSettingsSource(kind).env_vars.items():
+        variable = name.upper()
+        if not name.lower().startswith(prefix) or name.lower() in known:
+            continue
+        if not _SERVICE_LINK.fullmatch(f"{variable}={value}"):
+            raise ConfigurationError(f"{variable} is no variable of this {what}")
 
 
 def _make(kind: type[S], options: Mapping[str, object], title: Callable[[str], str]) -> S:

@@ -71,6 +71,39 @@ def test_variables_of_others_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None
     assert read_plugin_settings(Settings).url == "https://a"
 
 
+LINKS = {
+    "SERVICE_HOST": "10.0.0.7",
+    "SERVICE_PORT": "6379",
+    "SERVICE_PORT_CLIENT": "6379",
+    "PORT": "tcp://10.0.0.7:6379",
+    "PORT_6379_TCP": "tcp://10.0.0.7:6379",
+    "PORT_6379_TCP_PROTO": "tcp",
+    "PORT_6379_TCP_PORT": "6379",
+    "PORT_6379_TCP_ADDR": "10.0.0.7",
+}
+
+
+@pytest.mark.parametrize("service", ["", "PRIMARY_"])
+def test_links_of_a_service_are_no_settings(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    """Kubernetes makes them for one called provider-acme, or provider-acme-primary."""
+    monkeypatch.setenv(f"{PREFIX}URL", "https://a")
+    for name, value in LINKS.items():
+        monkeypatch.setenv(PREFIX + service + name, value)
+
+    assert read_plugin_settings(Settings).url == "https://a"
+    assert read_backend_settings("acme", Settings, {}).url == "https://a"
+
+
+@pytest.mark.parametrize("name", ["PORT", "PORT_6379_TCP"])
+def test_a_port_that_is_no_link_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A person set it."""
+    monkeypatch.setenv(f"{PREFIX}URL", "https://a")
+    monkeypatch.setenv(PREFIX + name, "6379")
+
+    with pytest.raises(ConfigurationError, match=f"^{PREFIX}{name} is no variable of"):
+        read_plugin_settings(Settings)
+
+
 @pytest.mark.parametrize("name", ["num_thread", "NUM_THREADS", "_env_file", "_secrets_dir"])
 def test_an_option_that_is_none_is_named(name: str) -> None:
     """With those that there are; what pydantic takes beside fields is no option."""
