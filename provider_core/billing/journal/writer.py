@@ -33,6 +33,8 @@ log = structlog.get_logger()
 _MAX_GROUP = 256
 _GATHER_S = 0.002  # that frames nobody waits for may lie in memory
 _TICK_S = 1.0  # between looks at the disk, and between repairs
+_ROOM_AFTER_S = 10.0  # from the start: others read first what earlier boots have left
+_ROOM_EVERY_S = 3600.0
 _SLOW_SYNC_S = 0.25
 _STALLED_S = 10.0
 _MAX_UNSYNCED = 8192  # frames; past an eighth of that a sync comes without being asked for
@@ -78,8 +80,8 @@ class JournalWriter:
         segment_bytes: Size at which a segment is full.
         min_free_bytes: Of the disk, below which `problem` says so.
         disk: The operating system.
-        make_room: Called on the writer's thread when the disk is full or a segment is; deletes
-            what is not needed any more.
+        make_room: Called on the writer's thread soon after the start, every hour, and when the
+            disk is full or a segment is; deletes what is not needed any more.
 
     Attributes:
         shared: What may be read and emitted.
@@ -114,6 +116,7 @@ class JournalWriter:
         self._failure: str | None = None
         self._has_room = True
         self._looked_s = 0.0
+        self._room_from_s = self._room_due_s = 0.0
         self._writing_since_s: float | None = None
         self._decided_seq = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -144,6 +147,7 @@ class JournalWriter:
             OSError: The folder cannot be written.
         """
         self._segment = self._new_segment(())
+        self._room_from_s = self._room_due_s = time.monotonic() + _ROOM_AFTER_S
         self._look_at_disk()
         self._thread.start()
 
@@ -335,11 +339,20 @@ class JournalWriter:
         return segment
 
     def _look_at_disk(self) -> None:
-        self._looked_s = time.monotonic()
+        self._looked_s = now_s = time.monotonic()
+        self._has_room = self._is_roomy()
+        if now_s < (self._room_due_s if self._has_room else self._room_from_s):
+            return
+        self._room_due_s = now_s + _ROOM_EVERY_S
+        with suppress(OSError):
+            self._make_room()
+        self._has_room = self._is_roomy()
+
+    def _is_roomy(self) -> bool:
         try:
-            self._has_room = self._disk.free_bytes(self._directory) >= self._min_free_bytes
+            return self._disk.free_bytes(self._directory) >= self._min_free_bytes
         except OSError:
-            self._has_room = False
+            return False
 
     def _tell_waiters(self) -> None:
         if self._waiters and self._loop is not None:
