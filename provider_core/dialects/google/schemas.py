@@ -6,6 +6,7 @@ an order of properties. Limits of lengths and counts may come as strings, which 
 """
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from provider_core.dialects.google.fields import get
@@ -103,11 +104,25 @@ def _enum(values: Any, schema_type: str | None, param: str) -> list[Any]:
     names = _names(values, param)
     if schema_type not in {"integer", "number"}:
         return names
-    convert = int if schema_type == "integer" else float
+    convert = _integer if schema_type == "integer" else _number
     try:
         return [convert(name) for name in names]
     except ValueError:
         raise bad_value(param, f"must hold values of the type {schema_type}") from None
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**64:
+        raise ValueError(text)  # JSON is not written with larger ones here
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(text)  # JSON has no such number
+    return value
 
 
 def _names(values: Any, param: str) -> list[str]:

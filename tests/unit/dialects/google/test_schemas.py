@@ -24,6 +24,10 @@ from provider_core.errors import InvalidRequest
         ({"type": "STRING", "nullable": False}, {"type": "string"}),
         ({"type": "INTEGER", "enum": ["1", "2"]}, {"type": "integer", "enum": [1, 2]}),
         (
+            {"type": "INTEGER", "enum": [f"{-(2**63)}", f"{2**64 - 1}"]},
+            {"type": "integer", "enum": [-(2**63), 2**64 - 1]},
+        ),
+        (
             {"anyOf": [{"type": "STRING"}, {"type": "NUMBER"}], "nullable": True},
             {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]},
         ),
@@ -120,6 +124,10 @@ def test_the_schemas_that_the_package_makes_are_understood() -> None:
         ({"required": "a"}, "s.required"),
         ({"enum": [1]}, "s.enum"),
         ({"type": "INTEGER", "enum": ["one"]}, "s.enum"),
+        ({"type": "INTEGER", "enum": [f"{2**64}"]}, "s.enum"),
+        ({"type": "INTEGER", "enum": [f"{-(2**63) - 1}"]}, "s.enum"),
+        ({"type": "NUMBER", "enum": ["nan"]}, "s.enum"),
+        ({"type": "NUMBER", "enum": ["1e400"]}, "s.enum"),
         ({"minItems": "one"}, "s.minItems"),
         ({"minItems": True}, "s.minItems"),
         ({"propertyOrdering": 5, "properties": {}}, "s.propertyOrdering"),
