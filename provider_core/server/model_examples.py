@@ -177,7 +177,7 @@ def _python_anthropic(base_url: str, body: dict[str, Any]) -> str:
         f"client = Anthropic(base_url={json.dumps(base_url)}, "
         'api_key=os.environ["PROVIDER_API_KEY"])\n'
         f"message = client.messages.create(\n    max_tokens=200,\n{arguments})\n"
-        "print(message.content[0].text)\n"
+        'print("".join(block.text for block in message.content if block.type == "text"))\n'
     )
 
 
