@@ -15,7 +15,11 @@ import jinja2
 import orjson
 from aiohttp import web
 
-from provider_core.dialects.openrouter.parameters import descriptors, max_output_tokens
+from provider_core.dialects.openrouter.parameters import (
+    ABOVE_ZERO,
+    descriptors,
+    max_output_tokens,
+)
 from provider_core.dialects.pricing import price_string
 from provider_core.prices import Prices
 from provider_core.server.features import listed
@@ -62,12 +66,15 @@ MEANINGS: Mapping[str, str] = {
     "tool_choice": "Whether it may, must, or must not, and which.",
     "parallel_tool_calls": "Whether it may make several calls at once.",
     "response_format": "Makes the answer JSON, of a schema if there is one.",
-    "structured_outputs": "Makes the answer fit a schema, a pattern, a choice or a grammar.",
+    "structured_outputs": "Makes the answer fit a schema, a pattern or a choice.",
     "reasoning": "How much to think before the answer.",
     "include_reasoning": "Whether to show that.",
     "encoding_format": "How vectors are written.",
     "top_n": "How many documents to return.",
     "return_documents": "Whether to repeat them.",
+}
+_WITH_GRAMMARS = {
+    "structured_outputs": "Makes the answer fit a schema, a pattern, a choice or a grammar."
 }
 
 
@@ -100,6 +107,8 @@ class ModelPages:
         spec = listed(self._models.find(request.match_info["model"]))
         provider = self._settings.provider
         base_url = provider.base_url or f"{request.scheme}://{request.host}"
+        allows_grammars = self._settings.limits.client_grammars
+        meanings = {**MEANINGS, **(_WITH_GRAMMARS if allows_grammars else {})}
         return _html(
             _template("model.html").render(
                 spec=spec,
@@ -110,7 +119,7 @@ class ModelPages:
                 abilities=_abilities(spec),
                 prices=list(_prices(spec.prices)),
                 parameters=[
-                    (name, _describe(descriptor), descriptor.get("default"), MEANINGS.get(name, ""))
+                    (name, _describe(descriptor), descriptor.get("default"), meanings.get(name, ""))
                     for output in spec.output_modalities
                     for name, descriptor in descriptors(spec, output).items()
                 ],
@@ -188,12 +197,18 @@ def _abilities(spec: ModelSpec) -> dict[str, bool]:
 
 def _prices(prices: Prices) -> Iterator[tuple[str, list[str]]]:
     """Each price list as a heading and its lines; exact."""
-    yield "Always" if not (prices.tiers or prices.windows) else "Otherwise", _amounts(prices)
+    if prices.tiers:
+        first = min(tier.min_prompt_tokens for tier in prices.tiers)
+        yield f"Up to {first - 1:,} input tokens", _amounts(prices)
+    elif not prices.windows:
+        yield "Always", _amounts(prices)
     for tier in prices.tiers:
         yield f"From {tier.min_prompt_tokens:,} input tokens on", _amounts(tier.prices)
     for window in prices.windows:
         hours = f"{_clock(window.utc_start)} to {_clock(window.utc_end)} UTC"
         yield hours, _amounts(window.prices)
+    if prices.windows:
+        yield "Otherwise", _amounts(prices)
 
 
 def _amounts(prices: Prices) -> list[str]:
@@ -214,6 +229,8 @@ def _clock(time: int) -> str:
 def _describe(descriptor: Mapping[str, Any]) -> str:
     """A parameter's values in words."""
     match descriptor:
+        case {"min": low, "max": high} if low == ABOVE_ZERO:
+            return f"above 0, to {high}"
         case {"min": low, "max": high}:
             return f"{low} to {high}"
         case {"min": low}:

@@ -1,17 +1,20 @@
 """`/docs/models`: what a model's page says, to whom, and what it must never do."""
 
 import asyncio
+import html
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from provider_core.cli import make_cli
 from provider_core.server.model_pages import MEANINGS
 from provider_core.testing import ScriptedEncoder
-from tests.serving import HERMES, Serving, make_model_dir, saying, serving
+from tests.chat_templates import REASONING_TEMPLATE, make_templated_dir
+from tests.serving import HERMES, KEY, Serving, make_model_dir, saying, serving
 
 EVIL = "</code></pre><script src=https://evil.example/x.js></script>"
 CARD = tomllib.loads("""
@@ -36,6 +39,12 @@ async def page_of(served: Serving, path: str = "/docs/models/test-model") -> str
 def model(folder: Path, **fields: Any) -> tuple[dict[str, Any]]:
     """The `[[model]]` tables of a file with one model."""
     return ({"id": "test-model", "source": str(make_model_dir(folder / "model")), **fields},)
+
+
+def price_headings(page: str) -> list[str]:
+    """Of the table of prices."""
+    table = page.partition('<h2 id="prices">')[2].partition("</table>")[0]
+    return re.findall(r"<th>(.*?)</th>", table)
 
 
 async def test_a_page_says_what_server_and_provider_know() -> None:
@@ -108,13 +117,52 @@ async def test_pages_are_private_with_the_list_of_models() -> None:
 
 
 async def test_prices_that_depend_are_told_apart(tmp_path: Path) -> None:
-    """Each tier with its own line."""
+    """Each tier with its own line, the shortest prompts first; what is left over comes last."""
     tier = {"min_prompt_tokens": 1001, "prompt": "0.0000025"}
     async with serving(models=model(tmp_path, pricing={"tiers": [tier]})) as served:
         page = await page_of(served)
+    window = {"utc_start": 2200, "utc_end": 600, "prompt": "0.0000005"}
+    async with serving(models=model(tmp_path, pricing={"windows": [window]})) as served:
+        by_time = await page_of(served)
 
-    assert "From 1,001 input tokens on" in page
+    assert price_headings(page) == ["Up to 1,000 input tokens", "From 1,001 input tokens on"]
     assert "2.5 USD per million input tokens" in page
+    assert price_headings(by_time) == ["22:00 to 06:00 UTC", "Otherwise"]
+
+
+@pytest.mark.parametrize("client_grammars", [False, True])
+async def test_grammars_are_promised_where_they_are_taken(*, client_grammars: bool) -> None:
+    """By default clients send none."""
+    async with serving(limits={"client_grammars": client_grammars}) as served:
+        page = await page_of(served)
+
+    assert ("a choice or a grammar" in page) == client_grammars
+    assert ("a pattern or a choice." in page) != client_grammars
+
+
+async def test_a_range_without_its_zero_says_so() -> None:
+    """Both refuse 0, and take whatever lies above."""
+    async with serving() as served:
+        page = await page_of(served)
+
+    for name, values in (("top_p", "above 0, to 1"), ("repetition_penalty", "above 0, to 2")):
+        assert f"<code>{name}</code></td><td>{values}</td>" in page
+
+
+async def test_the_program_for_anthropics_package_prints_what_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands on the page; a model that thinks sends its thoughts before its text."""
+    source = make_templated_dir(tmp_path / "model", REASONING_TEMPLATE)
+    monkeypatch.setenv("PROVIDER_API_KEY", KEY)
+    printed: list[str] = []
+    models = ({"id": "test-model", "source": str(source)},)
+    async with serving(saying("Let me see.\n</think>\n\nyes"), models=models) as served:
+        programs = re.findall(r"<pre><code>(.*?)</code></pre>", await page_of(served), re.DOTALL)
+        (program,) = (html.unescape(each) for each in programs if "import Anthropic" in each)
+        await asyncio.to_thread(exec, program, {"print": printed.append})
+
+    assert printed == ["yes"]
 
 
 async def test_every_parameter_is_explained() -> None:

@@ -12,15 +12,18 @@ from provider_core.types import Feature, ModelSpec
 Descriptor = Mapping[str, Any]
 """A typed description of a parameter's values, in the grammar of OpenRouter's schema 2.4."""
 
+ABOVE_ZERO = 1e-6
+"""The least of a range that does not hold 0; the grammar has no word for what lies between."""
+
 _SAMPLING: Mapping[str, Descriptor] = {
     "temperature": {"type": "range", "min": 0, "max": 2, "default": 1},
-    "top_p": {"type": "range", "min": 0, "max": 1, "default": 1},
+    "top_p": {"type": "range", "min": ABOVE_ZERO, "max": 1, "default": 1},
     "top_k": {"type": "integer", "min": 0, "default": 0},
     "min_p": {"type": "range", "min": 0, "max": 1, "default": 0},
     "top_a": {"type": "range", "min": 0, "max": 1, "default": 0},
     "frequency_penalty": {"type": "range", "min": -2, "max": 2, "default": 0},
     "presence_penalty": {"type": "range", "min": -2, "max": 2, "default": 0},
-    "repetition_penalty": {"type": "range", "min": 0, "max": 2, "default": 1},
+    "repetition_penalty": {"type": "range", "min": ABOVE_ZERO, "max": 2, "default": 1},
     "stop": {"type": "array", "max_items": 4},
     "seed": {"type": "integer"},
     "logit_bias": {"type": "unknown"},

@@ -21,10 +21,12 @@ from provider_core.dialects.openrouter.monitor import (
     model_document,
     monitor_list,
 )
+from provider_core.dialects.openrouter.parameters import ABOVE_ZERO, descriptors
 from provider_core.prices import Prices, PriceTier, PriceWindow
 from provider_core.settings import ProviderSettings
 from provider_core.types import Capacity, ModelSpec
 from tests.unit.dialects.openrouter_specs import listers, specs
+from tests.unit.dialects.request_bodies import chat, refused_chat
 
 SCHEMA = files("provider_core.conformance") / "data" / "openrouter_monitor_2_4.schema.json"
 VALIDATOR = jsonschema_rs.validator_for(json.loads(SCHEMA.read_bytes()))
@@ -280,3 +282,19 @@ def test_the_older_form_stays_in_its_vocabulary(spec: ModelSpec, by: ListedBy) -
         "web_search",
         "reasoning",
     }
+
+
+def test_the_ends_of_ranges_are_taken_and_what_lies_beyond_is_not() -> None:
+    """A client that keeps to the listing is never refused; 0 is in no range that begins above."""
+    ranges = {
+        name: descriptor
+        for name, descriptor in descriptors(SPEC, "text").items()
+        if descriptor["type"] == "range"
+    }
+    assert ranges.keys() >= {"temperature", "top_p", "min_p", "repetition_penalty"}
+    for name, descriptor in ranges.items():
+        low, high = descriptor["min"], descriptor["max"]
+        for value in (low, high):
+            chat(**{name: value})
+        for value in (0 if low == ABOVE_ZERO else low - 0.1, high + 0.1):
+            assert refused_chat(**{name: value}).param == name
