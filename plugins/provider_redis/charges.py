@@ -7,7 +7,7 @@ journal, and charges them when it starts again.
 import asyncio
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,6 +77,17 @@ def charge_of(event: UsageEvent) -> Charge:
     )
 
 
+def _readable(events: Iterable[UsageEvent]) -> list[Charge]:
+    """The charges of events; one that cannot be read keeps no other out."""
+    charges = []
+    for event in events:
+        try:
+            charges.append(charge_of(event))
+        except Exception:
+            log.exception("credits.skipped", event_id=event.get("event_id"))
+    return charges
+
+
 class Charges:
     """Those of one server.
 
@@ -120,11 +131,10 @@ class Charges:
 
     async def close(self) -> None:
         """Charge what can be charged. Idempotent."""
-        for task in (self._catching_up, self._flushing):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._catching_up, self._flushing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(RedisFailedError):
             await self.settle()
         if self._waiting:
@@ -144,23 +154,31 @@ class Charges:
             self._flushing = None
 
     async def _charge_unread(self, unread: Unread) -> None:
-        """Charge journals; anew from where the sizes say when Redis fails in between."""
+        """Charge journals; anew from where the sizes say when Redis fails in between.
+
+        A file with an event that cannot be read counts as unread: another version may read it.
+        """
         segments = [self._connection.key("segments"), self._connection.key("segments-noted")]
         while True:
             try:
                 known = await self._connection.command("HGETALL", segments[0])
                 batches = unread({name: int(size) for name, size in known.items()})
+                num_skipped = 0  # of the file that is being read
                 while (batch := await asyncio.to_thread(next, batches, None)) is not None:
                     events, sizes = batch
-                    for start in range(0, len(events), _BATCH):
-                        await self._charge([charge_of(e) for e in events[start : start + _BATCH]])
-                    if sizes:
+                    charges = _readable(events)
+                    num_skipped += len(events) - len(charges)
+                    for start in range(0, len(charges), _BATCH):
+                        await self._charge(charges[start : start + _BATCH])
+                    if sizes and num_skipped:
+                        num_skipped = 0
+                    elif sizes:
                         words = [word for pair in sizes.items() for word in pair]
                         keep_s = int(self._retention_s)
                         await self._connection.run("note_segments", segments, [keep_s, *words])
             except RedisFailedError as error:
                 await self._wait(error)
-            except OSError:  # the next start tries it again
+            except Exception:  # the next start tries it again
                 log.exception("credits.journals_unread")
                 return
             else:
