@@ -24,6 +24,7 @@ import structlog
 from provider_core.access import credit_rows
 from provider_core.access.credit_rows import Reservation
 from provider_core.access.database import AccessDatabase
+from provider_core.clocks import SteadyClock
 from provider_core.errors import InsufficientCredits, Unavailable
 from provider_core.interfaces import Clock
 from provider_core.stores import Balance, Movement, Unread, UsageEvent
@@ -52,6 +53,7 @@ class CreditStore:
     def __init__(self, database: AccessDatabase, clock: Clock = time) -> None:
         self._database = database
         self._clock = clock
+        self._steady = SteadyClock(clock)
         self._events: deque[UsageEvent] = deque()
         self._is_due = False
         self._is_closed = False
@@ -177,7 +179,7 @@ class CreditStore:
 
     def _charge(self, db: sqlite3.Connection) -> int:
         self._is_due = False  # first: whoever comes from now on may be too late for this one
-        now_s = self._clock.time()
+        now_s = self._steady.time()
         events = tuple(self._events)
         for event in events:
             credit_rows.charge(db, event, now_s)
@@ -204,7 +206,7 @@ class CreditStore:
         if batch is None or self._is_closed:
             return
         events, segments = batch
-        now_s = self._clock.time()
+        now_s = self._steady.time()
         for event in events:
             credit_rows.charge(db, event, now_s)
         credit_rows.note_segments(db, segments)

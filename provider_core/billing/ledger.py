@@ -37,6 +37,7 @@ from provider_core.billing.ledger_rows import (
     split_money,
     sums_of,
 )
+from provider_core.clocks import SteadyClock
 from provider_core.errors import Unavailable
 from provider_core.interfaces import Clock
 
@@ -98,6 +99,7 @@ class UsageLedger:
         self._boot_id = boot_id
         self._retention_s = retention_days * _DAY_S
         self._clock = clock
+        self._steady = SteadyClock(clock)
         self._events: deque[Mapping[str, object]] = deque()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage-ledger")
         self._db: sqlite3.Connection | None = None
@@ -245,7 +247,7 @@ class UsageLedger:
         if db is None:
             self._has_lost = True
             return False
-        horizon_s = self._clock.time() - self._retention_s
+        horizon_s = self._steady.time() - self._retention_s
         try:
             with _transaction(db):
                 for event in events:
@@ -276,7 +278,7 @@ class UsageLedger:
 
     def _purge(self) -> None:
         """Forget what is older than the retention; its day keeps the sums."""
-        now_s = self._clock.time()
+        now_s = self._steady.time()
         db = self._db
         if db is None or now_s < self._next_purge_s:
             return

@@ -22,6 +22,16 @@ NOON_S = 1_800_014_400.0  # a Friday in January
 ACME = Principal(api_key_id="key_a", account_id="acme")
 
 
+class JumpingClock(TestClock):
+    """One whose wall time somebody sets ahead."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        """Unix seconds."""
+        return self.now_s + self.ahead_s
+
+
 @pytest.fixture
 def clock() -> TestClock:
     """At noon."""
@@ -335,6 +345,27 @@ async def test_a_start_charges_what_journals_have_beyond_the_file(
         assert await balance(again) == ("1", "0.3", "0")
         await again.close()
     assert asked == [{}, {"a.jnl": 7}]
+
+
+async def test_a_clock_that_is_ahead_for_a_while_forgets_no_charge(
+    database: AccessDatabase,
+) -> None:
+    """A start that reads the journal again would charge it twice."""
+    clock = JumpingClock(NOON_S)
+    store = CreditStore(database, clock)
+    await add(store, "1")
+    store.record(final("gen-1", "0.1"))
+    clock.ahead_s = 40 * 86400.0
+    store.record(final("gen-2", "0.1", "2027-02-24"))
+    assert await balance(store) == ("1", "0.2", "0")
+    await store.close()
+
+    again = CreditStore(AccessDatabase(database.path), JumpingClock(NOON_S))
+    for _ in range(2):
+        again.record(final("gen-1", "0.1"))
+        again.record(final("gen-2", "0.1", "2027-02-24"))
+    assert await balance(again) == ("1", "0.2", "0")
+    await again.close()
 
 
 async def test_charges_that_no_journal_can_bring_again_are_forgotten(

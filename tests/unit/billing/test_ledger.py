@@ -169,6 +169,18 @@ async def test_what_is_forgotten_stays_in_the_sum(
     assert (await usage.spending(MINE)).total == old.cost + new.cost
 
 
+async def test_a_clock_that_is_ahead_for_a_while_forgets_nothing(
+    settle: Settle, usage: UsageLedger, clock: HandClock
+) -> None:
+    """What a start reads again would count twice."""
+    old = settle()
+    clock.wall_s += 40 * DAY_S
+    new = settle(received_wall_s=clock.wall_s)
+    assert await usage.find(old.generation_id, MINE) is not None
+    usage.record(old.event)
+    assert (await usage.spending(MINE)).total == old.cost + new.cost
+
+
 async def test_activity_is_by_day_and_model(
     settle: Settle, usage: UsageLedger, clock: HandClock
 ) -> None:
