@@ -46,6 +46,7 @@ from provider_core.vision import ImageEncoder
 log = structlog.get_logger()
 
 _DRAIN_POLL_S = 0.05
+_PREPARING_S = 10.0  # more than a request takes before its engine has it, images and all
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class _Listed:
 
     Attributes:
         spec: As clients see it now; exchanged whole.
-        num_open: Requests that hold it; it is not closed before they end.
+        num_open: Requests that hold it; it is not closed before they have what they need of it.
         released_s: When the last of them ended, on the `time.monotonic` clock.
         prefill_rate: What its engine has shown lately.
         load_id: Another after every load, whatever the name: other weights say other things.
@@ -345,6 +346,7 @@ class Models:
     async def remove(self, model_id: str) -> None:
         """Stop taking requests, let the running ones end, free the memory.
 
+        Answers that are complete, and wait for their client to read them, need no engine.
         What is under way goes on if the caller is cancelled. Unknown ids are ignored.
         """
         model = self._models.pop(model_id, None)
@@ -366,8 +368,12 @@ class Models:
         await asyncio.gather(*(model.engine.close() for model in models))
 
     async def _close_when_idle(self, model: Served) -> None:
-        while model.num_open:  # noqa: ASYNC110 - rare, and an event would cost every request
+        """Close it when its requests have ended, or only wait for clients to read."""
+        worked_s = time.monotonic()
+        while model.num_open and time.monotonic() - worked_s < _PREPARING_S:
             await asyncio.sleep(_DRAIN_POLL_S)
+            if _is_working(model):
+                worked_s = time.monotonic()
         await model.engine.close()
         log.info("model.removed", model=model.spec.id)
 
@@ -376,6 +382,12 @@ class Models:
         self._by_name = {
             name: model for model in self for name in (model.spec.id, *model.spec.aliases)
         }
+
+
+def _is_working(model: Served) -> bool:
+    load = model.engine.load()
+    num_looking = model.num_looking if isinstance(model, ServedModel) else 0
+    return load.num_running + load.num_waiting + num_looking > 0
 
 
 def _wrong_model(model: Served, lack: str) -> InvalidRequest:

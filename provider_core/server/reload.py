@@ -124,9 +124,9 @@ class Reloader:
         changes = diff(list(self._served.values()), served)
         added = {spec.id: spec for spec in changes.added}
         removed = [spec.id for spec in changes.removed if spec.id not in added]
+        changed = [spec.id for spec in changes.changed if self._update(spec)]  # waits for nobody
         for model_id in removed:
             await self._remove(model_id)
-        changed = [spec.id for spec in changes.changed if self._update(spec)]
         loaded = [spec.id for spec in added.values() if await self._replace(spec)]
         log.info(
             "config.reloaded",

@@ -1,10 +1,12 @@
 """A configuration that changes while its models are served."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -13,6 +15,7 @@ from structlog.testing import capture_logs
 from provider_core import PluginError
 from provider_core.interfaces import ModelRunner
 from provider_core.plugins import PluginManager
+from provider_core.server import models as served_models
 from provider_core.server.reload import ConfigurationFile, Reloader
 from provider_core.settings import load_settings
 from provider_core.testing import ScriptedRunner
@@ -52,6 +55,34 @@ async def test_models_are_added_changed_and_removed_while_serving(tmp_path: Path
             "/v1/completions", {"model": "first", "prompt": "x", "max_tokens": 1}
         )
         assert response.status == 503
+
+
+async def test_facts_change_before_anything_waits_for_requests(tmp_path: Path) -> None:
+    """A price of one model waits for no request of another; that one is replaced when it ends."""
+    folder = str(make_model_dir(tmp_path / "model"))
+    first, second = (ModelSpec(id=name, source=folder, max_num_seqs=2) for name in ("one", "two"))
+    go_on = threading.Event()
+    wanted = [first, second]
+    async with serving(saying("Hello!", on_execute=lambda _: go_on.wait(30))) as served:
+        models = served.server.models
+        for spec in wanted:
+            await models.load(spec)
+        reloader = reloader_of(served, wanted)
+        body = {"model": "one", "prompt": "x", "max_tokens": 3}
+        running = asyncio.create_task(served.post("/v1/completions", body))
+        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        wanted[:] = [replace(first, max_num_seqs=1), replace(second, aliases=("other-name",))]
+        is_working = Mock(wraps=served_models._is_working)
+        with patch.multiple(served_models, _PREPARING_S=0.1, _is_working=is_working):
+            reloading = asyncio.create_task(reloader.reload())
+            await served.wait_until(lambda: len(models.specs) == 2)
+            assert models.find("other-name").spec.id == "two"
+            await served.wait_until(lambda: is_working.call_count > 5)  # for 0.1 s and more
+            assert not reloading.done()
+            go_on.set()
+            await reloading
+        assert (await running).status == 200
+        assert models.find("one").spec.max_num_seqs == 1
 
 
 @pytest.mark.parametrize("trouble", [RuntimeError("a plugin's own"), PluginError("refused")])

@@ -3,17 +3,29 @@
 import asyncio
 import json
 import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from unittest.mock import patch
 
 import pytest
 
+from provider_core.server import models
 from tests.serving import KEY, Serving, saying, serving
 from tests.sse_checker import check_stream
 
 TEXT = "".join(f"{index:04d} " for index in range(100))  # 500 tokens
 
 
-async def read_late(served: Serving, **fields: object) -> bytes:
-    """The events of a stream of which nothing is read before the model has finished."""
+async def read_late(
+    served: Serving, before: Callable[[], Awaitable[None]] | None = None, **fields: object
+) -> bytes:
+    """The events of a stream of which nothing is read before the model has finished.
+
+    Args:
+        served: The server.
+        before: What comes between the model's end and the reading.
+        **fields: Of the request.
+    """
     served.server._listeners.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -26,6 +38,8 @@ async def read_late(served: Serving, **fields: object) -> bytes:
     engine = served.server.models.find("test-model").engine
     await served.wait_until(lambda: engine.load().num_generated_tokens > 0)
     await served.wait_until(lambda: engine.load().num_running == 0)
+    if before is not None:
+        await before()
     data = await reader.read()
     writer.close()
     return data.partition(b"\r\n\r\n")[2]
@@ -38,6 +52,18 @@ async def test_a_late_reader_gets_every_token_in_order(buffer_bytes: int) -> Non
     async with serving(saying(TEXT), limits=limits) as served:
         stream = check_stream(await read_late(served, prompt="hi"), kind="completion")
     assert stream.texts == {0: TEXT}
+
+
+async def test_a_late_reader_does_not_keep_a_removed_model() -> None:
+    """It gets every token of an engine that is gone; whoever replaces the model need not wait."""
+    limits = {"write_buffer_bytes": 1024}
+    with patch.object(models, "_PREPARING_S", 0.1):
+        async with serving(saying(TEXT), limits=limits) as served:
+            remove = partial(served.server.models.remove, "test-model")
+            stream = check_stream(await read_late(served, remove, prompt="hi"), kind="completion")
+            await served.wait_until(lambda: bool(served.usage.events))
+    assert stream.texts == {0: TEXT}
+    assert [event["status"] for event in served.usage.events] == ["ok"]
 
 
 async def test_a_long_first_event_loses_nothing_behind_it() -> None:
