@@ -8,7 +8,7 @@ import typer
 
 def docs(
     model: Annotated[str, typer.Argument(help="Id or alias of the model.")],
-    out: Annotated[Path, typer.Argument(help="HTML file to write.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="HTML file to write.")],
     *,
     url: Annotated[str, typer.Option(help="The running server.")] = "http://127.0.0.1:8000",
     key: Annotated[
@@ -22,7 +22,15 @@ def docs(
     """
     import asyncio
 
-    out.write_text(asyncio.run(_fetch(url, model, key)), encoding="utf-8")
+    from provider_core.cli.outputs import check_file
+    from provider_core.errors import ConfigurationError
+
+    check_file("FILE", out)
+    page = asyncio.run(_fetch(url, model, key))
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written: {error.strerror}") from error
     typer.echo(f"wrote {out}")
 
 
@@ -30,14 +38,17 @@ async def _fetch(url: str, model: str, key: str | None) -> str:
     """The page.
 
     Raises:
+        ConfigurationError: The key cannot be one.
         ProviderError: There is no server, or no such model.
     """
     from urllib.parse import quote
 
     import aiohttp
 
-    from provider_core.errors import ModelNotFound, ProviderError
+    from provider_core.errors import ConfigurationError, ModelNotFound, ProviderError
 
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ConfigurationError("--key holds characters that no API key has")
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     address = f"{url.rstrip('/')}/docs/models/{quote(model)}"
     try:
@@ -50,5 +61,5 @@ async def _fetch(url: str, model: str, key: str | None) -> str:
             if response.status != 200:
                 raise ProviderError(f"{address} answered with status {response.status}")
             return await response.text()
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         raise ProviderError(f"cannot reach {url}: {type(error).__name__}") from error

@@ -38,9 +38,9 @@ class Outputs:
             ConfigurationError: One cannot.
         """
         if self.json_file is not None and self.json_file != STDOUT:
-            _check_file("--json", Path(self.json_file))
+            check_file("--json", Path(self.json_file))
         if self.html_file is not None:
-            _check_file("--html", self.html_file)
+            check_file("--html", self.html_file)
         if self.svg_dir is not None:
             _check_folder("--svg", self.svg_dir)
 
@@ -95,7 +95,7 @@ class Outputs:
             yield lambda: _write_charts(charts(), svg_dir)
 
 
-def _check_file(option: str, file: Path) -> None:
+def check_file(option: str, file: Path) -> None:
     """See that a file can be written.
 
     Raises:

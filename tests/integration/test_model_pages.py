@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from provider_core.cli import make_cli
+from provider_core.errors import ConfigurationError
 from provider_core.server.model_pages import MEANINGS
 from provider_core.testing import ScriptedEncoder
 from tests.chat_templates import REASONING_TEMPLATE, make_templated_dir
@@ -199,3 +200,24 @@ async def test_the_command_writes_the_page(tmp_path: Path) -> None:
     assert out.read_text(encoding="utf-8") == page
     assert refused.exit_code == 1
     assert "serves no model 'nobody'" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["file/card.html"], "FILE is file/card.html, and there is no folder file"),
+        (["."], "FILE is ., a folder; name a file"),
+        (["card.html", "--key", "a\nb"], "--key holds characters that no API key has"),
+    ],
+)
+def test_the_command_asks_for_nothing_that_it_cannot_use(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so in a line; there is no server here that could be asked."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    command = ["docs", "starter", *arguments, "--url", "http://127.0.0.1:1"]
+    result = CliRunner().invoke(make_cli(), command)
+
+    assert isinstance(result.exception, ConfigurationError)
+    assert result.exception.message == message
