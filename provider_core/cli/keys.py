@@ -163,7 +163,9 @@ def _with_store(
     job: Callable[[KeyStore], Awaitable[_T]], config: str | None, data_dir: str | None
 ) -> _T:
     import asyncio
+    from contextlib import suppress
 
+    from provider_core.access.database import FILE_NAME
     from provider_core.errors import ConfigurationError
     from provider_core.plugins import make_plugin_manager
     from provider_core.server.open_keys import open_stored_keys
@@ -174,6 +176,8 @@ def _with_store(
     store = open_stored_keys(settings, make_plugin_manager(settings))
 
     async def run() -> _T:
+        with suppress(FileNotFoundError):  # no keys yet; anything else is no folder of keys
+            (settings.data_dir / FILE_NAME).stat()
         return await job(store)
 
     try:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from provider_core.access import load_or_mint
 from provider_core.cli import make_cli
-from provider_core.errors import AuthenticationFailed
+from provider_core.errors import AuthenticationFailed, ConfigurationError
 
 
 @pytest.fixture
@@ -140,3 +140,19 @@ def test_an_overlap_that_has_no_end_is_refused(folder: Path, hours: str) -> None
 def test_an_unknown_key_is_said_to_be(folder: Path) -> None:
     """Not a traceback."""
     assert "there is no key key_x" in run(folder, "show", "key_x", exit_code=2)
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_is_no_folder_of_keys(folder: Path, below: str) -> None:
+    """An empty table would say that there are none."""
+    folder.touch()
+    result = CliRunner().invoke(make_cli(), ["keys", "list", "--data-dir", str(folder / below)])
+
+    assert isinstance(result.exception, ConfigurationError)
+    assert "Not a directory" in result.exception.message
+
+
+def test_where_nothing_is_yet_there_are_no_keys(folder: Path) -> None:
+    """Nor does asking make anything."""
+    assert run_json(folder, "list") == []
+    assert not folder.exists()
