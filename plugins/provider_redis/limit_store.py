@@ -33,12 +33,17 @@ class RedisLimitStore:
         amounts: Sequence[tuple[RateBucket, float]],
         concurrency: Sequence[ConcurrencyLimit] = (),
     ) -> Taking:
-        """Take everything or nothing.
+        """Take everything or nothing; nothing in the end if it is cancelled.
 
         Raises:
             RedisFailedError: Redis cannot be asked.
         """
-        is_taken, levels, others = await self._run(request_id, amounts, concurrency)
+        asked = asyncio.create_task(self._run(request_id, amounts, concurrency))
+        try:
+            is_taken, levels, others = await asyncio.shield(asked)
+        except asyncio.CancelledError:  # what nobody waits for is nobody's
+            self._do(self._give_back_after(asked, request_id, amounts, concurrency))
+            raise
         if is_taken and concurrency:
             self._leases |= {(self._set_of(limit), request_id) for limit in concurrency}
             if self._renewing is None:
@@ -53,8 +58,7 @@ class RedisLimitStore:
     ) -> None:
         """Put amounts back, and no longer count the request as running."""
         self._leases -= {(self._set_of(limit), request_id) for limit in concurrency}
-        negative = [(bucket, -amount) for bucket, amount in amounts]
-        self._do(self._run(request_id, negative, concurrency, is_back=True))
+        self._do(self._run(request_id, amounts, concurrency, is_back=True))
 
     async def close(self) -> None:
         """Finish what was given back, and close. Idempotent."""
@@ -76,13 +80,24 @@ class RedisLimitStore:
         keys = [self._connection.key("rate", bucket.name) for bucket, _ in amounts]
         arguments: list[object] = [int(is_back), len(keys), request_id, self._lease_s * 1e6]
         for bucket, amount in amounts:
-            arguments += [amount, bucket.capacity, bucket.period_s * 1e6]
+            arguments += [-amount if is_back else amount, bucket.capacity, bucket.period_s * 1e6]
         keys += [self._set_of(limit) for limit in concurrency]
         arguments += [limit.capacity for limit in concurrency]
         answer: tuple[int, list[str], list[int]] = await self._connection.run(
             "take", keys, arguments
         )
         return answer
+
+    async def _give_back_after(
+        self,
+        asked: "asyncio.Task[tuple[int, list[str], list[int]]]",
+        request_id: str,
+        amounts: Sequence[tuple[RateBucket, float]],
+        concurrency: Sequence[ConcurrencyLimit],
+    ) -> None:
+        is_taken, _, _ = await asked
+        if is_taken:
+            await self._run(request_id, amounts, concurrency, is_back=True)
 
     async def _renew(self) -> None:
         """While anything runs, tell Redis so."""

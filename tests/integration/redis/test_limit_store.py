@@ -171,6 +171,27 @@ async def test_a_renewal_revives_no_request_that_has_ended(redis: RedisServer) -
         assert (await store.take("req-2", [], limit)).is_taken
 
 
+async def test_a_request_that_is_cancelled_meanwhile_has_taken_nothing(redis: RedisServer) -> None:
+    """Redis counts it all the same, as it was asked before."""
+    shape, limit = bucket(100), [ConcurrencyLimit("key", 1)]
+    async with stores(redis) as (store,):
+        await store.take("req-1", [(shape, 10)])
+        client = store._connection._client
+        assert client is not None
+        with redis.hanging():
+            taking = asyncio.create_task(store.take("req-2", [(shape, 60)], limit))
+            while not client._asked:  # noqa: ASYNC110 - nothing tells when it is asked
+                await asyncio.sleep(0)
+            taking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await taking
+            store.give_back("req-2", [], limit)  # as its end does
+        await asyncio.gather(*store._tasks)
+        after = await store.take("req-3", [(shape, 10)], limit)
+        assert (after.is_taken, after.num_running) == (True, (0,))
+        assert after.levels[0] == pytest.approx(80, abs=0.1)
+
+
 async def test_a_redis_that_hangs_is_not_waited_for() -> None:
     """Nor one that is gone; and it is found again when it comes back."""
     shape = bucket(10)
