@@ -1,13 +1,15 @@
 """Google's contents to the messages that chat templates read.
 
-A content holds parts. Calls of functions may come without ids; they get one by their order, and a
-response without an id answers the oldest open call of its function. Google's own library sends a
-streamed answer back piece by piece, each piece a content of its own; so consecutive contents of a
-model are one message, whose texts are joined by nothing. A user's are joined by newlines.
+A content holds parts. Calls of functions may come without ids, or with empty ones; they get one by
+their order, and a response without an id answers the oldest open call of its function. Google's own
+library sends a streamed answer back piece by piece, each piece a content of its own; so consecutive
+contents of a model are one message, whose texts are joined by nothing. A user's are joined by
+newlines.
 """
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import orjson
@@ -66,7 +68,9 @@ class _Conversation:
         self.turns = Turns({"assistant": ""})
         self._open_calls: dict[str, deque[str]] = {}  # ids by name, oldest first
         self._answered: set[str] = set()
-        self._num_calls = 0
+        self._call_ids: dict[str, str] = {}  # by what the client calls them
+        self._made_ids: set[str] = set()
+        self._unused_ids = map("call_{}".format, count())
         self._num_parts = 0
 
     def instruct(self, system: Any) -> None:
@@ -134,17 +138,18 @@ class _Conversation:
     def _call(self, call: Mapping[str, Any], param: str) -> None:
         name = check_tool_name(call.get("name"), f"{param}.name", also=NAME_CHARACTERS)
         arguments = get_object(call, "args", f"{param}.") or {}
-        call_id = get_string(call, "id", f"{param}.") or f"call_{self._num_calls}"
-        self._num_calls += 1
+        given = get_string(call, "id", f"{param}.")
+        if given and given not in self._call_ids:
+            self._call_ids[given] = self._make_id() if given in self._made_ids else given
+        call_id = self._call_ids[given] if given else self._make_id()
         self._open_calls.setdefault(name, deque()).append(call_id)
         self.turns.call(call_id, name, arguments)
 
     def _respond(self, response: Mapping[str, Any], param: str) -> None:
         name = check_tool_name(response.get("name"), f"{param}.name", also=NAME_CHARACTERS)
         result = get_object(response, "response", f"{param}.") or {}
-        call_id = get_string(response, "id", f"{param}.")
-        if call_id is None:
-            call_id = self._oldest_open(name)
+        given = get_string(response, "id", f"{param}.")
+        call_id = self._call_ids.get(given, given) if given else self._oldest_open(name)
         self._answered.add(call_id)
         self.turns.answer(call_id, _result_text(result), name)
 
@@ -155,7 +160,17 @@ class _Conversation:
             call_id = open_calls.popleft()
             if call_id not in self._answered:
                 return call_id
-        return f"call_{self._num_calls}"
+        return self._make_id()
+
+    def _make_id(self) -> str:
+        """An id that nothing has so far; a call that comes with it later gets another one."""
+        made = next(
+            each
+            for each in self._unused_ids
+            if each not in self._call_ids and each not in self._answered
+        )
+        self._made_ids.add(made)
+        return made
 
 
 def _image_url(media: Mapping[str, Any], name: str, param: str) -> str:

@@ -162,6 +162,40 @@ def test_ids_that_are_there_are_kept() -> None:
     assert [message["tool_call_id"] for message in messages[2:]] == ["y", "x"]
 
 
+def test_an_empty_id_is_none() -> None:
+    """Of a call as of its result."""
+    messages = parse(
+        [
+            user({"text": "look"}),
+            model(call(call_id=""), call("see", call_id="")),
+            user(answer({}, "see", call_id=""), answer({}, call_id="")),
+        ]
+    ).messages
+    look, see = (item["id"] for item in messages[1]["tool_calls"])
+    assert look != see
+    assert [message["tool_call_id"] for message in messages[2:]] == [see, look]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_ids_that_are_made_are_no_others(*, is_first: bool) -> None:
+    """Whether the client's own, which may look the same, come before or after."""
+    unnamed = [call(), call()]
+    named = [call("see", call_id=f"call_{i}") for i in range(3)]
+    messages = parse(
+        [
+            user({"text": "look"}),
+            model(*(unnamed + named if is_first else named + unnamed)),
+            user(*(answer({}, "see", call_id=f"call_{i}") for i in range(3)), answer({})),
+        ]
+    ).messages
+    ids: dict[str, list[str]] = {"look": [], "see": []}
+    for item in messages[1]["tool_calls"]:
+        ids[item["function"]["name"]].append(item["id"])
+    assert len({*ids["look"], *ids["see"]}) == 5
+    answered = [message["tool_call_id"] for message in messages[2:]]
+    assert answered == [*ids["see"], ids["look"][0]]
+
+
 def test_thoughts_come_back_and_signatures_are_not_read() -> None:
     """A part that is nothing but a signature says nothing."""
     messages = parse(
