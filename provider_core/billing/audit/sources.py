@@ -1,6 +1,7 @@
 """Where bills are found: journals, which have checksums, and logs, which have other lines, too."""
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,10 @@ def read_log(path: Path) -> Iterator[Item]:
         OSError: The file cannot be read, or is not compressed as its name says.
     """
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        yield from read_lines(file, str(path))
+        try:
+            yield from read_lines(file, str(path))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise OSError(f"{path}: {error}") from error
 
 
 def read_lines(lines: Iterable[bytes], name: str) -> Iterator[Item]:
@@ -92,7 +96,8 @@ def read_lines(lines: Iterable[bytes], name: str) -> Iterator[Item]:
             where = f"{name}:{number}"
             try:
                 fields = orjson.loads(line)
-            except orjson.JSONDecodeError:
+                orjson.dumps(fields)  # less deeply nested than may be read
+            except (orjson.JSONDecodeError, orjson.JSONEncodeError):
                 if is_usage:
                     yield Item("unreadable", where, {})
                 continue
@@ -108,7 +113,7 @@ def read_segment(path: Path) -> Iterator[Item]:
     Raises:
         OSError: The file cannot be read.
     """
-    boot_id = path.name.split("-")[1]
+    boot_id = path.name.partition("-")[2].partition("-")[0]  # if its head is damaged
     number = 0
     for payload in read_frames(path):
         number += 1
@@ -126,6 +131,7 @@ def read_segment(path: Path) -> Iterator[Item]:
                 line = payload[payload.index(b'"body":') + 7 : -1] + b"\n"
                 yield Item("event", where, record["body"], line)
             case "H":
+                boot_id = record["boot_id"]
                 yield Item("header", where, record)
             case "O":
                 yield Item("open", where, record)

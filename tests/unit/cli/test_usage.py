@@ -1,8 +1,10 @@
 """`provider usage`: what it prints, and its exit codes: 0 clean, 1 discrepancies, 2 unreadable."""
 
 import csv
+import gzip
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -89,6 +91,54 @@ def test_a_file_without_usage_is_a_mistake(
     Path("other.log").write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"other\.log has no (usage|access) line"):
         usage(*arguments)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: b"no" + data[2:], id="not-compressed"),
+        pytest.param(lambda data: data[:-9], id="cut-off"),
+        pytest.param(lambda data: data[:10] + b"\xff" * 8 + data[18:], id="damaged"),
+    ],
+)
+def test_a_compressed_log_that_is_damaged_cannot_be_read(
+    journal: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    """The file is named."""
+    data = gzip.compress(Path("usage.log").read_bytes())
+    Path("usage.log.gz").write_bytes(data)
+    assert usage("verify", "usage.log.gz").exit_code == 0
+    Path("usage.log.gz").write_bytes(damage(data))
+
+    with pytest.raises(ConfigurationError, match=r"cannot be read: usage\.log\.gz: "):
+        usage("verify", "usage.log.gz")
+
+
+def test_a_journal_s_file_may_have_another_name(journal: Path) -> None:
+    """Its head says whose it is."""
+    (path,) = journal.glob("*.jnl")
+    expected = usage("verify", path)
+    copied = usage("verify", path.rename("copy.jnl"))
+
+    assert (copied.exit_code, copied.output) == (0, expected.output)
+
+
+@pytest.mark.parametrize("depth", [250, 251, 252, 253, 254, 255, 300, 1020, 2000])
+def test_a_line_that_nests_deeply_is_a_discrepancy(journal: Path, depth: int) -> None:
+    """Whether it is only invalid or too deep to be read."""
+    nested = b"[" * depth + b"]" * depth
+    log = Path("usage.log")
+    log.write_bytes(
+        log.read_bytes()
+        + b'{"event":"usage.final","event_id":"gen-x:final","a":%b}\n' % nested
+        + b'{"event":"usage.heartbeat","a":%b}\n' % nested
+        + b'{"event":"request.access","generation_id":"gen-x","a":%b}\n' % nested
+    )
+    result = usage("verify", log)
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.splitlines()[-1].startswith("4 events; ")
 
 
 @pytest.mark.parametrize(
