@@ -1,18 +1,21 @@
 """Qwen 3 Coder, Seed and GLM: arguments as elements between tags, which are told as JSON.
 
 A value is text, without the line breaks around it, and ends at the first closing tag. It is a
-string where the tool's schema says so; else it is JSON if it is that, and a string if not. Where
-the schema asks for JSON, a closing tag within a string of that is text.
+string where the tool's schema says so; else it is JSON if it is that, of a type that the schema
+allows, and a string if not. Where the schema asks for JSON, a closing tag within a string of that
+is text. Of an argument that is written twice the first is told.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from provider_core.text.incremental import Markers, Parse
 from provider_core.text.json_syntax import is_json
+from provider_core.text.tool_parsers.argument_types import ArgumentTypes, types_of
+from provider_core.text.tool_parsers.json_values import ignore
 from provider_core.text.tool_parsers.reading import MAX_HEADER_CHARS, CallSource, FamilyParser
 from provider_core.tool_calling import ElementSyntax, ToolSyntax
 from provider_core.types import Tool
@@ -139,6 +142,7 @@ class _Reader:
     def __init__(self, tags: _Tags, tools: Sequence[Tool]) -> None:
         self._tags = tags
         self._properties = {tool.name: _properties(tool) for tool in tools}
+        self._types = {tool.name: ArgumentTypes(tool.parameters or {}) for tool in tools}
         self._openers = Markers([tag for tag in (tags.open, tags.function) if tag])
         self._name_ends = Markers(tags.name_ends)
         self._key_ends = Markers([tags.value.partition("\n")[0]])
@@ -172,7 +176,8 @@ class _Reader:
     def _read_arguments(self, source: CallSource, name: str, *, has_key: bool) -> Parse[None]:
         """Read all arguments; `has_key` says that the first one's opening was read."""
         tags, properties = self._tags, self._properties.get(name, {})
-        before = "{"
+        types = self._types.get(name, ArgumentTypes({}))
+        told: set[str] = set()
         while True:
             if not has_key:
                 yield from source.peek_solid()
@@ -185,26 +190,31 @@ class _Reader:
                 yield from source.peek_solid()
                 yield from source.skip(opening)
             yield from source.skip("\n")
-            source.tell_arguments(f"{before}{_quoted(key)}: ")
-            before = ", "
-            yield from self._read_value(source, properties.get(key, True))
-        source.tell_arguments("{}" if before == "{" else "}")
+            tell = ignore if key in told else source.tell_arguments
+            tell(f"{', ' if told else '{'}{_quoted(key)}: ")
+            told.add(key)
+            yield from self._read_value(source, properties.get(key, True), types, tell)
+        source.tell_arguments("}" if told else "{}")
         yield from source.skip(tags.function_end)
 
-    def _read_value(self, source: CallSource, schema: object) -> Parse[None]:
+    def _read_value(
+        self,
+        source: CallSource,
+        schema: object,
+        types: ArgumentTypes,
+        tell: Callable[[str], None],
+    ) -> Parse[None]:
         if is_text(schema):
-            source.tell_arguments('"')
-            yield from source.until(
-                self._value_ends, lambda text: source.tell_arguments(_quoted(text)[1:-1])
-            )
-            source.tell_arguments('"')
+            tell('"')
+            yield from source.until(self._value_ends, lambda text: tell(_quoted(text)[1:-1]))
+            tell('"')
             return
         pieces: list[str] = []
         tag = yield from source.until(self._value_ends, pieces.append)
         while not is_anything(schema) and _ends_in_string("".join(pieces)):
             pieces.append(tag)
             tag = yield from source.until(self._value_ends, pieces.append)
-        source.tell_arguments(_as_json("".join(pieces)))
+        tell(_as_json("".join(pieces), types.of(schema)))
 
 
 def _properties(tool: Tool) -> Mapping[str, Any]:
@@ -225,10 +235,13 @@ def _ends_in_string(text: str) -> bool:
     return text.lstrip()[:1] in {'"', "[", "{"} and sum(quotes) % 2 == 1
 
 
-def _as_json(text: str) -> str:
+def _as_json(text: str, types: frozenset[str]) -> str:
+    """A value as JSON, of one of these types if it can be read so."""
     text = text.strip()
-    text = _PYTHON.get(text, text)
-    return text if is_json(text) else _quoted(text)
+    value = _PYTHON.get(text, text)
+    if is_json(value) and ("string" not in types or not types.isdisjoint(types_of(value))):
+        return value
+    return _quoted(text)
 
 
 def _quoted(text: str) -> str:

@@ -6,15 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from provider_core.text.grammar_finiteness import TYPES
 from provider_core.text.tool_parsers import TOOL_FAMILIES, deepseek, mistral
+from provider_core.text.tool_parsers.argument_types import ArgumentTypes
 from provider_core.tool_calling import CallArguments, CallEnd, CallStart, ToolPiece
 from provider_core.types import Tool
 from tests.unit.text.call_reading import (
+    ELEMENTS,
     JSON,
     PARSERS,
     call,
+    element_call,
     read,
     spelled,
+    syntax_of,
 )
 
 WEATHER = '{"city": "Rome"}'
@@ -139,6 +144,65 @@ def test_bug_28_elements_are_told_as_json(
     assert told.pop("s").strip() == text.strip()
     assert told == {"n": number, "o": other}
     assert rest == [CallEnd(), *call("f", "{}")]
+
+
+TEXT_OR_NULL = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+
+
+@pytest.mark.parametrize("family", ELEMENTS)
+@pytest.mark.parametrize(
+    ("schema", "written", "told"),
+    [
+        (TEXT_OR_NULL, "12345", '"12345"'),
+        (TEXT_OR_NULL, '"12"', '"12"'),
+        (TEXT_OR_NULL, "null", "null"),
+        (TEXT_OR_NULL, "True", '"True"'),
+        ({"oneOf": [{"type": "array"}, {"$ref": "#/$defs/t"}]}, "{}", '"{}"'),
+        ({"oneOf": [{"type": "array"}, {"$ref": "#/$defs/t"}]}, "[]", "[]"),
+        ({"$ref": "#/$defs/t"}, "007", '"007"'),
+        ({"$ref": "#/$defs/t"}, "null", '"null"'),
+        ({"$ref": "#/$defs/no"}, "12", "12"),
+        ({"$ref": "#/$defs/itself"}, "12", "12"),
+        ({"allOf": [{"$ref": "#/$defs/t"}], "description": "d"}, "true", '"true"'),
+        ({"type": ["string", "null"]}, "true", '"true"'),
+        ({"type": ["string", "number"]}, "1", "1"),
+        ({"type": ["string", "integer"]}, "1.0", "1.0"),
+        ({"type": ["string", "integer"]}, "1.5", '"1.5"'),
+        ({"type": "integer"}, "true", "true"),
+        ({"type": "boolean"}, "True", "true"),
+    ],
+)
+def test_text_that_could_be_json_is_what_the_schema_allows(
+    family: str, schema: dict[str, object], written: str, told: str
+) -> None:
+    """What is of a type that it does not allow is text, if that is allowed."""
+    definitions = {"t": {"type": "string"}, "itself": {"$ref": "#/$defs/itself"}}
+    parameters = {"properties": {"zip": schema}, "$defs": definitions}
+    parser = TOOL_FAMILIES[family].make([Tool(name="get_weather", parameters=parameters)])
+    text = element_call(family, zip=written)
+    assert read(parser, text) == call("get_weather", f'{{"zip": {told}}}')
+
+
+def test_references_are_followed_once_and_not_far() -> None:
+    """However many ways lead to one target, and however long they are."""
+    chain = {f"{i}": {"anyOf": [{"$ref": f"#/d/{i + 1}"}] * 2} for i in range(5000)}
+    types = ArgumentTypes({"d": chain | {"near": {"$ref": "#/d/4990"}}})
+    assert types.of({"$ref": "#/d/near"}) == TYPES
+    assert types.of({"$ref": "#/d/0"}) == TYPES
+
+
+@pytest.mark.parametrize("family", ELEMENTS)
+def test_an_argument_that_is_written_twice_is_told_once(family: str) -> None:
+    """The first counts: it was told before the second came."""
+    syntax = syntax_of(family)
+    assert syntax.elements
+    elements = syntax.elements
+    written = "".join(
+        f"{elements.before_key}{name}{elements.after_key}{value}{elements.after_value}"
+        for name, value in (("a", 1), ("a", 2), ("b", 3))
+    )
+    text = spelled(syntax, [("f", written)])
+    assert read(PARSERS[family], text) == call("f", '{"a": 1, "b": 3}')
 
 
 def gemma_of(value: object, quote: str) -> str:
