@@ -18,7 +18,7 @@ def _tag(name: str) -> str:
 _BEGIN, _END = _tag("tool calls begin"), _tag("tool calls end")
 _CALL_BEGIN, _CALL_END = _tag("tool call begin"), _tag("tool call end")
 _SEPARATOR = _tag("tool sep")
-_FENCE = "\n```json\n"
+_FENCE, _FENCE_END = "\n```json\n", "```"
 _CONTROL = (_BEGIN, _END, _CALL_BEGIN, _CALL_END, _SEPARATOR)
 _OPENERS = Markers([_BEGIN, _CALL_BEGIN])
 _SEPARATORS = Markers([_SEPARATOR])
@@ -53,7 +53,7 @@ def _read_call(source: CallSource) -> Parse[bool]:
         source.give_up()
         return False
     source.start_call(name)
-    yield from stream_arguments(source)
+    yield from stream_arguments(source, (_FENCE_END, _CALL_END, _END))
     source.end_call()
     source.is_in_markup = True
     return (yield from source.until(_CALL_ENDS, ignore)) == _CALL_END
@@ -70,7 +70,7 @@ V3 = FamilyParser(
         begin=_BEGIN,
         before_name=f"{_CALL_BEGIN}function{_SEPARATOR}",
         after_name=_FENCE,
-        after_arguments=f"\n```{_CALL_END}",
+        after_arguments=f"\n{_FENCE_END}{_CALL_END}",
         separator="\n",
         end=_END,
         trigger=_BEGIN,

@@ -15,7 +15,8 @@ from provider_core.tool_calling import ToolSyntax
 
 _START, _CHANNEL, _MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
 _END, _CALL, _RETURN = "<|end|>", "<|call|>", "<|return|>"
-_TEXT_ENDS = Markers([_START, _CHANNEL, _END, _CALL, _RETURN])
+_ENDS = (_START, _CHANNEL, _END, _CALL, _RETURN)
+_TEXT_ENDS = Markers(_ENDS)
 _HEADER_ENDS = Markers([_MESSAGE])
 _RECIPIENT = re.compile(r"\bto=functions\.([\w.:-]+)")
 _ANALYSIS = re.compile(r"\banalysis\b")
@@ -36,7 +37,7 @@ def _read_message(source: CallSource, header: str) -> Parse[None]:
     """Read what is no content; leave what is."""
     if called := _RECIPIENT.search(header):
         source.start_call(called[1])
-        yield from stream_arguments(source)
+        yield from stream_arguments(source, _ENDS)
         source.end_call()
         yield from source.until(_TEXT_ENDS, ignore)
     elif _ANALYSIS.search(header):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from provider_core.text.incremental import Parse
 from provider_core.text.tool_parsers.reading import CallSource
@@ -12,17 +12,25 @@ _STRING_STOPS = re.compile(r'["\\]')
 _SCALAR_END = re.compile(r"[\s,\]}]")
 
 
-def stream_arguments(source: CallSource) -> Parse[None]:
+def stream_arguments(source: CallSource, ends: Sequence[str] = ()) -> Parse[None]:
     """Read a JSON value and tell it as arguments, as it is written.
 
     An object without members is told as `{}`, in one piece; so is nothing (`null`, `""`). A string
     that holds an object is told as that object.
+
+    Args:
+        source: Read up to the end of the value.
+        ends: Markup that follows a call; where it stands in the value's place, nothing was written.
     """
     character = yield from source.peek_solid()
     if character == "{":
         yield from _stream_object(source)
-    else:
-        source.tell_arguments((yield from collect_arguments(source)))
+        return
+    for end in ends:
+        if (yield from source.starts(end)):
+            source.tell_arguments("{}")
+            return
+    source.tell_arguments((yield from collect_arguments(source)))
 
 
 def read_string(source: CallSource) -> Parse[str | None]:

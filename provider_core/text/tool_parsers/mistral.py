@@ -35,7 +35,7 @@ def _read_named(source: CallSource) -> Parse[None]:
         source.give_up()
         return
     source.start_call(name)
-    yield from stream_arguments(source)
+    yield from stream_arguments(source, (_OPEN,))
     source.end_call()
 
 

@@ -258,6 +258,15 @@ def test_both_forms_of_deepseek_are_read_by_either(size: int) -> None:
         assert read(parser, text, (size,)) == TWO
 
 
+@pytest.mark.parametrize("family", ["deepseek_v3", "deepseek_v31", "mistral_args"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_call_without_arguments_ends_at_the_next_markup(family: str, size: int) -> None:
+    """As if it were `{}`; what follows is read as ever."""
+    text = spelled(syntax_of(family), [("f", ""), ("f", " "), ("get_weather", WEATHER)])
+    expected = [*call("f", "{}"), *call("f", "{}"), *call("get_weather", WEATHER)]
+    assert read(PARSERS[family], text, (size,)) == expected
+
+
 def test_both_forms_of_mistral_are_read_by_either() -> None:
     """As above."""
     for parser, other in ((mistral.LISTED, mistral.NAMED), (mistral.NAMED, mistral.LISTED)):
@@ -288,6 +297,10 @@ TO_WEATHER = "<|channel|>commentary to=functions.get_weather <|constrain|>json<|
         (
             f"<|channel|>commentary<|message|>Let me see.<|end|><|start|>assistant{TO_WEATHER}{{}}",
             ["Let me see.", *call("get_weather", "{}")],
+        ),
+        (
+            f"{TO_WEATHER}<|end|><|start|>assistant{FINAL}Yes<|return|>",
+            [*call("get_weather", "{}"), "Yes"],
         ),
         (
             (
