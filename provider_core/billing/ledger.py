@@ -46,6 +46,8 @@ log = structlog.get_logger()
 _DAY_S = 86400.0
 _PURGE_EVERY_S = 3600.0
 _BUSY_S = 5.0  # another process of the same data folder may be writing
+_RETRY_S = 5.0  # after which a lookup has written what could not be
+_MAX_WAITING = 10_000  # events that could not be written; the journal has the older ones
 _T = TypeVar("_T")
 
 _ADD_GENERATION = f"INSERT OR IGNORE INTO generations VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
@@ -104,6 +106,7 @@ class UsageLedger:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage-ledger")
         self._db: sqlite3.Connection | None = None
         self._next_purge_s = 0.0
+        self._retry_s = 0.0  # monotonic
         self._is_due = False  # a flush is on its way
         self._has_lost = False  # an event that the journal still has
         self._is_closed = False
@@ -199,6 +202,8 @@ class UsageLedger:
         def run() -> list[Any]:
             if self._db is None:
                 raise sqlite3.OperationalError("not open")
+            if self._events and self._clock.monotonic() >= self._retry_s:
+                self._flush()
             return self._db.execute(sql, values).fetchall()
 
         try:
@@ -231,7 +236,10 @@ class UsageLedger:
             self._db = None
 
     def _flush(self) -> None:
-        """Write every event that waits, in one transaction."""
+        """Write every event that waits, in one transaction.
+
+        What a busy file or a full disk keeps out waits for the next record or lookup.
+        """
         self._is_due = False  # first: whoever comes from now on may be too late for this one
         events = []
         while self._events:
@@ -258,6 +266,9 @@ class UsageLedger:
         except sqlite3.Error as error:
             self._has_lost = True
             log.error("ledger.failed", error=str(error))  # noqa: TRY400 - SQLite's own words
+            if isinstance(error, sqlite3.OperationalError):  # no fault of an event
+                self._events.extendleft(reversed(events[-_MAX_WAITING:]))
+                self._retry_s = self._clock.monotonic() + _RETRY_S
             return False
         return True
 

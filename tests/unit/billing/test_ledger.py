@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from provider_core.billing import ledger as usage_ledger
 from provider_core.billing.identifiers import make_ulid
 from provider_core.billing.journal import records
 from provider_core.billing.journal.frames import encode_frame
@@ -268,6 +269,37 @@ async def test_an_event_that_cannot_be_read_keeps_no_other_out(
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT name FROM segments").fetchall() == []
     db.close()
+
+
+async def test_what_a_busy_file_keeps_out_is_written_later(
+    settle: Settle, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next event, or some seconds later with the next lookup."""
+    monkeypatch.setattr(usage_ledger, "_BUSY_S", 0.0)
+    first, second, third = settle(), settle(), settle()
+    path = tmp_path / "other.sqlite"
+    busy = UsageLedger(path, retention_days=35, clock=clock)
+    busy.start()
+    assert (await busy.spending(MINE)).total == 0
+    other = sqlite3.connect(path, isolation_level=None)
+
+    async def record_while_locked(event: Any) -> Decimal:
+        other.execute("BEGIN IMMEDIATE")
+        busy.record(event)
+        total = (await busy.spending(MINE)).total
+        other.execute("COMMIT")
+        return total
+
+    with capture_logs() as logs:
+        assert await record_while_locked(first.event) == 0
+        busy.record(second.event)
+        assert (await busy.spending(MINE)).total == 2 * first.cost
+        assert await record_while_locked(third.event) == 2 * first.cost
+        clock.advance(usage_ledger._RETRY_S)
+        assert (await busy.spending(MINE)).total == 3 * first.cost
+    assert [line["event"] for line in logs] == ["ledger.failed"] * 2
+    other.close()
+    busy.close()
 
 
 @pytest.mark.parametrize("has_all", [True, False])
