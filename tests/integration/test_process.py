@@ -223,12 +223,17 @@ async def test_an_engine_that_hangs_does_not_keep_a_stopping_process(
 ) -> None:
     """When a step never returns, closing ends the process instead of waiting for it."""
     monkeypatch.setattr(app, "_FLUSH_S", 0.05)
-    let_go = threading.Event()
+    is_hanging, let_go = threading.Event(), threading.Event()
     codes: list[int] = []
-    async with serving(saying("Hello!", on_execute=lambda _: let_go.wait(30))) as served:
+
+    def hang(_: object) -> None:
+        is_hanging.set()
+        let_go.wait(30)
+
+    async with serving(saying("Hello!", on_execute=hang)) as served:
         monkeypatch.setattr(served.server, "_exit_now", codes.append)
         running = asyncio.create_task(served.chat())
-        await served.wait_until(lambda: bool(served.server.dispatcher.runs))
+        await served.wait_until(is_hanging.is_set)
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running

@@ -170,6 +170,9 @@ async def in_process(
         finally:
             gate.set()
             await loading
+            if replica.draining is not None:  # it closes the server, too
+                replica.hurry()
+                await asyncio.wait({replica.draining})
             await server.close()
 
 
